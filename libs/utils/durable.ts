@@ -1,0 +1,74 @@
+/**
+ * Files that survive a crash: written in full, synced, renamed into place, and the directory synced,
+ * in that order. A reader sees the old content or the new, never a part.
+ */
+import { dirname } from "node:path";
+
+/** Syncs a directory, so that names created, renamed or removed in it are durable. */
+export function fsyncDirectory(path: string): void {
+  const directory = Deno.openSync(path, { read: true });
+  try {
+    directory.syncSync();
+  } finally {
+    directory.close();
+  }
+}
+
+/** Writes all of `bytes` at the file's current position. */
+export function writeAll(file: Deno.FsFile, bytes: Uint8Array): void {
+  let done = 0;
+  while (done < bytes.length) done += file.writeSync(bytes.subarray(done));
+}
+
+/**
+ * Reads up to `into.length` bytes at `offset`; returns the count, less than asked only at the end of
+ * the file.
+ */
+export function readAt(file: Deno.FsFile, offset: number, into: Uint8Array): number {
+  file.seekSync(offset, Deno.SeekMode.Start);
+  let done = 0;
+  while (done < into.length) {
+    const count = file.readSync(into.subarray(done));
+    if (count === null) break;
+    done += count;
+  }
+  return done;
+}
+
+/** Atomically and durably replaces the file at `path` (mode applies to a new file). */
+export function replaceFile(path: string, bytes: Uint8Array, mode = 0o644): void {
+  const temporary = `${path}.___temp`;
+  const file = Deno.openSync(temporary, { write: true, create: true, truncate: true, mode });
+  try {
+    writeAll(file, bytes);
+    file.syncSync();
+  } finally {
+    file.close();
+  }
+  Deno.renameSync(temporary, path);
+  fsyncDirectory(dirname(path));
+}
+
+/** Removes a file durably; a file that is not there is fine. */
+export function removeFile(path: string): void {
+  try {
+    Deno.removeSync(path);
+  } catch (thrown) {
+    if (thrown instanceof Deno.errors.NotFound) return;
+    throw thrown;
+  }
+  fsyncDirectory(dirname(path));
+}
+
+/** Creates a directory and its missing parents, each made durable in its parent. */
+export function makeDirectory(path: string, mode = 0o755): void {
+  try {
+    Deno.mkdirSync(path, { mode });
+  } catch (thrown) {
+    if (thrown instanceof Deno.errors.AlreadyExists) return;
+    if (!(thrown instanceof Deno.errors.NotFound)) throw thrown;
+    makeDirectory(dirname(path), mode);
+    Deno.mkdirSync(path, { mode });
+  }
+  fsyncDirectory(dirname(path));
+}

@@ -1,0 +1,51 @@
+/**
+ * Pid files. The daemon that owns a directory holds an exclusive lock (flock) on its pid file for as
+ * long as it lives, so "is it running" is a question about the lock, never about the number: a stale
+ * file after a crash or a reboot is unlocked, whoever has that pid now.
+ */
+import { Conflict } from "./errors.ts";
+
+/** The live owner's hold on its pid file. */
+export interface PidFile {
+  /** Gives up the lock and removes the file. */
+  release(): void;
+}
+
+/** Locks `path` and writes our pid. Throws Conflict naming the pid of the holder. */
+export function acquirePidFile(path: string): PidFile {
+  const file = Deno.openSync(path, { read: true, write: true, create: true });
+  if (!file.tryLockSync(true)) {
+    file.close();
+    const holder = Deno.readTextFileSync(path).trim();
+    throw new Conflict(`Cannot start on "${path}": process ${holder} is running on it`);
+  }
+  file.truncateSync(0);
+  file.writeSync(new TextEncoder().encode(`${Deno.pid}\n`));
+  return {
+    release() {
+      try {
+        Deno.removeSync(path);
+      } finally {
+        file.close();
+      }
+    },
+  };
+}
+
+/** The pid of the live process that holds `path`, or undefined if none does. */
+export function livePid(path: string): number | undefined {
+  let file: Deno.FsFile;
+  try {
+    file = Deno.openSync(path, { read: true });
+  } catch (thrown) {
+    if (thrown instanceof Deno.errors.NotFound) return undefined;
+    throw thrown;
+  }
+  try {
+    if (file.tryLockSync(false)) return undefined;
+    const pid = Number(Deno.readTextFileSync(path).trim());
+    return Number.isSafeInteger(pid) && pid > 0 ? pid : undefined;
+  } finally {
+    file.close();
+  }
+}
