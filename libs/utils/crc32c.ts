@@ -58,8 +58,14 @@ function makeTables(): Uint32Array[] {
 /** The portable implementation: exported so that a test can hold the two against each other. */
 export function crc32cPortable(bytes: Uint8Array, initial = 0): number {
   const [t0, t1, t2, t3, t4, t5, t6, t7] = (tables ??= makeTables()) as [
-    Uint32Array, Uint32Array, Uint32Array, Uint32Array,
-    Uint32Array, Uint32Array, Uint32Array, Uint32Array,
+    Uint32Array,
+    Uint32Array,
+    Uint32Array,
+    Uint32Array,
+    Uint32Array,
+    Uint32Array,
+    Uint32Array,
+    Uint32Array,
   ];
   let crc = ~initial;
   let at = 0;

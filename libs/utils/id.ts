@@ -18,7 +18,9 @@ const ID_TEXT = /^[0-9a-f]{32}$/;
 function parseId(kind: string, text: string): string {
   const lower = text.toLowerCase();
   if (!ID_TEXT.test(lower)) {
-    throw new SyntaxError(`Cannot parse a ${kind} id (expected 32 hex digits): current value is "${text}"`);
+    throw new SyntaxError(
+      `Cannot parse a ${kind} id (expected 32 hex digits): current value is "${text}"`,
+    );
   }
   return lower;
 }

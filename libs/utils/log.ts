@@ -18,7 +18,9 @@ function line(record: LogRecord): string {
     i % 2 === 0 ? part : typeof part === "string" ? part : Deno.inspect(part)
   ).join("");
   const time = new Date(record.timestamp).toISOString();
-  return `${time} ${record.level.toUpperCase()} ${record.category.slice(1).join(".")}: ${message}\n`;
+  return `${time} ${record.level.toUpperCase()} ${
+    record.category.slice(1).join(".")
+  }: ${message}\n`;
 }
 
 /** Sends all log lines of at least `level` to standard error. Call once, at the start of a daemon. */

@@ -71,7 +71,9 @@ const LSN_TEXT = /^([0-9A-Fa-f]{1,8})\/([0-9A-Fa-f]{1,8})$/;
 export function parseLsn(text: string): Lsn {
   const match = LSN_TEXT.exec(text);
   if (match === null) {
-    throw new SyntaxError(`Cannot parse an LSN (expected the form 0/16B5A50): current value is "${text}"`);
+    throw new SyntaxError(
+      `Cannot parse an LSN (expected the form 0/16B5A50): current value is "${text}"`,
+    );
   }
   return toLsn(parseInt(match[1]!, 16) * TWO_32 + parseInt(match[2]!, 16));
 }

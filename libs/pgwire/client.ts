@@ -1,0 +1,177 @@
+/**
+ * The client side of the PostgreSQL protocol, as far as our daemons need it of each other and of a
+ * local Postgres: trust authentication, simple queries, COPY OUT and COPY BOTH.
+ */
+import { ByteReader, ByteWriter } from "../utils/bytes.ts";
+import { Unavailable } from "../utils/errors.ts";
+import { CopyBoth } from "./copy_both.ts";
+import { MessageReader } from "./message_reader.ts";
+import {
+  cstrBytes,
+  MessageType,
+  readColumnNames,
+  readDataRow,
+  readError,
+  ServerError,
+  StartupCode,
+} from "./messages.ts";
+import { SendBuffer } from "./send_buffer.ts";
+
+/** Where a server listens. */
+export type PgAddress = { readonly hostname: string; readonly port: number } | {
+  readonly unixPath: string;
+};
+
+/** Result of a simple query (of the last statement in it). */
+export interface QueryResult {
+  readonly columns: string[];
+  readonly rows: (string | null)[][];
+  readonly tag: string;
+}
+
+/** One connection. */
+export class PgClient {
+  readonly #connection: Deno.Conn;
+  readonly #reader: MessageReader;
+  readonly #sender: SendBuffer;
+
+  private constructor(connection: Deno.Conn) {
+    this.#connection = connection;
+    this.#reader = new MessageReader(connection);
+    this.#sender = new SendBuffer(connection);
+  }
+
+  /**
+   * Connects and completes the startup. Throws what Deno.connect throws, ServerError if the server
+   * refuses, Unavailable if it hangs up.
+   */
+  static async connect(
+    address: PgAddress,
+    parameters: Readonly<Record<string, string>>,
+  ): Promise<PgClient> {
+    const client = new PgClient(await open(address));
+    try {
+      await client.#startup(parameters);
+      return client;
+    } catch (thrown) {
+      client.close();
+      throw thrown;
+    }
+  }
+
+  async #startup(parameters: Readonly<Record<string, string>>): Promise<void> {
+    const packet = new ByteWriter("big").u32(0).u32(StartupCode.protocol3);
+    for (const [name, value] of Object.entries(parameters)) packet.cstr(name).cstr(value);
+    packet.u8(0).patchU32(0, packet.length);
+    this.#sender.raw(packet.bytes());
+    await this.#sender.flush();
+    for (;;) {
+      await this.#nextMessage();
+      if (this.#reader.type === MessageType.error) throw readError(this.#reader.body());
+      if (this.#reader.type === MessageType.readyForQuery) return;
+      if (this.#reader.type !== MessageType.authentication) continue;
+      const method = new ByteReader(this.#reader.body(), "big", "an authentication request").u32();
+      if (method !== 0) {
+        throw new ServerError("28000", `Cannot authenticate: the server wants method ${method}`);
+      }
+    }
+  }
+
+  /** Runs SQL text. Throws ServerError. */
+  async query(sql: string): Promise<QueryResult> {
+    await this.#send(sql);
+    let columns: string[] = [];
+    let rows: (string | null)[][] = [];
+    let tag = "";
+    let failure: ServerError | undefined;
+    for (;;) {
+      await this.#nextMessage();
+      const body = this.#reader.body();
+      switch (this.#reader.type) {
+        case MessageType.rowDescription:
+          columns = readColumnNames(body);
+          rows = [];
+          break;
+        case MessageType.dataRow:
+          rows.push(readDataRow(body));
+          break;
+        case MessageType.commandComplete:
+          tag = new ByteReader(body, "big", "a command tag").cstr();
+          break;
+        case MessageType.error:
+          failure = readError(body);
+          break;
+        case MessageType.readyForQuery:
+          if (failure !== undefined) throw failure;
+          return { columns, rows, tag };
+      }
+    }
+  }
+
+  /** Starts a command that answers with COPY BOTH. Throws ServerError. */
+  async copyBoth(command: string): Promise<CopyBoth> {
+    await this.#send(command);
+    await this.#expect(MessageType.copyBothResponse);
+    return new CopyBoth(this.#reader, this.#sender, () => this.close());
+  }
+
+  /** Runs a command that answers with COPY OUT; each payload is valid until the next. */
+  async *copyOut(command: string): AsyncGenerator<Uint8Array> {
+    await this.#send(command);
+    await this.#expect(MessageType.copyOutResponse);
+    let done = false;
+    for (;;) {
+      await this.#nextMessage();
+      switch (this.#reader.type) {
+        case MessageType.copyData:
+          yield this.#reader.body();
+          break;
+        case MessageType.copyDone:
+          done = true;
+          break;
+        case MessageType.error:
+          throw readError(this.#reader.body());
+        case MessageType.readyForQuery:
+          if (!done) throw new Unavailable(`Cannot complete "${command}": the copy was cut off`);
+          return;
+      }
+    }
+  }
+
+  /** Closes the connection. */
+  close(): void {
+    try {
+      this.#connection.close();
+    } catch {
+      // closed before
+    }
+  }
+
+  #send(sql: string): Promise<void> {
+    this.#sender.message(MessageType.query, cstrBytes(sql));
+    return this.#sender.flush();
+  }
+
+  async #expect(type: number): Promise<void> {
+    for (;;) {
+      await this.#nextMessage();
+      if (this.#reader.type === type) return;
+      if (this.#reader.type === MessageType.error) throw readError(this.#reader.body());
+    }
+  }
+
+  async #nextMessage(): Promise<void> {
+    if (!(await this.#reader.next())) {
+      throw new Unavailable("Cannot read from the server: it closed the connection");
+    }
+  }
+}
+
+async function open(address: PgAddress): Promise<Deno.Conn> {
+  if ("unixPath" in address) {
+    return await Deno.connect({ transport: "unix", path: address.unixPath });
+  }
+  const connection = await Deno.connect({ hostname: address.hostname, port: address.port });
+  connection.setNoDelay(true);
+  return connection;
+}

@@ -1,0 +1,135 @@
+/**
+ * COPY BOTH: after START_REPLICATION, START_WAL_PUSH or pagestream, both sides send CopyData whenever
+ * they like. The same object serves the client and the server end.
+ *
+ * Zero-copy sending: `const at = copy.reserve(n)`, write n payload bytes into `copy.sendBytes` (or
+ * `copy.sendView`) at `at`, and `flush()` once per batch.
+ */
+import { ServerError } from "./messages.ts";
+import { MessageType, readError } from "./messages.ts";
+import type { MessageReader } from "./message_reader.ts";
+import type { SendBuffer } from "./send_buffer.ts";
+
+/** One end of a COPY BOTH stream. */
+export class CopyBoth {
+  readonly #reader: MessageReader;
+  readonly #sender: SendBuffer;
+  readonly #close: () => void;
+  #ended = false;
+
+  constructor(reader: MessageReader, sender: SendBuffer, close: () => void) {
+    this.#reader = reader;
+    this.#sender = sender;
+    this.#close = close;
+  }
+
+  /**
+   * The next CopyData payload: a view into the receive buffer, valid until the next call. Undefined
+   * when the other side ended the stream or the connection. Throws ServerError if it sent an error.
+   */
+  async receive(): Promise<Uint8Array | undefined> {
+    while (!this.#ended) {
+      if (!(await this.#reader.next())) break;
+      if (this.#reader.type === MessageType.copyData) return this.#reader.body();
+      this.#control();
+    }
+    this.#ended = true;
+    return undefined;
+  }
+
+  /** Like `receive`, but returns undefined at once where it would have to wait. */
+  tryReceive(): Uint8Array | undefined {
+    while (!this.#ended && this.#reader.tryNext()) {
+      if (this.#reader.type === MessageType.copyData) return this.#reader.body();
+      this.#control();
+    }
+    return undefined;
+  }
+
+  /** True if `receive` would not wait. */
+  get buffered(): boolean {
+    return this.#ended || this.#reader.buffered;
+  }
+
+  /** True once the other side has ended the stream. */
+  get ended(): boolean {
+    return this.#ended;
+  }
+
+  /** Handles a message that is not CopyData. */
+  #control(): void {
+    switch (this.#reader.type) {
+      case MessageType.copyDone: // also CommandComplete ("C" is 0x43, CopyDone "c")
+      case MessageType.terminate:
+      case MessageType.copyFail:
+      case MessageType.commandComplete:
+        this.#ended = true;
+        return;
+      case MessageType.error:
+        this.#ended = true;
+        throw readError(this.#reader.body());
+      case MessageType.notice:
+      case MessageType.parameterStatus:
+        return;
+      default:
+        this.#ended = true;
+        throw new ServerError(
+          "08P01",
+          `Cannot use a message of type ${this.#reader.type} in a copy stream`,
+        );
+    }
+  }
+
+  /** Bytes assembled and not yet sent. */
+  get queuedBytes(): number {
+    return this.#sender.length;
+  }
+
+  /** Where payload bytes go; look it up again after each `reserve`. */
+  get sendBytes(): Uint8Array {
+    return this.#sender.bytes;
+  }
+
+  /** A view of `sendBytes`. */
+  get sendView(): DataView {
+    return this.#sender.view;
+  }
+
+  /** Reserves one CopyData of `payloadBytes`; returns the payload's offset in `sendBytes`. */
+  reserve(payloadBytes: number): number {
+    return this.#sender.beginMessage(MessageType.copyData, payloadBytes);
+  }
+
+  /** Assembles the parts, one behind the other, as one CopyData. */
+  queue(...parts: Uint8Array[]): void {
+    let length = 0;
+    for (const part of parts) length += part.length;
+    let at = this.reserve(length);
+    for (const part of parts) {
+      this.#sender.bytes.set(part, at);
+      at += part.length;
+    }
+  }
+
+  /** Sends what was assembled, in one write. */
+  flush(): Promise<void> {
+    return this.#sender.flush();
+  }
+
+  /** Tells the other side that we send no more (CopyDone). */
+  async finish(): Promise<void> {
+    this.#sender.message(MessageType.copyDone, new Uint8Array(0));
+    await this.flush();
+  }
+
+  /** Server only: reports an error in place of the rest of the stream. */
+  async fail(body: Uint8Array): Promise<void> {
+    this.#sender.message(MessageType.error, body);
+    await this.flush();
+  }
+
+  /** Closes the connection under the stream. */
+  close(): void {
+    this.#close();
+  }
+}

@@ -1,0 +1,252 @@
+/**
+ * The server side of the PostgreSQL protocol, as far as our daemons speak it: startup, simple
+ * queries, COPY OUT and COPY BOTH. The handler of a connection runs as one async function.
+ */
+import { ByteReader, ByteWriter } from "../utils/bytes.ts";
+import { messageOf } from "../utils/errors.ts";
+import { logger } from "../utils/log.ts";
+import { CopyBoth } from "./copy_both.ts";
+import { MessageReader } from "./message_reader.ts";
+import {
+  type Column,
+  COPY_RESPONSE_BODY,
+  cstrBytes,
+  dataRowBody,
+  errorBody,
+  MessageType,
+  rowDescriptionBody,
+  StartupCode,
+} from "./messages.ts";
+import { SendBuffer } from "./send_buffer.ts";
+
+const log = logger("pgwire");
+
+/** What clients are told that they talk to; drivers want a version that they know. */
+const SERVER_PARAMETERS: readonly (readonly [string, string])[] = [
+  ["server_version", "17.0"],
+  ["server_encoding", "UTF8"],
+  ["client_encoding", "UTF8"],
+  ["standard_conforming_strings", "on"],
+  ["integer_datetimes", "on"],
+  ["DateStyle", "ISO, MDY"],
+];
+
+const READY_IDLE = new Uint8Array([0x49]);
+
+/** One connection after its startup. */
+export class PgSession {
+  /** Startup parameters: user, database, options, application_name and so on. */
+  readonly parameters: ReadonlyMap<string, string>;
+  readonly #reader: MessageReader;
+  readonly #sender: SendBuffer;
+  readonly #connection: Deno.Conn;
+
+  constructor(
+    parameters: ReadonlyMap<string, string>,
+    reader: MessageReader,
+    sender: SendBuffer,
+    connection: Deno.Conn,
+  ) {
+    this.parameters = parameters;
+    this.#reader = reader;
+    this.#sender = sender;
+    this.#connection = connection;
+  }
+
+  /**
+   * The `-c name=value` settings of the `options` parameter. A value may itself contain "=".
+   */
+  options(): Map<string, string> {
+    const found = new Map<string, string>();
+    const words = (this.parameters.get("options") ?? "").split(/\s+/).filter((word) => word !== "");
+    for (let i = 0; i < words.length; i++) {
+      const word = words[i]!;
+      const setting = word === "-c" ? words[++i] : word.startsWith("-c") ? word.slice(2) : word;
+      const equals = setting?.indexOf("=") ?? -1;
+      if (setting === undefined || equals <= 0) continue;
+      found.set(setting.slice(0, equals), setting.slice(equals + 1));
+    }
+    return found;
+  }
+
+  /** Text of the next simple query; undefined when the client has left. */
+  async nextQuery(): Promise<string | undefined> {
+    while (await this.#reader.next()) {
+      if (this.#reader.type === MessageType.terminate) return undefined;
+      if (this.#reader.type === MessageType.query) {
+        return new ByteReader(this.#reader.body(), "big", "a query").cstr();
+      }
+      if (this.#reader.type === MessageType.copyDone) continue;
+      const type = String.fromCharCode(this.#reader.type);
+      await this.sendError("0A000", `Cannot handle a message of type "${type}" here`);
+    }
+    return undefined;
+  }
+
+  /** Sends a result set. */
+  async sendRows(
+    columns: readonly Column[],
+    rows: readonly (readonly (string | null)[])[],
+    tag: string,
+  ): Promise<void> {
+    this.#sender.message(MessageType.rowDescription, rowDescriptionBody(columns));
+    for (const row of rows) this.#sender.message(MessageType.dataRow, dataRowBody(row));
+    await this.commandComplete(tag);
+  }
+
+  /** Ends a command without rows. */
+  async commandComplete(tag: string): Promise<void> {
+    this.#sender.message(MessageType.commandComplete, cstrBytes(tag));
+    this.#sender.message(MessageType.readyForQuery, READY_IDLE);
+    await this.#sender.flush();
+  }
+
+  /** Answers a command with an error; the session goes on. */
+  async sendError(code: string, message: string): Promise<void> {
+    this.#sender.message(MessageType.error, errorBody("ERROR", code, message));
+    this.#sender.message(MessageType.readyForQuery, READY_IDLE);
+    await this.#sender.flush();
+  }
+
+  /** Starts COPY OUT. */
+  beginCopyOut(): Promise<void> {
+    this.#sender.message(MessageType.copyOutResponse, COPY_RESPONSE_BODY);
+    return this.#sender.flush();
+  }
+
+  /** Sends one CopyData of a COPY OUT. */
+  copyData(bytes: Uint8Array): Promise<void> {
+    this.#sender.message(MessageType.copyData, bytes);
+    return this.#sender.flush();
+  }
+
+  /** Ends COPY OUT. */
+  endCopyOut(tag: string): Promise<void> {
+    this.#sender.message(MessageType.copyDone, new Uint8Array(0));
+    return this.commandComplete(tag);
+  }
+
+  /** Starts COPY BOTH; the returned stream owns the connection from here on. */
+  async beginCopyBoth(): Promise<CopyBoth> {
+    this.#sender.message(MessageType.copyBothResponse, COPY_RESPONSE_BODY);
+    await this.#sender.flush();
+    return new CopyBoth(this.#reader, this.#sender, () => closeQuietly(this.#connection));
+  }
+}
+
+/** Where to listen and what to do with connections. */
+export interface PgServerOptions {
+  readonly hostname: string;
+  /** 0 takes a free port. */
+  readonly port: number;
+  /** Serves one connection; it is closed when the promise settles. Errors are logged. */
+  readonly onConnection: (session: PgSession) => Promise<void>;
+}
+
+/** A listening server. */
+export interface PgServer {
+  readonly hostname: string;
+  readonly port: number;
+  /** Stops listening, closes all connections and waits for their handlers. */
+  close(): Promise<void>;
+}
+
+/** Listens. Throws Deno.errors.AddrInUse if the port is taken. */
+export function servePg(options: PgServerOptions): PgServer {
+  const listener = Deno.listen({ hostname: options.hostname, port: options.port });
+  const connections = new Map<Deno.Conn, Promise<void>>();
+  const accepting = (async () => {
+    for await (const connection of listener) {
+      connection.setNoDelay(true);
+      const done = serveConnection(connection, options).finally(() => {
+        closeQuietly(connection);
+        connections.delete(connection);
+      });
+      connections.set(connection, done);
+    }
+  })();
+  return {
+    hostname: options.hostname,
+    port: listener.addr.port,
+    async close() {
+      listener.close();
+      await accepting;
+      for (const connection of connections.keys()) closeQuietly(connection);
+      await Promise.all(connections.values());
+    },
+  };
+}
+
+async function serveConnection(connection: Deno.TcpConn, options: PgServerOptions): Promise<void> {
+  const reader = new MessageReader(connection);
+  const sender = new SendBuffer(connection);
+  try {
+    const parameters = await readStartup(reader, sender);
+    if (parameters === undefined) return;
+    greet(sender);
+    await sender.flush();
+    await options.onConnection(new PgSession(parameters, reader, sender, connection));
+  } catch (thrown) {
+    if (isDisconnect(thrown)) return;
+    log.warning("connection ended: {message}", { message: messageOf(thrown) });
+    try {
+      sender.message(MessageType.error, errorBody("FATAL", "XX000", messageOf(thrown)));
+      await sender.flush();
+    } catch {
+      // the client is gone: there is nobody to tell
+    }
+  }
+}
+
+/** Startup parameters; undefined for a client that left or only wanted to cancel. */
+async function readStartup(
+  reader: MessageReader,
+  sender: SendBuffer,
+): Promise<Map<string, string> | undefined> {
+  while (await reader.nextStartup()) {
+    const body = new ByteReader(reader.body(), "big", "a startup packet");
+    const code = body.u32();
+    if (code === StartupCode.ssl || code === StartupCode.gss) {
+      sender.raw(new Uint8Array([0x4e])); // "N": not here, go on without
+      await sender.flush();
+      continue;
+    }
+    if (code === StartupCode.cancel) return undefined;
+    if (Math.floor(code / 65536) !== 3) throw new Error(`Cannot speak protocol version ${code}`);
+    const parameters = new Map<string, string>();
+    for (let name = body.cstr(); name !== ""; name = body.cstr()) {
+      parameters.set(name, body.cstr());
+      if (body.remaining === 0) break;
+    }
+    return parameters;
+  }
+  return undefined;
+}
+
+function greet(sender: SendBuffer): void {
+  sender.message(MessageType.authentication, new Uint8Array(4)); // 0: ok
+  for (const [name, value] of SERVER_PARAMETERS) {
+    sender.message(MessageType.parameterStatus, cstrBytes(`${name}\0${value}`));
+  }
+  sender.message(
+    MessageType.backendKeyData,
+    new ByteWriter("big").u32(0).u32(0).bytes(),
+  );
+  sender.message(MessageType.readyForQuery, READY_IDLE);
+}
+
+/** True for what happens when the peer or we close a connection: not worth a log line. */
+export function isDisconnect(thrown: unknown): boolean {
+  return thrown instanceof Deno.errors.ConnectionReset ||
+    thrown instanceof Deno.errors.BrokenPipe || thrown instanceof Deno.errors.BadResource ||
+    thrown instanceof Deno.errors.Interrupted || thrown instanceof Deno.errors.ConnectionAborted ||
+    thrown instanceof Deno.errors.NotConnected || thrown instanceof Deno.errors.UnexpectedEof;
+}
+
+function closeQuietly(connection: Deno.Conn): void {
+  try {
+    connection.close();
+  } catch {
+    // closed before
+  }
+}
