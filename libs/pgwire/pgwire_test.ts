@@ -1,0 +1,149 @@
+import assert from "node:assert/strict";
+import { toLsn } from "../utils/lsn.ts";
+import { PgClient } from "./client.ts";
+import { readError, ServerError } from "./messages.ts";
+import {
+  queueKeepalive,
+  queueStandbyStatus,
+  readReceiverMessage,
+  readSenderMessage,
+  reserveXlogData,
+} from "./replication.ts";
+import { type PgServer, type PgSession, servePg } from "./server.ts";
+
+async function withServer(
+  onConnection: (session: PgSession) => Promise<void>,
+  use: (server: PgServer, connect: () => Promise<PgClient>) => Promise<void>,
+): Promise<void> {
+  const server = servePg({ hostname: "127.0.0.1", port: 0, onConnection });
+  const clients: PgClient[] = [];
+  try {
+    await use(server, async () => {
+      const client = await PgClient.connect({ hostname: "127.0.0.1", port: server.port }, {
+        user: "someone",
+        options: "-c timeline_id=ab -c tenant_id=cd",
+      });
+      clients.push(client);
+      return client;
+    });
+  } finally {
+    for (const client of clients) client.close();
+    await server.close();
+  }
+}
+
+Deno.test("query() returns rows, nulls and the tag, and the session survives an error", async () => {
+  await withServer(async (session) => {
+    assert.equal(session.options().get("timeline_id"), "ab");
+    assert.equal(session.options().get("tenant_id"), "cd");
+    for (let sql = await session.nextQuery(); sql !== undefined; sql = await session.nextQuery()) {
+      if (sql === "bad") await session.sendError("42601", "Cannot do that");
+      else await session.sendRows([{ name: "a", typeOid: 25 }], [[sql], [null]], "SELECT 2");
+    }
+  }, async (_server, connect) => {
+    const client = await connect();
+    await assert.rejects(
+      client.query("bad"),
+      (error: ServerError) => error.code === "42601" && error.message === "Cannot do that",
+    );
+    assert.deepEqual(await client.query("good ü"), {
+      columns: ["a"],
+      rows: [["good ü"], [null]],
+      tag: "SELECT 2",
+    });
+  });
+});
+
+Deno.test("copyOut() yields every payload in order", async () => {
+  await withServer(async (session) => {
+    await session.nextQuery();
+    await session.beginCopyOut();
+    for (let i = 0; i < 300; i++) await session.copyData(new Uint8Array(1000).fill(i));
+    await session.endCopyOut("COPY");
+    await session.nextQuery();
+  }, async (_server, connect) => {
+    const client = await connect();
+    let count = 0;
+    for await (const part of client.copyOut("basebackup")) {
+      assert.equal(part.length, 1000);
+      assert.equal(part[999], count++ & 0xff);
+    }
+    assert.equal(count, 300);
+  });
+});
+
+Deno.test("copyBoth() carries messages longer than the buffers both ways", async () => {
+  await withServer(async (session) => {
+    await session.nextQuery();
+    const copy = await session.beginCopyBoth();
+    for (let part = await copy.receive(); part !== undefined; part = await copy.receive()) {
+      copy.queue(part.subarray(0, 1), part.subarray(1));
+      if (!copy.buffered) await copy.flush();
+    }
+  }, async (_server, connect) => {
+    const copy = await (await connect()).copyBoth("START_REPLICATION");
+    const sizes = [0, 1, 5, 70_000, 131_097, 3, 500_000, 2];
+    for (const [i, size] of sizes.entries()) copy.queue(new Uint8Array(size).fill(i + 1));
+    await copy.flush();
+    for (const [i, size] of sizes.entries()) {
+      const part = await copy.receive();
+      assert.equal(part?.length, size);
+      assert.ok(part!.every((byte) => byte === i + 1));
+    }
+    assert.equal(copy.tryReceive(), undefined);
+  });
+});
+
+Deno.test("an error thrown by the handler reaches the client", async () => {
+  await withServer(async (session) => {
+    await session.nextQuery();
+    throw new Error("Cannot go on");
+  }, async (_server, connect) => {
+    const client = await connect();
+    await assert.rejects(client.query("anything"), /Cannot go on|closed/);
+  });
+});
+
+Deno.test("replication payloads read back as they were assembled", async () => {
+  const lsn = toLsn(2 ** 40 + 16);
+  await withServer(async (session) => {
+    await session.nextQuery();
+    const copy = await session.beginCopyBoth();
+    const at = reserveXlogData(copy, lsn, toLsn(lsn + 3), 5n, 3);
+    copy.sendBytes.set([7, 8, 9], at);
+    queueKeepalive(copy, lsn, 6n, true);
+    await copy.flush();
+    const status = readReceiverMessage((await copy.receive())!);
+    assert.deepEqual(status, {
+      kind: "status",
+      written: lsn,
+      flushed: lsn,
+      applied: lsn,
+      replyWanted: false,
+    });
+    await copy.finish();
+  }, async (_server, connect) => {
+    const copy = await (await connect()).copyBoth("START_REPLICATION");
+    const data = readSenderMessage((await copy.receive())!);
+    assert.equal(data.kind, "xlogData");
+    if (data.kind === "xlogData") {
+      assert.equal(data.start, lsn);
+      assert.deepEqual([...data.wal], [7, 8, 9]);
+    }
+    assert.deepEqual(readSenderMessage((await copy.receive())!), {
+      kind: "keepalive",
+      endOfWal: lsn,
+      replyWanted: true,
+    });
+    queueStandbyStatus(copy, lsn, 1n);
+    await copy.flush();
+    assert.equal(await copy.receive(), undefined);
+  });
+});
+
+Deno.test("readError() keeps code and message of an unknown severity", () => {
+  const body = new TextEncoder().encode("SFATAL\0C57P01\0Mgoing down\0\0");
+  const error = readError(body);
+  assert.equal(error.code, "57P01");
+  assert.equal(error.message, "going down");
+});
