@@ -53,32 +53,38 @@ export class ByteWriter {
   }
 
   u8(value: number): this {
-    this.#view.setUint8(this.#reserve(1), value);
+    const at = this.#reserve(1); // may replace the view
+    this.#view.setUint8(at, value);
     return this;
   }
 
   u16(value: number): this {
-    this.#view.setUint16(this.#reserve(2), value, this.#little);
+    const at = this.#reserve(2); // may replace the view
+    this.#view.setUint16(at, value, this.#little);
     return this;
   }
 
   u32(value: number): this {
-    this.#view.setUint32(this.#reserve(4), value, this.#little);
+    const at = this.#reserve(4); // may replace the view
+    this.#view.setUint32(at, value, this.#little);
     return this;
   }
 
   i32(value: number): this {
-    this.#view.setInt32(this.#reserve(4), value, this.#little);
+    const at = this.#reserve(4); // may replace the view
+    this.#view.setInt32(at, value, this.#little);
     return this;
   }
 
   u64(value: bigint): this {
-    this.#view.setBigUint64(this.#reserve(8), value, this.#little);
+    const at = this.#reserve(8); // may replace the view
+    this.#view.setBigUint64(at, value, this.#little);
     return this;
   }
 
   i64(value: bigint): this {
-    this.#view.setBigInt64(this.#reserve(8), value, this.#little);
+    const at = this.#reserve(8); // may replace the view
+    this.#view.setBigInt64(at, value, this.#little);
     return this;
   }
 
