@@ -1,0 +1,220 @@
+/**
+ * The key space: what the pageserver stores versions of.
+ *
+ * A key is 18 bytes, six big-endian fields, so that byte order is sort order and the blocks of one
+ * fork are neighbours:
+ *
+ *   f1 u8 | f2 u32 | f3 u32 | f4 u32 | f5 u8 | f6 u32
+ *
+ *   00 spc db rel fork block      block of a relation fork (PostgreSQL's forks 0 main .. 3 init)
+ *   00 spc db 0 0 0               relation map file (pg_filenode.map)
+ *   01 kind 1 segno 0 block       block of an SLRU segment (kind 0 clog, 1 members, 2 offsets)
+ *   02 0 0 xid>>40 xid>>32 xid    two-phase state file
+ *   03 0 0 0 0 0                  control file of the imported cluster
+ *   03 0 0 0 0 1                  state of the checkpoint tracker
+ *   61 spc db rel fork 0          blocks in a relation fork, u32 LE
+ *   62 ..                         auxiliary files      (not inherited by branches)
+ *   63 0 0 0 0 id                 replication origins  (not inherited by branches)
+ *   64 spc db 0 0 0               database directory, flags byte
+ *   66 kind segno 0 0 0           blocks in an SLRU segment, u32 LE
+ *
+ * Example: block 7 of base/5/1259 is 00 0000067F 00000005 000004EB 00 00000007. Every class from 02
+ * up can be range-scanned and takes tombstones; classes 00 and 01 are read by exact key.
+ *
+ * Cold paths pass Key objects. Hot paths intern (f1..f5) once into a small integer, the ObjectId
+ * (see key_interner.ts), and pass it with the block number.
+ */
+import { Corrupt } from "../../libs/utils/errors.ts";
+import { decodeHex } from "../../libs/utils/hex.ts";
+
+/** The six fields. Invariant: f1, f5 < 2^8; the others < 2^32; all unsigned. */
+export interface Key {
+  f1: number;
+  f2: number;
+  f3: number;
+  f4: number;
+  f5: number;
+  f6: number;
+}
+
+/** Values of the first field. */
+export const KeyClass = {
+  relation: 0x00,
+  slru: 0x01,
+  twophase: 0x02,
+  control: 0x03,
+  relationSize: 0x61,
+  auxFile: 0x62,
+  replicationOrigin: 0x63,
+  database: 0x64,
+  slruSize: 0x66,
+} as const;
+
+/** Bytes of an encoded key. */
+export const KEY_BYTES = 18;
+
+const TWO_32 = 4294967296;
+
+/** A key from its fields. */
+export function makeKey(
+  f1: number,
+  f2: number,
+  f3: number,
+  f4: number,
+  f5: number,
+  f6: number,
+): Key {
+  return { f1, f2, f3, f4, f5, f6 };
+}
+
+/** The block of a relation fork. */
+export function relationBlockKey(
+  spc: number,
+  db: number,
+  rel: number,
+  fork: number,
+  block: number,
+): Key {
+  return makeKey(KeyClass.relation, spc, db, rel, fork, block);
+}
+
+/** The relation map file of a database, or of the shared catalogs (1664, 0). */
+export function relmapKey(spc: number, db: number): Key {
+  return makeKey(KeyClass.relation, spc, db, 0, 0, 0);
+}
+
+/** The block of an SLRU segment. */
+export function slruBlockKey(kind: number, segno: number, block: number): Key {
+  return makeKey(KeyClass.slru, kind, 1, segno, 0, block);
+}
+
+/** The state file of a prepared transaction; `xid` is the full 64-bit id as a safe integer. */
+export function twophaseKey(xid: number): Key {
+  const high = Math.floor(xid / TWO_32);
+  return makeKey(KeyClass.twophase, 0, 0, Math.floor(high / 256), high % 256, xid % TWO_32);
+}
+
+/** The transaction id of a two-phase key. */
+export function twophaseXid(key: Key): number {
+  return (key.f4 * 256 + key.f5) * TWO_32 + key.f6;
+}
+
+/** The control file of the imported cluster. */
+export const CONTROL_FILE_KEY: Readonly<Key> = makeKey(KeyClass.control, 0, 0, 0, 0, 0);
+
+/** The state of the checkpoint tracker. */
+export const CHECKPOINT_KEY: Readonly<Key> = makeKey(KeyClass.control, 0, 0, 0, 0, 1);
+
+/** The size of a relation fork. */
+export function relationSizeKey(spc: number, db: number, rel: number, fork: number): Key {
+  return makeKey(KeyClass.relationSize, spc, db, rel, fork, 0);
+}
+
+/** The directory entry of a database. */
+export function databaseKey(spc: number, db: number): Key {
+  return makeKey(KeyClass.database, spc, db, 0, 0, 0);
+}
+
+/** The size of an SLRU segment. */
+export function slruSizeKey(kind: number, segno: number): Key {
+  return makeKey(KeyClass.slruSize, kind, segno, 0, 0, 0);
+}
+
+/** Whether keys of this class may be range-scanned and deleted (tombstones). */
+export function isScannable(f1: number): boolean {
+  return f1 >= KeyClass.twophase;
+}
+
+/** Whether a branch sees its ancestor's keys of this class. */
+export function isInherited(f1: number): boolean {
+  return f1 !== KeyClass.auxFile && f1 !== KeyClass.replicationOrigin;
+}
+
+/** Negative, zero or positive as `a` sorts before, at or after `b`; the order of the encoded bytes. */
+export function compareKeys(a: Key, b: Key): number {
+  return a.f1 - b.f1 || a.f2 - b.f2 || a.f3 - b.f3 || a.f4 - b.f4 || a.f5 - b.f5 || a.f6 - b.f6;
+}
+
+/** Writes the 18 bytes of `key` at `offset`. */
+export function writeKey(key: Key, view: DataView, offset: number): void {
+  view.setUint8(offset, key.f1);
+  view.setUint32(offset + 1, key.f2);
+  view.setUint32(offset + 5, key.f3);
+  view.setUint32(offset + 9, key.f4);
+  view.setUint8(offset + 13, key.f5);
+  view.setUint32(offset + 14, key.f6);
+}
+
+/** The 18 bytes of `key`. */
+export function keyToBytes(key: Key): Uint8Array {
+  const bytes = new Uint8Array(KEY_BYTES);
+  writeKey(key, new DataView(bytes.buffer), 0);
+  return bytes;
+}
+
+/** Reads a key from 18 bytes at `offset`. Throws Corrupt if there are fewer. */
+export function keyFromBytes(bytes: Uint8Array, offset = 0): Key {
+  if (offset + KEY_BYTES > bytes.length) {
+    throw new Corrupt(
+      `Cannot read a key: ${bytes.length - offset} of ${KEY_BYTES} bytes are there`,
+    );
+  }
+  const view = new DataView(bytes.buffer, bytes.byteOffset + offset, KEY_BYTES);
+  return makeKey(
+    view.getUint8(0),
+    view.getUint32(1),
+    view.getUint32(5),
+    view.getUint32(9),
+    view.getUint8(13),
+    view.getUint32(14),
+  );
+}
+
+function hexField(value: number, digits: number): string {
+  return value.toString(16).toUpperCase().padStart(digits, "0");
+}
+
+/** 36 upper-case hex digits, as in layer file names. */
+export function formatKey(key: Key): string {
+  return hexField(key.f1, 2) + hexField(key.f2, 8) + hexField(key.f3, 8) + hexField(key.f4, 8) +
+    hexField(key.f5, 2) + hexField(key.f6, 8);
+}
+
+/** Parses 36 hex digits. Throws SyntaxError for anything else. */
+export function parseKey(text: string): Key {
+  if (text.length !== 2 * KEY_BYTES) {
+    throw new SyntaxError(
+      `Cannot parse a key (expected 36 hex digits): current value is "${text}"`,
+    );
+  }
+  return keyFromBytes(decodeHex(text));
+}
+
+const FORK_NAMES = ["main", "fsm", "vm", "init"];
+const SLRU_NAMES = ["pg_xact", "pg_multixact/members", "pg_multixact/offsets"];
+
+/** For messages: what the key means, for example `block 7 of relation 1663/5/1259 main`. */
+export function describeKey(key: Key): string {
+  const relation = `${key.f2}/${key.f3}/${key.f4} ${FORK_NAMES[key.f5] ?? `fork ${key.f5}`}`;
+  const slru = SLRU_NAMES[key.f2] ?? `SLRU ${key.f2}`;
+  switch (key.f1) {
+    case KeyClass.relation:
+      return key.f4 === 0
+        ? `relation map of database ${key.f2}/${key.f3}`
+        : `block ${key.f6} of relation ${relation}`;
+    case KeyClass.slru:
+      return `block ${key.f6} of ${slru} segment ${hexField(key.f4, 4)}`;
+    case KeyClass.twophase:
+      return `state file of prepared transaction ${twophaseXid(key)}`;
+    case KeyClass.control:
+      return key.f6 === 1 ? "checkpoint state" : "control file";
+    case KeyClass.relationSize:
+      return `size of relation ${relation}`;
+    case KeyClass.database:
+      return `database ${key.f2}/${key.f3}`;
+    case KeyClass.slruSize:
+      return `size of ${slru} segment ${hexField(key.f3, 4)}`;
+    default:
+      return `key ${formatKey(key)}`;
+  }
+}
