@@ -1,0 +1,190 @@
+/**
+ * `.neon/config`: what the control plane knows that has no other home, as TOML.
+ *
+ *     format_version = 1
+ *     pg_version = 17
+ *     default_tenant_id = "9ef87a5bf0d92544f6fafeeb3239695c"
+ *     [broker]
+ *     listen_addr = "127.0.0.1:50051"
+ *     [[pageservers]]
+ *     id = 1
+ *     [[safekeepers]]
+ *     id = 1
+ *     [branch_name_mappings]
+ *     main = [["9ef87a5bf0d92544f6fafeeb3239695c", "de200bd42b49cc1814412c7e592dd6e9"]]
+ *
+ * The file is replaced atomically and durably; a format that this program does not know is refused.
+ */
+import { join } from "node:path";
+import { parse, stringify } from "smol-toml";
+import { replaceFile } from "../../libs/utils/durable.ts";
+import { Conflict, Corrupt, messageOf, NotFound } from "../../libs/utils/errors.ts";
+import type { TenantId, TimelineId } from "../../libs/utils/id.ts";
+
+/** The format of `.neon` that this program reads and writes. */
+const FORMAT_VERSION = 1;
+
+/** Addresses of the broker, as host:port. */
+export interface BrokerConfig {
+  listen_addr: string;
+  listen_http_addr: string;
+}
+
+/** One pageserver; addresses as host:port. */
+export interface PageserverConfig {
+  id: number;
+  listen_pg_addr: string;
+  listen_http_addr: string;
+}
+
+/** One safekeeper; it listens on 127.0.0.1. */
+export interface SafekeeperConfig {
+  id: number;
+  pg_port: number;
+  http_port: number;
+}
+
+/** The compute host and where endpoint ports start. */
+export interface ComputeConfig {
+  listen_http_addr: string;
+  first_pg_port: number;
+}
+
+/** Where the PostgreSQL binaries of one major version are. */
+export interface PostgresConfig {
+  version: number;
+  bin_dir: string;
+}
+
+/** Contents of `.neon/config`. */
+export interface Config {
+  format_version: number;
+  /** The major version that a tenant gets when none is asked for. */
+  pg_version: number;
+  default_tenant_id?: TenantId;
+  broker: BrokerConfig;
+  compute: ComputeConfig;
+  pageservers: PageserverConfig[];
+  safekeepers: SafekeeperConfig[];
+  postgres: PostgresConfig[];
+  /** Branch name to [tenant, timeline] pairs: a name is unique within a tenant. */
+  branch_name_mappings: Record<string, [TenantId, TimelineId][]>;
+}
+
+/** The path of the configuration file in the state directory. */
+export function configPath(repoDir: string): string {
+  return join(repoDir, "config");
+}
+
+/** Neon's default ports, for a given number of safekeepers. */
+export function defaultConfig(safekeeperCount: number, pgVersion: number): Config {
+  return {
+    format_version: FORMAT_VERSION,
+    pg_version: pgVersion,
+    broker: { listen_addr: "127.0.0.1:50051", listen_http_addr: "127.0.0.1:50052" },
+    compute: { listen_http_addr: "127.0.0.1:3080", first_pg_port: 55432 },
+    pageservers: [
+      { id: 1, listen_pg_addr: "127.0.0.1:64000", listen_http_addr: "127.0.0.1:9898" },
+    ],
+    safekeepers: Array.from({ length: safekeeperCount }, (_, i) => ({
+      id: i + 1,
+      pg_port: 5454 + i,
+      http_port: 7676 + i,
+    })),
+    postgres: [],
+    branch_name_mappings: {},
+  };
+}
+
+/** Reads the configuration. Throws NotFound before `neon init`, Corrupt for what it cannot read. */
+export function loadConfig(repoDir: string): Config {
+  const path = configPath(repoDir);
+  let text: string;
+  try {
+    text = Deno.readTextFileSync(path);
+  } catch (thrown) {
+    if (!(thrown instanceof Deno.errors.NotFound)) throw thrown;
+    throw new NotFound(
+      `Cannot find a local Neon in "${repoDir}": run "neon init" first, or set NEON_REPO_DIR`,
+    );
+  }
+  let config: Partial<Config>;
+  try {
+    config = parse(text) as Partial<Config>;
+  } catch (thrown) {
+    throw new Corrupt(`Cannot read "${path}": ${messageOf(thrown).split("\n")[0]}`);
+  }
+  if (config.format_version !== FORMAT_VERSION) {
+    throw new Corrupt(
+      `Cannot read "${path}": format version ${config.format_version} is not ${FORMAT_VERSION}`,
+    );
+  }
+  for (const key of ["broker", "compute"] as const) {
+    if (config[key] === undefined) throw new Corrupt(`Cannot read "${path}": no [${key}] in it`);
+  }
+  return {
+    ...config as Config,
+    pageservers: config.pageservers ?? [],
+    safekeepers: config.safekeepers ?? [],
+    postgres: config.postgres ?? [],
+    branch_name_mappings: config.branch_name_mappings ?? {},
+  };
+}
+
+/** Replaces the configuration file. The caller holds the directory lock. */
+export function storeConfig(repoDir: string, config: Config): void {
+  replaceFile(configPath(repoDir), new TextEncoder().encode(stringify(config)));
+}
+
+/** The timeline that `branch` names within a tenant, or undefined. */
+export function branchTimeline(
+  config: Config,
+  tenant: TenantId,
+  branch: string,
+): TimelineId | undefined {
+  return branches(config, branch).find(([of]) => of === tenant)?.[1];
+}
+
+/** The name of a timeline within a tenant, or undefined. */
+export function branchName(
+  config: Config,
+  tenant: TenantId,
+  timeline: TimelineId,
+): string | undefined {
+  return Object.keys(config.branch_name_mappings).find((name) =>
+    branchTimeline(config, tenant, name) === timeline
+  );
+}
+
+/** Throws Conflict if `branch` already names another timeline of the tenant. */
+export function checkBranchNameFree(
+  config: Config,
+  tenant: TenantId,
+  branch: string,
+  timeline?: TimelineId,
+): void {
+  const existing = branchTimeline(config, tenant, branch);
+  if (existing === undefined || existing === timeline) return;
+  throw new Conflict(
+    `Cannot use the branch name "${branch}": it already names timeline ${existing} of tenant ${tenant}`,
+  );
+}
+
+/** Adds a branch name. The same mapping again changes nothing; another timeline is a Conflict. */
+export function mapBranch(
+  config: Config,
+  tenant: TenantId,
+  branch: string,
+  timeline: TimelineId,
+): void {
+  checkBranchNameFree(config, tenant, branch, timeline);
+  if (branchTimeline(config, tenant, branch) === timeline) return;
+  config.branch_name_mappings[branch] = [...branches(config, branch), [tenant, timeline]];
+}
+
+function branches(config: Config, branch: string): [TenantId, TimelineId][] {
+  // Own properties only: a branch may well be called "constructor".
+  return Object.hasOwn(config.branch_name_mappings, branch)
+    ? config.branch_name_mappings[branch]!
+    : [];
+}

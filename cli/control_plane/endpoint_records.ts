@@ -1,0 +1,105 @@
+/**
+ * `.neon/endpoints/<id>/endpoint.json`: the definition of each endpoint, which outlives the process.
+ *
+ *     {"endpoint_id": "main", "tenant_id": "9ef8...", "timeline_id": "de20...", "mode": "Primary",
+ *      "pg_port": 55432, "pg_version": 17}
+ */
+import { join } from "node:path";
+import { fsyncDirectory, makeDirectory, replaceFile } from "../../libs/utils/durable.ts";
+import { BadRequest, Corrupt, messageOf, Unavailable } from "../../libs/utils/errors.ts";
+import type { TenantId, TimelineId } from "../../libs/utils/id.ts";
+
+/** How far above the first port the search for a free one goes. */
+const ENDPOINT_PORTS_MAX = 2000;
+
+/** The definition of an endpoint. */
+export interface EndpointRecord {
+  endpoint_id: string;
+  tenant_id: TenantId;
+  timeline_id: TimelineId;
+  mode: "Primary";
+  pg_port: number;
+  pg_version: number;
+}
+
+/** Throws BadRequest unless `name` can be an endpoint's name (it is a directory name as well). */
+export function checkEndpointName(name: string): void {
+  if (/^[A-Za-z0-9_][A-Za-z0-9_.-]{0,62}$/.test(name)) return;
+  throw new BadRequest(
+    `Cannot name an endpoint "${name}": use up to 63 letters, digits, "_", "-" and "."`,
+  );
+}
+
+function directoryOf(repoDir: string): string {
+  return join(repoDir, "endpoints");
+}
+
+/** Reads one endpoint's definition, or undefined if there is none. */
+export function loadEndpointRecord(repoDir: string, name: string): EndpointRecord | undefined {
+  checkEndpointName(name);
+  const path = join(directoryOf(repoDir), name, "endpoint.json");
+  let text: string;
+  try {
+    text = Deno.readTextFileSync(path);
+  } catch (thrown) {
+    if (thrown instanceof Deno.errors.NotFound) return undefined;
+    throw thrown;
+  }
+  try {
+    return JSON.parse(text) as EndpointRecord;
+  } catch (thrown) {
+    throw new Corrupt(`Cannot read "${path}": ${messageOf(thrown)}`);
+  }
+}
+
+/** All definitions, sorted by name. */
+export function listEndpointRecords(repoDir: string): EndpointRecord[] {
+  let names: string[];
+  try {
+    names = [...Deno.readDirSync(directoryOf(repoDir))]
+      .filter((entry) => entry.isDirectory)
+      .map((entry) => entry.name);
+  } catch (thrown) {
+    if (thrown instanceof Deno.errors.NotFound) return [];
+    throw thrown;
+  }
+  return names.sort().map((name) => loadEndpointRecord(repoDir, name))
+    .filter((record) => record !== undefined);
+}
+
+/** Replaces one definition durably. The caller holds the directory lock. */
+export function storeEndpointRecord(repoDir: string, record: EndpointRecord): void {
+  const directory = join(directoryOf(repoDir), record.endpoint_id);
+  makeDirectory(directory);
+  const text = JSON.stringify(record, null, 2) + "\n";
+  replaceFile(join(directory, "endpoint.json"), new TextEncoder().encode(text));
+}
+
+/** Forgets an endpoint. */
+export function removeEndpointRecord(repoDir: string, name: string): void {
+  checkEndpointName(name);
+  Deno.removeSync(join(directoryOf(repoDir), name), { recursive: true });
+  fsyncDirectory(directoryOf(repoDir));
+}
+
+/** The first port from `first` up that no definition has and nobody listens on. */
+export function nextFreePort(records: EndpointRecord[], first: number): number {
+  const taken = new Set(records.map((record) => record.pg_port));
+  for (let port = first; port < first + ENDPOINT_PORTS_MAX; port++) {
+    if (!taken.has(port) && isPortFree("127.0.0.1", port)) return port;
+  }
+  throw new Unavailable(
+    `Cannot find a free port for an endpoint between ${first} and ${first + ENDPOINT_PORTS_MAX}: name one with --pg-port`,
+  );
+}
+
+/** Whether this process could listen on the address now. */
+export function isPortFree(hostname: string, port: number): boolean {
+  try {
+    Deno.listen({ hostname, port }).close();
+    return true;
+  } catch (thrown) {
+    if (thrown instanceof Deno.errors.AddrInUse) return false;
+    throw thrown;
+  }
+}

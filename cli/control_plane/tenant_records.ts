@@ -1,0 +1,90 @@
+/**
+ * `.neon/tenants/<tenant>.json`: per tenant the generation number, and which safekeepers each of its
+ * timelines has.
+ *
+ *     {"generation": 3, "pg_version": 17, "timelines": {"de200b...": {"safekeepers": [1]}}}
+ *
+ * The generation is the fencing token of an attached tenant: it is raised durably before every
+ * attach, so that no two attachments ever share one, whatever crashes in between.
+ */
+import { join } from "node:path";
+import { makeDirectory, removeFile, replaceFile } from "../../libs/utils/durable.ts";
+import { Corrupt, messageOf, NotFound } from "../../libs/utils/errors.ts";
+import type { TenantId, TimelineId } from "../../libs/utils/id.ts";
+
+/** What the control plane remembers of one tenant. */
+export interface TenantRecord {
+  generation: number;
+  pg_version: number;
+  timelines: Record<TimelineId, { safekeepers: number[] }>;
+}
+
+function directoryOf(repoDir: string): string {
+  return join(repoDir, "tenants");
+}
+
+function pathOf(repoDir: string, tenant: TenantId): string {
+  return join(directoryOf(repoDir), `${tenant}.json`);
+}
+
+/** All tenants of this local Neon, sorted by id. */
+export function listTenantRecords(repoDir: string): TenantId[] {
+  try {
+    return [...Deno.readDirSync(directoryOf(repoDir))]
+      .filter((entry) => /^[0-9a-f]{32}\.json$/.test(entry.name))
+      .map((entry) => entry.name.slice(0, 32) as TenantId)
+      .sort();
+  } catch (thrown) {
+    if (thrown instanceof Deno.errors.NotFound) return [];
+    throw thrown;
+  }
+}
+
+/** Reads one tenant's record. Throws NotFound for an unknown tenant. */
+export function loadTenantRecord(repoDir: string, tenant: TenantId): TenantRecord {
+  const path = pathOf(repoDir, tenant);
+  let text: string;
+  try {
+    text = Deno.readTextFileSync(path);
+  } catch (thrown) {
+    if (!(thrown instanceof Deno.errors.NotFound)) throw thrown;
+    throw new NotFound(`Cannot find tenant ${tenant}: "neon tenant list" shows those there are`);
+  }
+  try {
+    return JSON.parse(text) as TenantRecord;
+  } catch (thrown) {
+    throw new Corrupt(`Cannot read "${path}": ${messageOf(thrown)}`);
+  }
+}
+
+/** Replaces one tenant's record durably. The caller holds the directory lock. */
+export function storeTenantRecord(repoDir: string, tenant: TenantId, record: TenantRecord): void {
+  makeDirectory(directoryOf(repoDir));
+  const text = JSON.stringify(record, null, 2) + "\n";
+  replaceFile(pathOf(repoDir, tenant), new TextEncoder().encode(text));
+}
+
+/** Forgets a tenant. */
+export function removeTenantRecord(repoDir: string, tenant: TenantId): void {
+  removeFile(pathOf(repoDir, tenant));
+}
+
+/** Raises a tenant's generation durably and returns the new one. The caller holds the lock. */
+export function raiseGeneration(repoDir: string, tenant: TenantId): number {
+  const record = loadTenantRecord(repoDir, tenant);
+  record.generation += 1;
+  storeTenantRecord(repoDir, tenant, record);
+  return record.generation;
+}
+
+/** Remembers which safekeepers hold a timeline. The caller holds the lock. */
+export function recordTimeline(
+  repoDir: string,
+  tenant: TenantId,
+  timeline: TimelineId,
+  safekeepers: number[],
+): void {
+  const record = loadTenantRecord(repoDir, tenant);
+  record.timelines[timeline] = { safekeepers };
+  storeTenantRecord(repoDir, tenant, record);
+}
