@@ -72,7 +72,10 @@ export class Acceptor {
   #commitLsn: Lsn;
   #peerHorizonLsn: Lsn;
   #remoteConsistentLsn: Lsn;
-  /** Highest commit LSN that the proposer of this term has told, perhaps beyond our WAL. */
+  /**
+   * Highest commit LSN told by a proposer that we followed, perhaps beyond our WAL. It outlives that
+   * proposer: every later one has the same WAL up to there, and we hold a prefix of theirs.
+   */
   #proposerCommitLsn: Lsn = INVALID_LSN;
 
   /**
@@ -338,10 +341,6 @@ export class Acceptor {
   persisted(state: TimelineState): void {
     assert(state.term >= this.#state.term, "the term never falls");
     assert(state.commitLsn >= this.#state.commitLsn, "the commit LSN never falls");
-    const newProposer = state.termHistory !== this.#state.termHistory ||
-      state.term !== this.#state.term;
-    // What an earlier proposer called committed may lie in WAL that this one replaces.
-    if (newProposer) this.#proposerCommitLsn = INVALID_LSN;
     this.#state = state;
   }
 

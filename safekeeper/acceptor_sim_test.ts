@@ -168,6 +168,7 @@ class Simulation {
       else if (roll < 0.03) node.restart();
       else if (roll < 0.2) node.flush();
       else if (roll < 0.3) this.connect(proposer, node);
+      else if (roll < 0.33) this.intrude(proposer, node);
       else if (roll < 0.45) this.generate(proposer);
       else if (roll < 0.75) this.stream(proposer, node);
       else this.learn(proposer, node);
@@ -244,6 +245,21 @@ class Simulation {
       grown[at] = Math.floor(this.random() * 256);
     }
     proposer.log = grown;
+  }
+
+  /** A confused proposer streams without a handshake, often from the right position. */
+  intrude(proposer: Proposer, node: Node): void {
+    const { writeLsn, flushLsn } = node.acceptor;
+    const nextLsn = this.random() < 0.7 ? writeLsn : flushLsn;
+    if (nextLsn > START + proposer.log.length) return;
+    const link = proposer.links[node.id];
+    proposer.links[node.id] = { epoch: node.epoch, nextLsn };
+    try {
+      this.stream(proposer, node);
+    } finally {
+      if (link === undefined) delete proposer.links[node.id];
+      else proposer.links[node.id] = link;
+    }
   }
 
   stream(proposer: Proposer, node: Node): void {
