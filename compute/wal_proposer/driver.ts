@@ -1,0 +1,458 @@
+/**
+ * Runs the proposer (proposer.ts) over real connections: one link to each safekeeper, the ring of
+ * newest WAL, and the timers.
+ *
+ * WAL comes in from postgres_stream.ts, goes into the ring, and each link takes from there at its own
+ * position whenever its socket is free: a slow or hung safekeeper holds nobody up. One that lags
+ * behind the ring, or behind the term's start, gets its part from another safekeeper first
+ * (catch_up.ts). When a quorum has a position on disk, Postgres is told at once and the safekeepers
+ * soon after, with the next WAL if there is any.
+ */
+import { assert } from "../../libs/utils/assert.ts";
+import { messageOf, TimedOut, Unavailable } from "../../libs/utils/errors.ts";
+import type { TenantId, TimelineId } from "../../libs/utils/id.ts";
+import { logger } from "../../libs/utils/log.ts";
+import { formatLsn, INVALID_LSN, type Lsn, maxLsn } from "../../libs/utils/lsn.ts";
+import {
+  APPEND_HEADER_BYTES,
+  decodeAcceptorMessage,
+  encodeProposerMessage,
+  writeAppendHeader,
+} from "../../libs/safekeeper_protocol/messages.ts";
+import { decodeFeedback } from "../../libs/safekeeper_protocol/feedback.ts";
+import type { Term, TermHistory } from "../../libs/safekeeper_protocol/term_history.ts";
+import { catchUp } from "./catch_up.ts";
+import { type AppendRange, type Effect, Proposer, type WonTerm } from "./proposer.ts";
+import { type LinkEvents, type SafekeeperAddress, SafekeeperLink } from "./safekeeper_link.ts";
+import { WalBuffer } from "./wal_buffer.ts";
+import {
+  APPEND_RESPONSE_BYTES,
+  APPEND_RESPONSE_FLUSH_AT,
+  APPEND_RESPONSE_TAG,
+  APPEND_RESPONSE_TERM_AT,
+  readU64,
+} from "./wire.ts";
+
+const log = logger("compute", "wal_proposer");
+
+/** A link without traffic gets an empty append this often. */
+const HEARTBEAT_MS = 1000;
+/** A safekeeper that says nothing for so long is connected to anew. */
+const SILENCE_MS_MAX = 10_000;
+/** Bytes put into one write to a safekeeper. */
+const BATCH_BYTES = 512 * 1024;
+/** Pause before a rise of the commit LSN is told to safekeepers for which there is no new WAL. */
+const COMMIT_NOTICE_MS = 2;
+/** Mean pause after a lost campaign, times the number of campaigns. */
+const CAMPAIGN_PAUSE_MS = 100;
+
+/** Whose WAL, and where it goes. */
+export interface WalProposerOptions {
+  readonly tenantId: TenantId;
+  readonly timelineId: TimelineId;
+  /** PG_VERSION_NUM; safekeepers compare the major version. */
+  readonly pgVersionNum: number;
+  readonly walSegmentSize: number;
+  readonly safekeepers: readonly SafekeeperAddress[];
+  /** Go on with this term, streaming from `streamFrom`, instead of an election. */
+  readonly resume?: WonTerm & { readonly streamFrom: Lsn };
+  /** Called once; this proposer will not commit anything more. */
+  readonly onDeposed: (why: string) => void;
+}
+
+/** A won election. */
+export interface Election {
+  readonly term: Term;
+  readonly startLsn: Lsn;
+  readonly history: TermHistory;
+}
+
+interface CommitWaiter {
+  readonly lsn: Lsn;
+  readonly resolve: () => void;
+}
+
+/** See the head of the file. */
+export class WalProposer implements LinkEvents {
+  /** Called with each new commit LSN; the replication stream acknowledges to Postgres. */
+  onCommit: (lsn: Lsn) => void = () => {};
+  readonly options: WalProposerOptions;
+  readonly #proposer: Proposer;
+  readonly #links: readonly SafekeeperLink[];
+  readonly #range: AppendRange = {
+    begin: INVALID_LSN,
+    end: INVALID_LSN,
+    commit: INVALID_LSN,
+    truncate: INVALID_LSN,
+  };
+  readonly #catchingUp: boolean[];
+  readonly #election = Promise.withResolvers<Election>();
+  readonly #timers = new Set<ReturnType<typeof setTimeout>>();
+  #buffer: WalBuffer | undefined;
+  #waiters: CommitWaiter[] = [];
+  #commitNoticeArmed = false;
+  #remoteConsistentLsn: Lsn = INVALID_LSN;
+  #deposedWhy: string | undefined;
+  #stopped = false;
+
+  constructor(options: WalProposerOptions) {
+    this.options = options;
+    const ids = options.safekeepers.map((safekeeper) => safekeeper.id);
+    const { resume } = options;
+    this.#proposer = resume === undefined ? new Proposer(ids) : Proposer.resume(ids, resume);
+    if (resume !== undefined) this.#buffer = new WalBuffer(resume.streamFrom);
+    this.#catchingUp = ids.map(() => false);
+    this.#election.promise.catch(() => {}); // whoever waits sees it
+    const startup = {
+      user: "wal_proposer",
+      database: "replication",
+      application_name: "wal_proposer",
+      options: `-c timeline_id=${options.timelineId} -c tenant_id=${options.tenantId}`,
+    };
+    this.#links = options.safekeepers.map((address, peer) =>
+      new SafekeeperLink(peer, address, startup, this)
+    );
+  }
+
+  /** Connects to the safekeepers. */
+  start(): void {
+    for (const link of this.#links) link.start();
+    this.#timers.add(setInterval(() => this.#beat(), HEARTBEAT_MS));
+  }
+
+  /** Waits for the election. Throws Unavailable naming what each safekeeper said. */
+  async elected(timeoutMs: number): Promise<Election> {
+    return await this.#within(this.#election.promise, timeoutMs, "win an election");
+  }
+
+  /** Waits until `lsn` is committed. Throws TimedOut. */
+  async committed(lsn: Lsn, timeoutMs: number): Promise<void> {
+    if (this.commitLsn >= lsn) return;
+    const reached = new Promise<void>((resolve) => this.#waiters.push({ lsn, resolve }));
+    await this.#within(reached, timeoutMs, `commit ${formatLsn(lsn)}`);
+  }
+
+  async #within<T>(what: Promise<T>, timeoutMs: number, verb: string): Promise<T> {
+    const limit = Promise.withResolvers<never>();
+    const timer = setTimeout(() => {
+      const said = this.#links.map((link) => `safekeeper ${link.address.id}: ${link.problem}`);
+      limit.reject(
+        new TimedOut(`Cannot ${verb} within ${timeoutMs / 1000} s (${said.join("; ")})`),
+      );
+    }, timeoutMs);
+    this.#timers.add(timer);
+    try {
+      return await Promise.race([what, limit.promise]);
+    } finally {
+      clearTimeout(timer);
+      this.#timers.delete(timer);
+    }
+  }
+
+  get term(): Term {
+    return this.#proposer.term;
+  }
+  get startLsn(): Lsn {
+    return this.#proposer.startLsn;
+  }
+  /** On a quorum's disks; 0 until the term's start is. */
+  get commitLsn(): Lsn {
+    return this.#proposer.commitLsn;
+  }
+  /** What Postgres may count on: never below where it started. */
+  get acknowledgedLsn(): Lsn {
+    return maxLsn(this.commitLsn, this.#proposer.startLsn);
+  }
+  /** End of the WAL that Postgres sent. */
+  get endLsn(): Lsn {
+    return this.#buffer?.end ?? INVALID_LSN;
+  }
+  /** Memory held for WAL. */
+  get bufferBytes(): number {
+    return this.#buffer?.capacityBytes ?? 0;
+  }
+  /** What the pageserver keeps durably, as relayed by safekeepers. */
+  get remoteConsistentLsn(): Lsn {
+    return this.#remoteConsistentLsn;
+  }
+  /** Safekeepers with which WAL is streamed at the moment. */
+  get streamingSafekeepers(): number {
+    return this.#links.filter((_, peer) => this.#proposer.isStreaming(peer)).length;
+  }
+
+  /** True if WAL can be taken now; else wait for `room`. */
+  hasRoom(bytes: number): boolean {
+    return this.#buffer!.fits(bytes, this.acknowledgedLsn);
+  }
+
+  /** Resolves when the commit LSN has risen. */
+  room(): Promise<void> {
+    const lsn = (this.acknowledgedLsn + 1) as Lsn;
+    return new Promise((resolve) => this.#waiters.push({ lsn, resolve }));
+  }
+
+  /** Takes WAL that Postgres sent; `pump` sends it on. */
+  append(lsn: Lsn, wal: Uint8Array): void {
+    const buffer = this.#buffer;
+    assert(buffer !== undefined && lsn === buffer.end, "WAL comes without gaps");
+    buffer.append(wal, this.#keepFrom());
+  }
+
+  /** The ring grows for what is uncommitted and for whoever is being streamed to from it. */
+  #keepFrom(): Lsn {
+    const buffer = this.#buffer!;
+    let keep: number = this.acknowledgedLsn;
+    for (let peer = 0; peer < this.#links.length; peer++) {
+      if (!this.#proposer.isStreaming(peer)) continue;
+      const sent = this.#proposer.sentLsn(peer);
+      if (sent >= buffer.start) keep = Math.min(keep, sent);
+    }
+    return keep as Lsn;
+  }
+
+  /** Sends to every safekeeper whose socket is free what it does not have. */
+  pump(): void {
+    for (let peer = 0; peer < this.#links.length; peer++) this.#pumpOne(peer);
+  }
+
+  #pumpOne(peer: number): void {
+    const link = this.#links[peer]!;
+    const buffer = this.#buffer;
+    const { copy } = link;
+    if (copy === undefined || buffer === undefined || link.busy || this.#catchingUp[peer]) return;
+    if (!this.#proposer.isStreaming(peer)) return;
+    if (this.#proposer.sentLsn(peer) < buffer.start) {
+      this.#catchUp(peer);
+      return;
+    }
+    while (
+      copy.queuedBytes < BATCH_BYTES && this.#proposer.nextAppend(peer, buffer.end, this.#range)
+    ) {
+      const at = this.#queueAppend(link);
+      buffer.copyTo(this.#range.begin, this.#range.end, copy.sendBytes, at);
+    }
+    if (copy.queuedBytes > 0) link.flush();
+  }
+
+  /** Queues the append that `#range` describes; returns where its WAL goes in `sendBytes`. */
+  #queueAppend(link: SafekeeperLink): number {
+    const range = this.#range;
+    const { copy } = link;
+    assert(copy !== undefined, "an append needs a connection");
+    const at = copy.reserve(APPEND_HEADER_BYTES + range.end - range.begin);
+    writeAppendHeader(copy.sendView, at, {
+      generation: this.#proposer.membership.generation,
+      term: this.#proposer.term,
+      beginLsn: range.begin,
+      endLsn: range.end,
+      commitLsn: range.commit,
+      truncateLsn: range.truncate,
+    });
+    return at + APPEND_HEADER_BYTES;
+  }
+
+  #heartbeat(peer: number): void {
+    const link = this.#links[peer]!;
+    if (link.copy === undefined || !this.#proposer.heartbeat(peer, this.#range)) return;
+    this.#queueAppend(link);
+    link.flush();
+  }
+
+  /** Brings a safekeeper to the ring's start out of another one's log. */
+  #catchUp(peer: number): void {
+    this.#catchingUp[peer] = true;
+    const { session } = this.#links[peer]!;
+    this.#feed(peer, session).catch((thrown) => {
+      log.warning("safekeeper {id} cannot be caught up yet: {why}", {
+        id: this.#links[peer]!.address.id,
+        why: messageOf(thrown),
+      });
+    }).finally(() => {
+      // A failed attempt is repeated at the next beat, a finished one goes on from the ring
+      this.#catchingUp[peer] = false;
+      if (!this.#lags(peer)) this.#pumpOne(peer);
+    });
+  }
+
+  #lags(peer: number): boolean {
+    return this.#proposer.sentLsn(peer) < this.#buffer!.start;
+  }
+
+  async #feed(peer: number, session: number): Promise<void> {
+    const link = this.#links[peer]!;
+    const goesOn = () =>
+      !this.#stopped && link.session === session && this.#proposer.isStreaming(peer) &&
+      this.#lags(peer);
+    const source = this.#links.findIndex((_, other) =>
+      other !== peer && this.#proposer.isStreaming(other) &&
+      this.#proposer.flushedLsn(other) >= this.#buffer!.start
+    );
+    if (source < 0) throw new Unavailable("no other safekeeper has acknowledged that WAL");
+    await catchUp({
+      source: this.#links[source]!.address,
+      tenantId: this.options.tenantId,
+      timelineId: this.options.timelineId,
+      term: this.#proposer.term,
+      from: this.#proposer.sentLsn(peer),
+      goesOn,
+      send: async (wal, endLsn) => {
+        const first = this.#proposer.sentLsn(peer);
+        while (goesOn() && this.#proposer.nextAppend(peer, endLsn, this.#range)) {
+          const { begin, end } = this.#range;
+          const at = this.#queueAppend(link);
+          link.copy!.sendBytes.set(wal.subarray(begin - first, end - first), at);
+        }
+        await link.copy?.flush();
+      },
+    });
+  }
+
+  #beat(): void {
+    const now = performance.now();
+    this.#links.forEach((link, peer) => {
+      if (link.copy === undefined) return;
+      if (now - link.lastReceivedMs > SILENCE_MS_MAX) {
+        link.drop(`no message for ${SILENCE_MS_MAX / 1000} s`);
+      } else {
+        if (now - link.lastSentMs >= HEARTBEAT_MS / 2) this.#heartbeat(peer);
+        this.#pumpOne(peer);
+      }
+    });
+  }
+
+  opened(peer: number): void {
+    const link = this.#links[peer]!;
+    const { tenantId, timelineId, pgVersionNum, walSegmentSize } = this.options;
+    this.#proposer.connected(peer);
+    link.copy!.queue(encodeProposerMessage({
+      kind: "greeting",
+      tenantId,
+      timelineId,
+      membership: this.#proposer.membership,
+      pgVersionNum,
+      systemId: 0n, // known only from the basebackup, which follows the election
+      walSegmentSize,
+    }));
+    link.flush();
+  }
+
+  received(peer: number, payload: Uint8Array): void {
+    if (payload[0] === APPEND_RESPONSE_TAG && payload.length >= APPEND_RESPONSE_BYTES) {
+      const term = readU64(payload, APPEND_RESPONSE_TERM_AT);
+      const flushLsn = readU64(payload, APPEND_RESPONSE_FLUSH_AT);
+      if (this.#proposer.appended(peer, term, flushLsn)) this.#committed();
+      if (payload.length > APPEND_RESPONSE_BYTES) this.#noteFeedback(payload);
+    } else {
+      const message = decodeAcceptorMessage(payload);
+      if (message.kind === "greeting") this.#proposer.greeted(peer, message);
+      else if (message.kind === "vote") this.#proposer.voted(peer, message);
+    }
+    this.#perform(this.#proposer.takeEffects());
+  }
+
+  #noteFeedback(payload: Uint8Array): void {
+    const feedback = decodeFeedback(payload.subarray(APPEND_RESPONSE_BYTES));
+    this.#remoteConsistentLsn = maxLsn(this.#remoteConsistentLsn, feedback.remoteConsistentLsn);
+  }
+
+  writable(peer: number): void {
+    this.#pumpOne(peer);
+  }
+
+  closed(peer: number, why: string): void {
+    this.#proposer.disconnected(peer);
+    if (this.#stopped) return;
+    log.warning("connection to safekeeper {id} ended: {why}", {
+      id: this.#links[peer]!.address.id,
+      why,
+    });
+  }
+
+  /** The commit LSN rose: Postgres first, it has clients waiting. */
+  #committed(): void {
+    const { commitLsn } = this;
+    this.onCommit(commitLsn);
+    if (this.#waiters.length > 0) {
+      const due = this.#waiters.filter((waiter) => waiter.lsn <= commitLsn);
+      this.#waiters = this.#waiters.filter((waiter) => waiter.lsn > commitLsn);
+      for (const waiter of due) waiter.resolve();
+    }
+    if (this.#commitNoticeArmed) return;
+    this.#commitNoticeArmed = true;
+    const timer = setTimeout(() => {
+      this.#timers.delete(timer);
+      this.#commitNoticeArmed = false;
+      this.announceCommit();
+    }, COMMIT_NOTICE_MS);
+    this.#timers.add(timer);
+  }
+
+  /** Tells the commit LSN to every safekeeper that has not heard it. */
+  announceCommit(): void {
+    for (let peer = 0; peer < this.#links.length; peer++) {
+      if (this.#proposer.owesCommit(peer)) this.#heartbeat(peer);
+    }
+  }
+
+  #perform(effects: Effect[]): void {
+    for (const effect of effects) {
+      switch (effect.kind) {
+        case "send": {
+          const link = this.#links[effect.peer]!;
+          link.copy?.queue(encodeProposerMessage(effect.message));
+          link.flush();
+          // The answer to an empty append says that the safekeeper has taken our election in
+          if (effect.message.kind === "elected") this.#heartbeat(effect.peer);
+          break;
+        }
+        case "drop":
+          this.#links[effect.peer]!.drop(effect.why);
+          break;
+        case "retry": {
+          const pauseMs = CAMPAIGN_PAUSE_MS * effect.campaigns * (0.5 + Math.random());
+          const timer = setTimeout(() => {
+            this.#timers.delete(timer);
+            this.#proposer.campaign();
+            this.#perform(this.#proposer.takeEffects());
+          }, pauseMs);
+          this.#timers.add(timer);
+          break;
+        }
+        case "elected": {
+          const { term, startLsn, history } = this.#proposer;
+          this.#buffer = new WalBuffer(startLsn);
+          this.#election.resolve({ term, startLsn, history });
+          break;
+        }
+        case "deposed":
+          this.#deposed(effect.why);
+          break;
+      }
+    }
+    if (effects.length > 0) this.pump();
+  }
+
+  #deposed(why: string): void {
+    if (this.#deposedWhy !== undefined) return;
+    this.#deposedWhy = why;
+    this.#election.reject(new Unavailable(`Cannot write this timeline's WAL: ${why}`));
+    this.options.onDeposed(why);
+  }
+
+  /** Sends the last commit LSN and closes all connections. */
+  async stop(): Promise<void> {
+    if (this.#stopped) return;
+    this.#stopped = true;
+    for (const timer of this.#timers) clearTimeout(timer);
+    this.#timers.clear();
+    if (this.#deposedWhy === undefined) {
+      this.announceCommit();
+      await Promise.race([
+        Promise.allSettled(this.#links.map((link) => link.copy?.flush())),
+        new Promise((resolve) => setTimeout(resolve, 200)),
+      ]);
+    }
+    this.#election.reject(new Unavailable("Cannot win an election: the endpoint is stopping"));
+    await Promise.all(this.#links.map((link) => link.stop()));
+  }
+}

@@ -1,0 +1,457 @@
+/**
+ * The WAL proposer's decisions: elections, where each safekeeper's log is continued, and what is
+ * committed. Plain state and plain functions: no sockets, clocks or randomness (the driver has those,
+ * and a seeded simulator runs the same code).
+ *
+ * One start of Postgres is one election:
+ *
+ *   collecting --greetings of a quorum--> campaigning --votes of a quorum--> elected
+ *        ^                                     |                                |
+ *        +------- refused: somebody else ------+         a higher term: deposed-+
+ *
+ * The term is one more than the highest that a quorum has seen. The donor is the voter with the
+ * highest (last log term, flush LSN); its flush LSN is where the new term, and Postgres, start. Each
+ * safekeeper is told where its log and the donor's part, drops what lies beyond and gets the rest.
+ * WAL is committed when a quorum has it on disk, and only positions at or past the term's own start
+ * count: by then the term is in those safekeepers' histories, so no later election can lose it.
+ *
+ * Cold answers come back as effects (`takeEffects`); the hot calls `nextAppend` and `appended`
+ * allocate nothing.
+ */
+import { assert } from "../../libs/utils/assert.ts";
+import { messageOf } from "../../libs/utils/errors.ts";
+import { formatLsn, INVALID_LSN, type Lsn } from "../../libs/utils/lsn.ts";
+import {
+  type MembershipConfiguration,
+  NO_MEMBERSHIP,
+} from "../../libs/safekeeper_protocol/membership.ts";
+import {
+  type AcceptorGreeting,
+  APPEND_WAL_BYTES_MAX,
+  type ProposerElected,
+  type VoteRequest,
+  type VoteResponse,
+} from "../../libs/safekeeper_protocol/messages.ts";
+import {
+  highestCommonPoint,
+  lastLogTerm,
+  type Term,
+  type TermHistory,
+} from "../../libs/safekeeper_protocol/term_history.ts";
+import { Quorum } from "./quorum.ts";
+
+/** Lost campaigns after which the proposer gives up: somebody else keeps winning. */
+const CAMPAIGNS_MAX = 8;
+
+/** What the driver has to do. */
+export type Effect =
+  | {
+    readonly kind: "send";
+    readonly peer: number;
+    readonly message: VoteRequest | ProposerElected;
+  }
+  /** This safekeeper cannot be used now: close the connection (and connect again later). */
+  | { readonly kind: "drop"; readonly peer: number; readonly why: string }
+  /** The campaign was lost: call `campaign` after a random pause. */
+  | { readonly kind: "retry"; readonly campaigns: number }
+  | { readonly kind: "elected" }
+  /** This proposer must never commit again, and its Postgres must stop at once. */
+  | { readonly kind: "deposed"; readonly why: string };
+
+/** What an append covers; reused by the caller. */
+export interface AppendRange {
+  begin: Lsn;
+  end: Lsn;
+  commit: Lsn;
+  truncate: Lsn;
+}
+
+/** A term won earlier, to go on with after the host was restarted. */
+export interface WonTerm {
+  readonly term: Term;
+  readonly startLsn: Lsn;
+  readonly history: TermHistory;
+  /** No safekeeper can have WAL of this term beyond: Postgres had not flushed more. */
+  readonly endLsnMax: Lsn;
+}
+
+type PeerPhase = "offline" | "greeting" | "greeted" | "voting" | "voted" | "streaming";
+
+interface Peer {
+  readonly id: number;
+  phase: PeerPhase;
+  term: Term;
+  vote: VoteResponse | undefined;
+  /** End of what was sent on this connection. Invariant: only rises while streaming. */
+  sentLsn: Lsn;
+  /** The commit LSN that this connection was last told. */
+  sentCommitLsn: Lsn;
+}
+
+/** See the head of the file. Peers are named by their index in `safekeeperIds`. */
+export class Proposer {
+  #state: "collecting" | "campaigning" | "elected" | "deposed" = "collecting";
+  readonly #peers: readonly Peer[];
+  /** Durable end of each peer's log under this term; 0 while unknown or before the term's start. */
+  readonly #flushed: Float64Array;
+  #membership: MembershipConfiguration = NO_MEMBERSHIP;
+  #quorum: Quorum;
+  #campaigns = 0;
+  /** A campaign was lost; the driver calls `campaign` when the pause is over. */
+  #pausing = false;
+  #term: Term = 0;
+  #startLsn: Lsn = INVALID_LSN;
+  #history: TermHistory = [];
+  #donor = -1;
+  #endLsnMax = Infinity;
+  #commitLsn: Lsn = INVALID_LSN;
+  #truncateLsn: Lsn = INVALID_LSN;
+  #effects: Effect[] = [];
+
+  constructor(safekeeperIds: readonly number[]) {
+    assert(new Set(safekeeperIds).size === safekeeperIds.length, "safekeeper ids are distinct");
+    this.#peers = safekeeperIds.map((id) => ({
+      id,
+      phase: "offline",
+      term: 0,
+      vote: undefined,
+      sentLsn: INVALID_LSN,
+      sentCommitLsn: INVALID_LSN,
+    }));
+    this.#flushed = new Float64Array(safekeeperIds.length);
+    this.#quorum = new Quorum(safekeeperIds, NO_MEMBERSHIP);
+  }
+
+  /**
+   * Goes on with a term that this same Postgres streamed under. Nothing needs to be asked first: if
+   * somebody else won meanwhile, no quorum will acknowledge this term, and the first answer with a
+   * higher term deposes it.
+   */
+  static resume(safekeeperIds: readonly number[], won: WonTerm): Proposer {
+    const proposer = new Proposer(safekeeperIds);
+    proposer.#state = "elected";
+    proposer.#term = won.term;
+    proposer.#startLsn = won.startLsn;
+    proposer.#history = won.history;
+    proposer.#endLsnMax = won.endLsnMax;
+    return proposer;
+  }
+
+  get state(): "collecting" | "campaigning" | "elected" | "deposed" {
+    return this.#state;
+  }
+  get term(): Term {
+    return this.#term;
+  }
+  /** Where the term starts: the end of the donor's log. */
+  get startLsn(): Lsn {
+    return this.#startLsn;
+  }
+  /** The donor's history and this term's own entry. */
+  get history(): TermHistory {
+    return this.#history;
+  }
+  get membership(): MembershipConfiguration {
+    return this.#membership;
+  }
+  /** On the disks of a quorum, under this term. Invariant: 0 or >= startLsn; only rises. */
+  get commitLsn(): Lsn {
+    return this.#commitLsn;
+  }
+  /** On the disks of all safekeepers: nobody will ask a peer for WAL below. */
+  get truncateLsn(): Lsn {
+    return this.#truncateLsn;
+  }
+
+  /** What happened since the last call; the driver does these in order. */
+  takeEffects(): Effect[] {
+    if (this.#effects.length === 0) return NO_EFFECTS;
+    const taken = this.#effects;
+    this.#effects = [];
+    return taken;
+  }
+
+  /** A connection was opened and our greeting (with `membership`) sent. */
+  connected(peer: number): void {
+    const p = this.#peers[peer]!;
+    assert(p.phase === "offline", "a peer has one connection");
+    p.phase = "greeting";
+  }
+
+  /** The connection is gone. What the safekeeper acknowledged stays acknowledged. */
+  disconnected(peer: number): void {
+    const p = this.#peers[peer]!;
+    p.phase = "offline";
+    p.vote = undefined;
+  }
+
+  /** The safekeeper answered the greeting. */
+  greeted(peer: number, greeting: AcceptorGreeting): void {
+    const p = this.#peers[peer]!;
+    if (p.phase !== "greeting") return this.#drop(peer, "it greeted twice");
+    if (greeting.nodeId !== p.id) {
+      return this.#drop(peer, `safekeeper ${greeting.nodeId} answers in place of ${p.id}`);
+    }
+    if (!this.#adoptMembership(peer, greeting.membership)) return;
+    p.phase = "greeted";
+    p.term = greeting.term;
+    if (this.#state === "collecting") {
+      if (!this.#pausing) this.campaign();
+      return;
+    }
+    if (this.#state === "deposed") return;
+    if (this.#state === "elected" && greeting.term > this.#term) {
+      return this.#depose(`safekeeper ${p.id} has seen term ${greeting.term}`);
+    }
+    this.#askForVote(peer);
+  }
+
+  /**
+   * True if the connection may go on. A newer configuration is adopted before the first campaign;
+   * the others then have to greet again. Later it ends this proposer.
+   */
+  #adoptMembership(peer: number, theirs: MembershipConfiguration): boolean {
+    const ours = this.#membership;
+    if (theirs.generation === ours.generation) return true;
+    if (theirs.generation < ours.generation) {
+      this.#drop(peer, `it stays at membership generation ${theirs.generation}`);
+      return false;
+    }
+    if (this.#state !== "collecting") {
+      this.#depose(`the membership changed to generation ${theirs.generation}`);
+      return false;
+    }
+    this.#membership = theirs;
+    this.#quorum = new Quorum(this.#peers.map((p) => p.id), theirs);
+    this.#peers.forEach((p, other) => {
+      if (p.phase !== "offline") this.#drop(other, "the membership changed");
+    });
+    return false;
+  }
+
+  /** Starts a campaign as soon as a quorum has greeted; the driver repeats a lost one. */
+  campaign(): void {
+    if (this.#state !== "collecting") return;
+    this.#pausing = false;
+    if (!this.#quorum.reached((i) => isAtLeastGreeted(this.#peers[i]!))) return;
+    this.#campaigns++;
+    this.#state = "campaigning";
+    for (const p of this.#peers) {
+      if (isAtLeastGreeted(p)) this.#term = Math.max(this.#term, p.term);
+    }
+    this.#term++;
+    this.#peers.forEach((p, peer) => {
+      if (isAtLeastGreeted(p)) this.#askForVote(peer);
+    });
+  }
+
+  #askForVote(peer: number): void {
+    const p = this.#peers[peer]!;
+    p.phase = "voting";
+    p.vote = undefined;
+    const { generation } = this.#membership;
+    this.#send(peer, { kind: "vote", generation, term: this.#term });
+  }
+
+  /** The safekeeper voted, or refused to. */
+  voted(peer: number, vote: VoteResponse): void {
+    const p = this.#peers[peer]!;
+    p.term = Math.max(p.term, vote.term);
+    if (this.#state === "deposed") return;
+    if (vote.term > this.#term) {
+      if (this.#state === "elected") {
+        return this.#depose(`safekeeper ${p.id} has seen term ${vote.term}`);
+      }
+      if (this.#state === "campaigning") this.#loseCampaign(p.id, vote.term);
+      return;
+    }
+    if (p.phase !== "voting" || vote.term < this.#term) return; // answer to an earlier campaign
+    if (this.#state === "elected") {
+      // A refusal at our own term: it voted for us before the connection broke
+      p.vote = vote;
+      return this.#elect(peer);
+    }
+    if (this.#state !== "campaigning") return;
+    if (!vote.voteGiven) return this.#loseCampaign(p.id, vote.term);
+    p.vote = vote;
+    p.phase = "voted";
+    if (this.#quorum.reached((i) => this.#peers[i]!.vote !== undefined)) this.#win();
+  }
+
+  #loseCampaign(byId: number, term: Term): void {
+    this.#state = "collecting";
+    this.#pausing = true;
+    this.#term = Math.max(this.#term, term);
+    if (this.#campaigns >= CAMPAIGNS_MAX) {
+      return this.#depose(`safekeeper ${byId} refused its vote at term ${term}, again and again`);
+    }
+    this.#effects.push({ kind: "retry", campaigns: this.#campaigns });
+  }
+
+  #win(): void {
+    const voters = this.#peers.map((_, i) => i).filter((i) => this.#peers[i]!.vote !== undefined);
+    let donor = voters[0]!;
+    for (const i of voters) if (isLogNewer(this.#voteOf(i), this.#voteOf(donor))) donor = i;
+    const best = this.#voteOf(donor);
+    assert(lastLogTerm(best.termHistory, best.flushLsn) < this.#term, "a won term is new");
+    if (best.flushLsn === INVALID_LSN) {
+      return this.#depose("no safekeeper knows where this timeline's WAL starts");
+    }
+    this.#state = "elected";
+    this.#donor = donor;
+    this.#startLsn = best.flushLsn;
+    this.#history = [...best.termHistory, { term: this.#term, lsn: this.#startLsn }];
+    for (const i of voters) {
+      this.#truncateLsn = Math.max(this.#truncateLsn, this.#voteOf(i).truncateLsn) as Lsn;
+    }
+    this.#effects.push({ kind: "elected" });
+    for (const i of voters) this.#elect(i);
+  }
+
+  #voteOf(peer: number): VoteResponse {
+    const { vote } = this.#peers[peer]!;
+    assert(vote !== undefined, "the peer has voted");
+    return vote;
+  }
+
+  /** Tells a voter that we won, and from where its log is continued. */
+  #elect(peer: number): void {
+    const p = this.#peers[peer]!;
+    const vote = this.#voteOf(peer);
+    if (vote.flushLsn < this.#flushed[peer]!) {
+      const had = formatLsn(this.#flushed[peer]! as Lsn);
+      return this.#drop(peer, `it acknowledged ${had} and now ends at ${formatLsn(vote.flushLsn)}`);
+    }
+    let startStreamingAt: Lsn;
+    try {
+      const common = highestCommonPoint(this.#history, vote.termHistory, vote.flushLsn);
+      startStreamingAt = common?.lsn ?? this.#history[0]!.lsn;
+      if (common?.term === this.#term && common.lsn > this.#endLsnMax) {
+        return this.#depose(`safekeeper ${p.id} has WAL that this Postgres did not write`);
+      }
+    } catch (thrown) {
+      return this.#drop(peer, messageOf(thrown));
+    }
+    p.phase = "streaming";
+    p.sentLsn = startStreamingAt;
+    p.sentCommitLsn = INVALID_LSN;
+    this.#send(peer, {
+      kind: "elected",
+      generation: this.#membership.generation,
+      term: this.#term,
+      startStreamingAt,
+      termHistory: this.#history,
+    });
+  }
+
+  /** True once the safekeeper takes appends. */
+  isStreaming(peer: number): boolean {
+    return this.#state === "elected" && this.#peers[peer]!.phase === "streaming";
+  }
+
+  /** End of what was sent to a streaming safekeeper. */
+  sentLsn(peer: number): Lsn {
+    return this.#peers[peer]!.sentLsn;
+  }
+
+  /** The durable end that a safekeeper acknowledged under this term; 0 if none. */
+  flushedLsn(peer: number): Lsn {
+    return this.#flushed[peer]! as Lsn;
+  }
+
+  /** The voter with the newest log; -1 before the election, and after `resume`. */
+  get donor(): number {
+    return this.#donor;
+  }
+
+  /** True if the safekeeper has not been told the current commit LSN. */
+  owesCommit(peer: number): boolean {
+    return this.isStreaming(peer) && this.#peers[peer]!.sentCommitLsn < this.#commitLsn;
+  }
+
+  /**
+   * The next append for a streaming safekeeper out of WAL that is available up to `end`: at most
+   * 128 KiB. False if it has everything.
+   */
+  nextAppend(peer: number, end: Lsn, range: AppendRange): boolean {
+    if (!this.isStreaming(peer)) return false;
+    const p = this.#peers[peer]!;
+    if (p.sentLsn >= end) return false;
+    this.#fill(p, Math.min(end, p.sentLsn + APPEND_WAL_BYTES_MAX) as Lsn, range);
+    return true;
+  }
+
+  /** An append without WAL: keeps the connection alive and tells the commit LSN. */
+  heartbeat(peer: number, range: AppendRange): boolean {
+    if (!this.isStreaming(peer)) return false;
+    const p = this.#peers[peer]!;
+    this.#fill(p, p.sentLsn, range);
+    return true;
+  }
+
+  #fill(p: Peer, end: Lsn, range: AppendRange): void {
+    range.begin = p.sentLsn;
+    range.end = end;
+    range.commit = this.#commitLsn;
+    range.truncate = this.#truncateLsn;
+    p.sentLsn = end;
+    p.sentCommitLsn = this.#commitLsn;
+  }
+
+  /** The safekeeper answered an append. True if the commit LSN rose. */
+  appended(peer: number, term: Term, flushLsn: Lsn): boolean {
+    const p = this.#peers[peer]!;
+    if (term > this.#term && this.#state === "elected") {
+      this.#depose(`safekeeper ${p.id} has seen term ${term}`);
+      return false;
+    }
+    // A position beyond what we sent is from before it was told of our election: not our WAL.
+    if (term !== this.#term || !this.isStreaming(peer) || flushLsn > p.sentLsn) return false;
+    if (flushLsn < this.#startLsn || flushLsn <= this.#flushed[peer]!) return false;
+    this.#flushed[peer] = flushLsn;
+    const reached = this.#quorum.lsnReached(this.#flushed);
+    if (reached > this.#commitLsn) {
+      assert(reached >= this.#startLsn, "only positions of this term are committed");
+      this.#commitLsn = reached;
+      this.#raiseTruncateLsn();
+      return true;
+    }
+    this.#raiseTruncateLsn();
+    return false;
+  }
+
+  #raiseTruncateLsn(): void {
+    let everywhere: number = this.#commitLsn;
+    for (let i = 0; i < this.#flushed.length; i++) {
+      everywhere = Math.min(everywhere, this.#flushed[i]!);
+    }
+    if (everywhere > this.#truncateLsn) this.#truncateLsn = everywhere as Lsn;
+  }
+
+  #send(peer: number, message: VoteRequest | ProposerElected): void {
+    this.#effects.push({ kind: "send", peer, message });
+  }
+
+  #drop(peer: number, why: string): void {
+    this.disconnected(peer);
+    this.#effects.push({ kind: "drop", peer, why });
+  }
+
+  #depose(why: string): void {
+    this.#state = "deposed";
+    this.#effects.push({ kind: "deposed", why });
+  }
+}
+
+const NO_EFFECTS: Effect[] = [];
+
+function isAtLeastGreeted(p: Peer): boolean {
+  return p.phase !== "offline" && p.phase !== "greeting";
+}
+
+/** Raft's order of logs: by the term of the last entry, then by length. */
+function isLogNewer(a: VoteResponse, b: VoteResponse): boolean {
+  const termA = lastLogTerm(a.termHistory, a.flushLsn);
+  const termB = lastLogTerm(b.termHistory, b.flushLsn);
+  return termA > termB || (termA === termB && a.flushLsn > b.flushLsn);
+}

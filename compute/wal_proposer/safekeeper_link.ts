@@ -1,0 +1,200 @@
+/**
+ * The proposer's connection to one safekeeper: opened again for as long as the proposer lives, with
+ * growing pauses. It only moves messages; the driver decides what they say.
+ *
+ * Writes never wait for anybody: messages gather in the send buffer while the socket is busy, and
+ * the driver is told when it is free again. A safekeeper that hangs only fills its own socket.
+ */
+import { messageOf, TimedOut } from "../../libs/utils/errors.ts";
+import { PgClient } from "../../libs/pgwire/client.ts";
+import type { CopyBoth } from "../../libs/pgwire/copy_both.ts";
+import { START_WAL_PUSH_COMMAND } from "../../libs/safekeeper_protocol/messages.ts";
+
+/** Where a safekeeper is. */
+export interface SafekeeperAddress {
+  readonly id: number;
+  readonly host: string;
+  readonly pgPort: number;
+}
+
+/** Longest wait for a connection and its COPY BOTH. */
+const CONNECT_MS_MAX = 5000;
+/** Pauses between attempts. */
+const RETRY_MS_MIN = 50;
+const RETRY_MS_MAX = 2000;
+const RETRY_GROWTH = 1.6;
+
+/** What the driver learns from a link. All calls are synchronous. */
+export interface LinkEvents {
+  opened(peer: number): void;
+  /** `payload` is valid during the call. */
+  received(peer: number, payload: Uint8Array): void;
+  /** The socket took everything that was flushed. */
+  writable(peer: number): void;
+  closed(peer: number, why: string): void;
+}
+
+/** See the head of the file. */
+export class SafekeeperLink {
+  readonly address: SafekeeperAddress;
+  /** The stream, while one is open. */
+  copy: CopyBoth | undefined;
+  /** Rises with each connection. */
+  session = 0;
+  /** Times in ms of `performance.now`. */
+  lastReceivedMs = 0;
+  lastSentMs = 0;
+  /** Why there is no connection, for messages. */
+  problem = "not connected yet";
+  readonly #peer: number;
+  readonly #events: LinkEvents;
+  readonly #startup: Readonly<Record<string, string>>;
+  #writing = false;
+  #stopped = false;
+  #retryMs = RETRY_MS_MIN;
+  #wake: (() => void) | undefined;
+  #done: Promise<void> | undefined;
+
+  constructor(
+    peer: number,
+    address: SafekeeperAddress,
+    startup: Readonly<Record<string, string>>,
+    events: LinkEvents,
+  ) {
+    this.#peer = peer;
+    this.address = address;
+    this.#startup = startup;
+    this.#events = events;
+  }
+
+  /** Connects, now and whenever the connection is lost. */
+  start(): void {
+    this.#done = this.#run();
+  }
+
+  /** Closes for good. */
+  async stop(): Promise<void> {
+    this.#stopped = true;
+    this.copy?.close();
+    this.#wake?.();
+    await this.#done;
+  }
+
+  /** Closes this connection; another one follows after a pause. */
+  drop(why: string): void {
+    this.problem = why;
+    const { copy } = this;
+    this.copy = undefined;
+    copy?.close();
+  }
+
+  /** True while a flushed batch is still on its way into the socket. */
+  get busy(): boolean {
+    return this.#writing;
+  }
+
+  /** Sends what was assembled in `copy`; what is assembled meanwhile goes out after it. */
+  flush(): void {
+    const { copy } = this;
+    if (copy === undefined || this.#writing) return;
+    this.#writing = true;
+    this.lastSentMs = performance.now();
+    copy.flush().then(() => this.#flushed(copy), (thrown) => {
+      if (this.copy === copy) this.drop(messageOf(thrown));
+    });
+  }
+
+  #flushed(copy: CopyBoth): void {
+    if (this.copy !== copy) return;
+    this.#writing = false;
+    if (copy.queuedBytes > 0) this.flush();
+    else this.#events.writable(this.#peer);
+  }
+
+  async #run(): Promise<void> {
+    while (!this.#stopped) {
+      try {
+        await this.#converse();
+      } catch (thrown) {
+        this.problem = messageOf(thrown);
+      }
+      if (this.#stopped) return;
+      await this.#pause(this.#retryMs * (0.75 + Math.random() / 2));
+      this.#retryMs = Math.min(RETRY_MS_MAX, this.#retryMs * RETRY_GROWTH);
+    }
+  }
+
+  /** One connection, from its opening to its end. */
+  async #converse(): Promise<void> {
+    const copy = await this.#open();
+    if (this.#stopped) return copy.close();
+    this.copy = copy;
+    this.#writing = false;
+    this.session++;
+    this.lastReceivedMs = performance.now();
+    this.#events.opened(this.#peer);
+    let why = "the safekeeper closed the connection";
+    try {
+      while (this.copy === copy) {
+        const payload = copy.tryReceive() ?? await copy.receive();
+        if (payload === undefined || this.copy !== copy) break;
+        this.lastReceivedMs = performance.now();
+        this.#events.received(this.#peer, payload);
+        this.#retryMs = RETRY_MS_MIN;
+      }
+      if (this.copy !== copy) why = this.problem;
+    } catch (thrown) {
+      why = this.copy === copy ? messageOf(thrown) : this.problem;
+    } finally {
+      this.copy = undefined;
+      copy.close();
+    }
+    this.problem = why;
+    this.#events.closed(this.#peer, why);
+  }
+
+  async #open(): Promise<CopyBoth> {
+    const connecting = openPush(this.address, this.#startup);
+    let timer: ReturnType<typeof setTimeout> | undefined;
+    const limit = new Promise<never>((_, reject) => {
+      timer = setTimeout(() => {
+        reject(new TimedOut(`Cannot connect to safekeeper ${this.address.id}: no answer`));
+      }, CONNECT_MS_MAX);
+    });
+    try {
+      return await Promise.race([connecting, limit]);
+    } catch (thrown) {
+      connecting.then((copy) => copy.close(), () => {}); // one that answers after the limit
+      throw thrown;
+    } finally {
+      clearTimeout(timer);
+    }
+  }
+
+  #pause(ms: number): Promise<void> {
+    return new Promise((resolve) => {
+      const timer = setTimeout(() => this.#wake?.(), ms);
+      this.#wake = () => {
+        clearTimeout(timer);
+        this.#wake = undefined;
+        resolve();
+      };
+    });
+  }
+}
+
+async function openPush(
+  address: SafekeeperAddress,
+  startup: Readonly<Record<string, string>>,
+): Promise<CopyBoth> {
+  const client = await PgClient.connect(
+    { hostname: address.host, port: address.pgPort },
+    startup,
+  );
+  try {
+    return await client.copyBoth(START_WAL_PUSH_COMMAND);
+  } catch (thrown) {
+    client.close();
+    throw thrown;
+  }
+}
