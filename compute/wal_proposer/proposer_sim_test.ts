@@ -21,8 +21,8 @@ import { type AppendRange, type Effect, Proposer } from "./proposer.ts";
 const START = 0x1000028 as Lsn;
 const RECORD_BYTES = 8;
 const NODES = 3;
-const SEEDS = 200;
-const STEPS = 600;
+const SEEDS = 150;
+const STEPS = 2500;
 
 function randomOf(seed: number): () => number {
   let a = seed >>> 0;
@@ -111,6 +111,8 @@ class Endpoint {
   readonly voterLogs: Uint8Array[] = [];
   log: Uint8Array | undefined;
   pausing = false;
+  /** The network's partition: which safekeepers it can reach at the moment. */
+  reachable = [true, true, true];
   readonly range: AppendRange = {
     begin: INVALID_LSN,
     end: INVALID_LSN,
@@ -151,10 +153,15 @@ class Simulation {
     }
     const endpoint = this.random() < 0.85 ? this.endpoints.at(-1)! : this.pick(this.endpoints);
     const peer = Math.floor(this.random() * NODES);
+    if (this.random() < 0.01) {
+      endpoint.reachable = endpoint.reachable.map(() => this.random() < 0.7);
+    }
     const link = endpoint.links[peer];
-    if (roll < 0.012) this.pick(this.nodes).restart();
+    if (!endpoint.reachable[peer]) {
+      if (link !== undefined) this.cut(endpoint, peer);
+    } else if (roll < 0.008) this.pick(this.nodes).restart();
     else if (link === undefined) this.connect(endpoint, peer);
-    else if (roll < 0.03 || link.epoch !== this.nodes[peer]!.epoch) this.cut(endpoint, peer);
+    else if (roll < 0.015 || link.epoch !== this.nodes[peer]!.epoch) this.cut(endpoint, peer);
     else if (roll < 0.4) this.deliverToNode(endpoint, peer, link);
     else if (roll < 0.75) this.deliverToProposer(endpoint, peer, link);
     else if (roll < 0.85) this.generate(endpoint);
