@@ -1,0 +1,62 @@
+/** Helpers of this folder's tests: WAL made of real records, and temporary directories. */
+import { Rmgr, WAL_SEGMENT_SIZE } from "../libs/postgres/constants.ts";
+import { pgVersion } from "../libs/postgres/versions.ts";
+import type { WalIdentity } from "../libs/postgres/wal/page_header.ts";
+import { buildRecord, WalWriter } from "../libs/postgres/wal/record_builder.ts";
+import type { Lsn } from "../libs/utils/lsn.ts";
+
+/** A cluster of PostgreSQL 17. */
+export const TEST_IDENTITY: WalIdentity = {
+  version: pgVersion(17),
+  segmentSize: WAL_SEGMENT_SIZE,
+  systemId: 7012345678901234567n,
+};
+
+/** Produces records one after the other, as a Postgres would. */
+export class TestWal {
+  readonly start: Lsn;
+  readonly #writer: WalWriter;
+  #previous: Lsn;
+
+  constructor(start: Lsn, previous: Lsn = (start - 8) as Lsn) {
+    this.start = start;
+    this.#previous = previous;
+    this.#writer = new WalWriter(start, TEST_IDENTITY);
+  }
+
+  /** End of the last record. */
+  get end(): Lsn {
+    return this.#writer.end;
+  }
+
+  /** Appends records with `mainBytes` of payload each; returns the bytes that this added. */
+  append(count: number, mainBytes: number, fill = 7): Uint8Array {
+    const before = this.#writer.end;
+    for (let i = 0; i < count; i++) {
+      const main = new Uint8Array(mainBytes).fill(fill + i);
+      const record = buildRecord({
+        rmid: Rmgr.LOGICALMSG,
+        info: 0,
+        previous: this.#previous,
+        main,
+      });
+      this.#previous = this.#writer.append(record);
+    }
+    return this.bytes(before);
+  }
+
+  /** A copy of the WAL from `from` to the end. */
+  bytes(from: Lsn = this.start): Uint8Array {
+    return this.#writer.bytes().slice(from - this.start);
+  }
+}
+
+/** Runs `body` with a directory that is removed afterwards. */
+export async function withDirectory(body: (path: string) => Promise<void> | void): Promise<void> {
+  const path = Deno.makeTempDirSync({ prefix: "safekeeper_test_" });
+  try {
+    await body(path);
+  } finally {
+    Deno.removeSync(path, { recursive: true });
+  }
+}

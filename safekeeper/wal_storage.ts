@@ -1,0 +1,342 @@
+/**
+ * The WAL of one timeline on disk: append, sync, truncate, remove.
+ *
+ * Positions: `writeLsn` is the end of what was written, `recordLsn` the end of the last whole record
+ * in it (the WAL is decoded and its checksums verified as it comes), `flushLsn` that of the last
+ * whole record that is durable. A position is a record's end, 8-aligned, perhaps on a page boundary;
+ * the page header there belongs to what follows.
+ *
+ * Appending is synchronous into the page cache; `flush` is asynchronous and syncs through a second
+ * file descriptor, so that appends go on meanwhile and the next flush takes them all. A truncation, or a
+ * reopening, bumps the epoch, and a flush that began before reports nothing new.
+ *
+ * Failures: a failed write or truncation leaves bytes behind the end of the WAL in a state that we do
+ * not know, so nothing may be written until a truncation has succeeded (every election truncates).
+ * A failed sync is final: the kernel may have dropped the pages, and a second sync that succeeds
+ * would prove nothing (PostgreSQL panics for the same reason). Then only a restart helps.
+ */
+import type { WalIdentity } from "../libs/postgres/wal/page_header.ts";
+import { RecordCursor } from "../libs/postgres/wal/record_cursor.ts";
+import { segmentNumber } from "../libs/postgres/wal/segment.ts";
+import { WalStreamDecoder } from "../libs/postgres/wal/stream_decoder.ts";
+import { assert } from "../libs/utils/assert.ts";
+import { fsyncDirectory, writeAll } from "../libs/utils/durable.ts";
+import { Corrupt, messageOf, Unavailable } from "../libs/utils/errors.ts";
+import { addLsn, formatLsn, type Lsn, maxLsn } from "../libs/utils/lsn.ts";
+import { WalReader } from "./wal_reader.ts";
+import {
+  completeSegment,
+  createSegment,
+  listSegments,
+  openSegment,
+  reopenAsPartial,
+} from "./wal_segments.ts";
+
+/** Bytes that finding the end of the WAL reads at a time. */
+const SCAN_BYTES = 1 << 20;
+
+/** Where and what the WAL is. */
+export interface WalStorageOptions {
+  readonly directory: string;
+  /** Looked at when a segment is made: the system id may be learnt after opening. */
+  readonly identity: () => WalIdentity;
+  /** Where the WAL on this safekeeper begins. */
+  readonly localStartLsn: Lsn;
+  /** Known to be the end of a record that is durable here: the search for the end starts there. */
+  readonly commitLsn: Lsn;
+  /**
+   * Where proposers began to write. The first record there may link to a previous record that is not
+   * ours, so the search for the end takes up again there.
+   */
+  readonly joinLsns?: readonly Lsn[];
+}
+
+/** The segment that is being written. */
+interface OpenSegment {
+  readonly segment: number;
+  readonly file: Deno.FsFile;
+  /** For asynchronous syncs: a file is busy while an asynchronous call is under way on it. */
+  readonly syncFile: Deno.FsFile;
+  /** Where the next write to `file` would go. */
+  position: number;
+}
+
+/** See the head of this file. */
+export class WalStorage {
+  readonly #options: WalStorageOptions;
+  readonly #segmentSize: number;
+  readonly #cursor = new RecordCursor();
+  #decoder: WalStreamDecoder;
+  #open: OpenSegment | undefined;
+  // Invariant: flushLsn <= recordLsn <= writeLsn and syncedLsn <= writeLsn.
+  #writeLsn: Lsn;
+  #recordLsn: Lsn;
+  #flushLsn: Lsn;
+  #syncedLsn: Lsn;
+  #epoch = 0;
+  /** Why nothing may be written before a truncation; undefined if it may. */
+  #unclean: string | undefined = "the WAL was not truncated since the start";
+  #broken: Error | undefined;
+
+  /** Opens the WAL and finds its end. Throws Corrupt if committed WAL is missing. */
+  constructor(options: WalStorageOptions) {
+    this.#options = options;
+    this.#segmentSize = options.identity().segmentSize;
+    this.#decoder = this.#decoderAt(options.commitLsn);
+    const end = this.#recover();
+    this.#writeLsn =
+      this.#recordLsn =
+      this.#flushLsn =
+      this.#syncedLsn =
+        end;
+    this.#decoder = this.#decoderAt(end);
+  }
+
+  get writeLsn(): Lsn {
+    return this.#writeLsn;
+  }
+  get recordLsn(): Lsn {
+    return this.#recordLsn;
+  }
+  get flushLsn(): Lsn {
+    return this.#flushLsn;
+  }
+  /** Whether a flush has something to do. */
+  get dirty(): boolean {
+    return this.#writeLsn > this.#syncedLsn;
+  }
+
+  #decoderAt(lsn: Lsn): WalStreamDecoder {
+    const { version } = this.#options.identity();
+    return new WalStreamDecoder(lsn, this.#segmentSize, version, { checkBlocks: false });
+  }
+
+  /** Finds the end of the last whole record and makes everything up to it durable. */
+  #recover(): Lsn {
+    const { directory, commitLsn, localStartLsn } = this.#options;
+    const files = listSegments(directory, this.#segmentSize);
+    const first = segmentNumber(addLsn(commitLsn, -1), this.#segmentSize);
+    if (commitLsn > localStartLsn && !files.some((file) => file.segment === first)) {
+      throw new Corrupt(
+        `Cannot open the WAL in "${directory}": it is committed up to ${formatLsn(commitLsn)}, ` +
+          `but that segment is missing`,
+      );
+    }
+    const end = this.#findEnd();
+    const last = segmentNumber(end, this.#segmentSize);
+    for (const { segment, path } of files) {
+      if (segment < first || segment > last) continue;
+      const file = Deno.openSync(path, { read: true, write: true });
+      file.syncSync();
+      file.close();
+    }
+    fsyncDirectory(directory);
+    return end;
+  }
+
+  #findEnd(): Lsn {
+    const joins = new Set(this.#options.joinLsns ?? []);
+    joins.delete(this.#options.commitLsn);
+    for (;;) {
+      this.#decodeToEnd();
+      const end = this.#decoder.recordLsn;
+      if (!joins.delete(end)) return end;
+      this.#decoder = this.#decoderAt(end);
+    }
+  }
+
+  /** Feeds the decoder what is on disk, up to the first byte that is not WAL. */
+  #decodeToEnd(): void {
+    const reader = new WalReader(this.#options.directory, this.#segmentSize);
+    const buffer = new Uint8Array(SCAN_BYTES);
+    try {
+      for (;;) {
+        const count = reader.read(this.#decoder.fedLsn, buffer);
+        if (count === 0) return;
+        this.#decoder.feed(buffer.subarray(0, count));
+        while (this.#decoder.next(this.#cursor));
+      }
+    } catch (thrown) {
+      if (!(thrown instanceof Corrupt)) throw thrown;
+    } finally {
+      reader.close();
+    }
+  }
+
+  /**
+   * Appends WAL at writeLsn, not yet durable. Throws Unavailable if it cannot be written (and then
+   * nothing was appended), Corrupt if it is no WAL.
+   */
+  write(lsn: Lsn, bytes: Uint8Array): void {
+    assert(lsn === this.#writeLsn, "appends continue the WAL");
+    this.#checkUsable();
+    if (this.#unclean !== undefined) {
+      throw new Unavailable(`Cannot write WAL at ${formatLsn(lsn)}: ${this.#unclean}`);
+    }
+    try {
+      this.#writeBytes(lsn, bytes);
+      this.#decoder.feed(bytes);
+      while (this.#decoder.next(this.#cursor));
+    } catch (thrown) {
+      this.#unclean = "an earlier write failed";
+      if (thrown instanceof Corrupt) throw thrown;
+      throw new Unavailable(`Cannot write WAL at ${formatLsn(lsn)}: ${messageOf(thrown)}`);
+    }
+    this.#writeLsn = addLsn(lsn, bytes.length);
+    const end = this.#decoder.recordLsn;
+    if (end <= this.#writeLsn) this.#recordLsn = end; // beyond it: a switch, its padding to come
+  }
+
+  #writeBytes(lsn: Lsn, bytes: Uint8Array): void {
+    for (let done = 0; done < bytes.length;) {
+      const at = addLsn(lsn, done);
+      const offset = at % this.#segmentSize;
+      const open = this.#openForWrite(at);
+      const count = Math.min(bytes.length - done, this.#segmentSize - offset);
+      if (open.position !== offset) open.file.seekSync(offset, Deno.SeekMode.Start);
+      open.position = -1; // unknown, should the write fail
+      writeAll(open.file, count === bytes.length ? bytes : bytes.subarray(done, done + count));
+      open.position = offset + count;
+      done += count;
+      if (open.position === this.#segmentSize) this.#complete(open);
+    }
+  }
+
+  #openForWrite(lsn: Lsn): OpenSegment {
+    const segment = segmentNumber(lsn, this.#segmentSize);
+    if (this.#open?.segment === segment) return this.#open;
+    assert(this.#open === undefined, "a segment is completed before the next");
+    const { directory, identity } = this.#options;
+    const file = reopenAsPartial(directory, segment, this.#segmentSize) ??
+      createSegment(directory, segment, identity(), lsn);
+    const syncFile = openSegment(directory, segment, this.#segmentSize, {
+      read: true,
+      write: true,
+    })!;
+    this.#open = { segment, file, syncFile, position: -1 };
+    return this.#open;
+  }
+
+  /** Syncs a full segment and gives it its complete name. */
+  #complete(open: OpenSegment): void {
+    this.#orBreak(() => open.file.syncDataSync());
+    completeSegment(this.#options.directory, open.segment, this.#segmentSize);
+    this.#closeOpen();
+  }
+
+  /** Runs a sync; its failure is final. */
+  #orBreak(sync: () => void): void {
+    try {
+      sync();
+    } catch (thrown) {
+      throw this.#break(thrown);
+    }
+  }
+
+  #break(thrown: unknown): Error {
+    this.#broken = new Unavailable(
+      `Cannot sync the WAL in "${this.#options.directory}" (restart the safekeeper once the disk ` +
+        `is sound): ${messageOf(thrown)}`,
+    );
+    return this.#broken;
+  }
+
+  #checkUsable(): void {
+    if (this.#broken !== undefined) throw this.#broken;
+  }
+
+  /** Makes what is written so far durable without holding up the isolate; returns flushLsn. */
+  async flush(): Promise<Lsn> {
+    this.#checkUsable();
+    const epoch = this.#epoch;
+    const recordLsn = this.#recordLsn;
+    const writeLsn = this.#writeLsn;
+    // Without an open segment all was synced when the last one was completed.
+    if (this.#open !== undefined) {
+      try {
+        await this.#open.syncFile.syncData();
+      } catch (thrown) {
+        throw this.#break(thrown);
+      }
+    }
+    if (epoch === this.#epoch) this.#setFlushed(recordLsn, writeLsn);
+    return this.#flushLsn;
+  }
+
+  /** Makes everything written durable before it returns. */
+  flushSync(): Lsn {
+    this.#checkUsable();
+    this.#orBreak(() => this.#open?.file.syncDataSync());
+    this.#setFlushed(this.#recordLsn, this.#writeLsn);
+    return this.#flushLsn;
+  }
+
+  #setFlushed(recordLsn: Lsn, writeLsn: Lsn): void {
+    this.#flushLsn = maxLsn(this.#flushLsn, recordLsn);
+    this.#syncedLsn = maxLsn(this.#syncedLsn, writeLsn);
+  }
+
+  /**
+   * Cuts the WAL at `lsn`, durably: later segments go first, from the highest down, so that a crash
+   * leaves a WAL without holes; then the rest of this one becomes zeros.
+   */
+  truncate(lsn: Lsn): void {
+    assert(lsn <= this.#writeLsn, "truncation never extends the WAL");
+    this.#checkUsable();
+    if (this.#unclean === undefined && lsn === this.#writeLsn && !this.dirty) return;
+    this.#epoch++;
+    this.#unclean = "an earlier truncation failed";
+    this.#closeOpen();
+    const { directory } = this.#options;
+    const last = segmentNumber(addLsn(lsn, -1), this.#segmentSize);
+    for (const file of listSegments(directory, this.#segmentSize).reverse()) {
+      if (file.segment > last) Deno.removeSync(file.path);
+    }
+    fsyncDirectory(directory);
+    const offset = lsn % this.#segmentSize;
+    const file = offset === 0 ? undefined : reopenAsPartial(directory, last, this.#segmentSize);
+    if (file !== undefined) {
+      try {
+        file.truncateSync(offset);
+        file.truncateSync(this.#segmentSize);
+        this.#orBreak(() => file.syncSync());
+      } finally {
+        file.close();
+      }
+    }
+    this.#writeLsn =
+      this.#recordLsn =
+      this.#flushLsn =
+      this.#syncedLsn =
+        lsn;
+    this.#decoder = this.#decoderAt(lsn);
+    this.#unclean = undefined;
+  }
+
+  /** Removes whole segments below `lsn` but for the one that ends there; returns how many. */
+  removeBelow(lsn: Lsn): number {
+    const keep = segmentNumber(addLsn(lsn, -1), this.#segmentSize);
+    const { directory } = this.#options;
+    const old = listSegments(directory, this.#segmentSize).filter((file) => file.segment < keep);
+    for (const file of old) Deno.removeSync(file.path);
+    return old.length;
+  }
+
+  /** A reader of this WAL. The caller closes it. */
+  reader(): WalReader {
+    return new WalReader(this.#options.directory, this.#segmentSize);
+  }
+
+  #closeOpen(): void {
+    this.#open?.file.close();
+    this.#open?.syncFile.close();
+    this.#open = undefined;
+  }
+
+  /** Closes the files. What is not flushed may be lost. */
+  close(): void {
+    this.#epoch++;
+    this.#broken ??= new Unavailable(`The WAL in "${this.#options.directory}" is closed`);
+    this.#closeOpen();
+  }
+}

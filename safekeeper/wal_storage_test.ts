@@ -1,0 +1,215 @@
+/** WAL on disk: what a crash, a torn tail, a truncation, a full disk leave behind. */
+import assert from "node:assert/strict";
+import { pageHeaderFault } from "../libs/postgres/wal/page_header.ts";
+import { Corrupt, Unavailable } from "../libs/utils/errors.ts";
+import type { Lsn } from "../libs/utils/lsn.ts";
+import { TEST_IDENTITY, TestWal, withDirectory } from "./testing.ts";
+import { WalStorage } from "./wal_storage.ts";
+
+const SEGMENT = TEST_IDENTITY.segmentSize;
+const START = (SEGMENT + 3 * 8192 + 4000) as Lsn;
+
+function open(directory: string, commitLsn = START, localStartLsn = START): WalStorage {
+  return new WalStorage({ directory, identity: () => TEST_IDENTITY, localStartLsn, commitLsn });
+}
+
+/** A fresh storage, ready to write. */
+function create(directory: string, start = START): WalStorage {
+  const storage = open(directory, start, start);
+  storage.truncate(start);
+  return storage;
+}
+
+function readBack(storage: WalStorage, from: Lsn, to: Lsn): Uint8Array {
+  const reader = storage.reader();
+  const found = new Uint8Array(to - from);
+  for (let at = 0; at < found.length;) {
+    const count = reader.read((from + at) as Lsn, found.subarray(at));
+    assert.ok(count > 0, "WAL is there");
+    at += count;
+  }
+  reader.close();
+  return found;
+}
+
+Deno.test("flush() reports the end of the last whole record, not of the bytes", async () => {
+  await withDirectory(async (directory) => {
+    const storage = create(directory);
+    const wal = new TestWal(START);
+    const first = wal.append(3, 100);
+    const firstEnd = wal.end;
+    storage.write(START, first);
+    const second = wal.append(1, 3000);
+    storage.write(firstEnd, second.subarray(0, 1001));
+    assert.equal(storage.flushLsn, START);
+    assert.equal(await storage.flush(), firstEnd);
+    assert.equal(storage.writeLsn, firstEnd + 1001);
+    assert.equal(storage.dirty, false);
+    storage.write((firstEnd + 1001) as Lsn, second.subarray(1001));
+    assert.equal(storage.dirty, true);
+    assert.equal(storage.flushSync(), wal.end);
+    storage.close();
+  });
+});
+
+Deno.test("a segment begins with page headers where the timeline starts inside it", async () => {
+  await withDirectory((directory) => {
+    const storage = create(directory);
+    storage.write(START, new TestWal(START).append(1, 10));
+    const head = readBack(storage, SEGMENT as Lsn, START);
+    const view = new DataView(head.buffer);
+    const page = START - START % 8192;
+    assert.equal(
+      pageHeaderFault(view, 0, TEST_IDENTITY.version, SEGMENT as Lsn, SEGMENT),
+      undefined,
+    );
+    const offset = page - SEGMENT;
+    assert.equal(
+      pageHeaderFault(view, offset, TEST_IDENTITY.version, page as Lsn, SEGMENT),
+      undefined,
+    );
+    assert.ok(head.subarray(40, offset).every((byte) => byte === 0));
+    storage.close();
+  });
+});
+
+Deno.test("reopening finds the end over segments, and drops a torn tail", async () => {
+  await withDirectory((directory) => {
+    const storage = create(directory);
+    const wal = new TestWal(START);
+    for (let at: number = START; at < START + SEGMENT + 100_000;) {
+      const bytes = wal.append(10, 9000);
+      storage.write(at as Lsn, bytes);
+      at += bytes.length;
+    }
+    const whole = wal.end;
+    const torn = wal.append(1, 20_000);
+    torn.fill(0, 12_000, 13_000); // a page that did not make it to the disk
+    const name = [...Deno.readDirSync(directory)].map((entry) => entry.name).sort();
+    assert.deepEqual(name, ["000000010000000000000001", "000000010000000000000002.partial"]);
+    assert.throws(() => storage.write(whole, torn), Corrupt);
+    storage.close();
+
+    const again = open(directory);
+    assert.equal(again.flushLsn, whole);
+    assert.throws(() => again.write(whole, torn.subarray(0, 10)), Unavailable);
+    again.truncate(whole);
+    assert.deepEqual(readBack(again, START, whole), wal.bytes().subarray(0, whole - START));
+    assert.ok(readBack(again, whole, (whole + 30_000) as Lsn).every((byte) => byte === 0));
+    again.close();
+  });
+});
+
+Deno.test("truncate() cuts across segments and the WAL goes on with other bytes", async () => {
+  await withDirectory(async (directory) => {
+    const storage = create(directory);
+    const wal = new TestWal(START);
+    storage.write(START, wal.append(2, 100));
+    const cut = wal.end;
+    const stale = wal.append(2500, 9000);
+    storage.write(cut, stale);
+    const flushing = storage.flush(); // overtaken by the truncation: must report nothing
+    storage.truncate(cut);
+    assert.equal(await flushing, cut);
+    assert.equal(storage.flushLsn, cut);
+    const names = [...Deno.readDirSync(directory)].map((entry) => entry.name);
+    assert.deepEqual(names, ["000000010000000000000001.partial"]);
+    const other = new TestWal(cut, START);
+    storage.write(cut, other.append(5, 50, 99));
+    await storage.flush();
+    storage.close();
+    const again = new WalStorage({
+      directory,
+      identity: () => TEST_IDENTITY,
+      localStartLsn: START,
+      commitLsn: START,
+      joinLsns: [START, cut],
+    });
+    assert.equal(again.flushLsn, other.end, "found behind a record with a foreign link, too");
+    again.close();
+  });
+});
+
+Deno.test("a crash in the middle of a truncation leaves a usable WAL", async () => {
+  await withDirectory((directory) => {
+    const storage = create(directory);
+    const wal = new TestWal(START);
+    storage.write(START, wal.append(2, 100));
+    const cut = wal.end;
+    storage.write(cut, wal.append(3, 9000));
+    storage.flushSync();
+    storage.close();
+    Deno.truncateSync(`${directory}/000000010000000000000001.partial`, cut - SEGMENT);
+    Deno.writeTextFileSync(`${directory}/waltmp`, "half made");
+    const again = open(directory);
+    assert.equal(again.flushLsn, cut);
+    again.truncate(cut);
+    again.write(cut, new TestWal(cut, START).append(1, 100));
+    assert.equal(Deno.statSync(`${directory}/000000010000000000000001.partial`).size, SEGMENT);
+    assert.throws(() => Deno.statSync(`${directory}/waltmp`), Deno.errors.NotFound);
+    again.close();
+  });
+});
+
+Deno.test("records that end at a page or a segment boundary survive a restart", async () => {
+  for (const boundary of [SEGMENT + 4 * 8192, 2 * SEGMENT]) {
+    await withDirectory((directory) => {
+      const start = (boundary - 2000) as Lsn;
+      const storage = create(directory, start);
+      const wal = new TestWal(start);
+      // A record is 24 bytes of header, 5 of main data header (or 2 below 256), and the data.
+      storage.write(start, wal.append(1, 2000 - 24 - 5));
+      assert.equal(wal.end, boundary);
+      assert.equal(storage.flushSync(), boundary);
+      storage.close();
+      const again = open(directory, start, start);
+      assert.equal(again.flushLsn, boundary);
+      again.truncate(boundary as Lsn);
+      again.write(boundary as Lsn, wal.append(2, 100));
+      assert.equal(again.flushSync(), wal.end);
+      again.close();
+      const third = open(directory, boundary as Lsn, start);
+      assert.equal(third.flushLsn, wal.end);
+      third.close();
+    });
+  }
+});
+
+Deno.test("a full disk refuses the append and the storage works again after a truncation", async () => {
+  await withDirectory((directory) => {
+    const storage = create(directory);
+    const wal = new TestWal(START);
+    const bytes = wal.append(2, 100);
+    const path = `${directory}/000000010000000000000001.partial`;
+    Deno.symlinkSync("/dev/full", path);
+    assert.throws(() => storage.write(START, bytes), Unavailable);
+    assert.equal(storage.writeLsn, START);
+    Deno.removeSync(path);
+    assert.throws(() => storage.write(START, bytes), Unavailable, "unclean until truncated");
+    storage.truncate(START);
+    storage.write(START, bytes);
+    assert.equal(storage.flushSync(), wal.end);
+    storage.close();
+  });
+});
+
+Deno.test("removeBelow() keeps the segment that holds the horizon", async () => {
+  await withDirectory((directory) => {
+    const storage = create(directory);
+    const wal = new TestWal(START);
+    const boundary = (3 * SEGMENT) as Lsn;
+    while (wal.end <= boundary) wal.append(100, 9000);
+    const commitLsn = wal.end;
+    wal.append(1000, 9000);
+    storage.write(START, wal.bytes());
+    storage.flushSync();
+    assert.equal(storage.removeBelow(boundary), 1);
+    assert.equal(storage.removeBelow((boundary + 8) as Lsn), 1);
+    assert.equal(storage.removeBelow((boundary + 8) as Lsn), 0);
+    storage.close();
+    assert.throws(() => open(directory, (2 * SEGMENT) as Lsn), Corrupt);
+    const again = open(directory, commitLsn);
+    assert.equal(again.flushLsn, wal.end);
+    again.close();
+  });
+});
