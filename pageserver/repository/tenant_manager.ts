@@ -1,60 +1,213 @@
-/** All tenants of one pageserver directory. */
-import type { TenantId } from "../../libs/utils/id.ts";
+/**
+ * All tenants of one pageserver directory.
+ *
+ * At the start nothing is served: the control plane attaches each tenant with its generation number,
+ * which only ever goes up. Several calls for one tenant run one after the other.
+ */
+import { makeDirectory } from "../../libs/utils/durable.ts";
+import { Conflict, Corrupt, NotFound, Unavailable } from "../../libs/utils/errors.ts";
+import { parseTenantId, type TenantId } from "../../libs/utils/id.ts";
 import type { KeyInterner } from "./key_interner.ts";
-import type { Tenant, TenantConfig } from "./tenant.ts";
+import { type RepositoryOptions, type RepositoryStats, Resources } from "./resources.ts";
+import { Tenant } from "./tenant.ts";
+import {
+  readTenantState,
+  type TenantConfig,
+  type TenantState,
+  timelineSettings,
+  writeTenantState,
+} from "./tenant_config.ts";
+import { listDirectories, removeDirectory, TIMELINES_NAME } from "./tenant_directory.ts";
 
-function unbuilt(): never {
-  throw new Error("Cannot do this yet: the repository is being built");
+interface Place {
+  state: TenantState;
+  tenant: Tenant | undefined;
+  /** The end of the last change that was asked for. */
+  busy: Promise<unknown>;
 }
 
-/** What the shell passes in. */
-export interface RepositoryOptions {
-  /** Milliseconds, monotonic. */
-  now: () => number;
-  /** Lets other work of the event loop run; background work calls it about every millisecond. */
-  pause: () => Promise<void>;
-  /** Bytes of the page cache over layer files. */
-  cacheBytes?: number;
+/** One row of TenantManager.list(). */
+export interface TenantSummary {
+  readonly tenantId: TenantId;
+  readonly generation: number;
+  readonly config: TenantConfig;
+  /** Undefined while it is not attached here. */
+  readonly tenant: Tenant | undefined;
 }
 
-/** All tenants of one pageserver directory (`<directory>/tenants/<tenant>`). */
+/** All tenants of one pageserver directory (`<directory>/tenants`). */
 export class TenantManager {
-  readonly interner!: KeyInterner;
+  readonly #directory: string;
+  readonly #resources: Resources;
+  readonly #places = new Map<TenantId, Place>();
 
-  /** Reads which tenants are there; none is served before attach(). */
-  static open(_directory: string, _options: RepositoryOptions): TenantManager {
-    return unbuilt();
+  private constructor(directory: string, options: RepositoryOptions) {
+    this.#directory = `${directory}/tenants`;
+    this.#resources = new Resources(options);
   }
-  /** Every tenant with its durable generation; `tenant` where it is attached. */
-  list(): { tenantId: TenantId; generation: number; tenant: Tenant | undefined }[] {
-    return unbuilt();
+
+  /** Reads which tenants are there. Throws Corrupt if the state of one cannot be read. */
+  static open(directory: string, options: RepositoryOptions): TenantManager {
+    const manager = new TenantManager(directory, options);
+    makeDirectory(manager.#directory);
+    for (const id of listDirectories(manager.#directory, parseTenantId)) {
+      manager.#found(id);
+    }
+    return manager;
   }
-  /** Throws NotFound, or Unavailable if it is not attached. */
-  tenant(_id: TenantId): Tenant {
-    return unbuilt();
+
+  /** The interner of all timelines. */
+  get interner(): KeyInterner {
+    return this.#resources.interner;
   }
-  /** Creates or loads a tenant. Throws Conflict for a generation below the stored one. */
-  attach(_id: TenantId, _generation: number, _config?: TenantConfig): Promise<Tenant> {
-    return unbuilt();
+
+  /** Counters and limits, for the metrics page. */
+  stats(): RepositoryStats {
+    return this.#resources.stats();
   }
-  /** Replaces the overrides durably. */
-  setConfig(_id: TenantId, _config: TenantConfig): Promise<void> {
-    return unbuilt();
+
+  /** Every tenant that has files here. */
+  list(): TenantSummary[] {
+    return [...this.#places].map(([tenantId, { state, tenant }]) => ({
+      tenantId,
+      generation: state.generation,
+      config: state.config,
+      tenant,
+    }));
   }
-  /** Stops serving a tenant after a last flush; its files stay. */
-  detach(_id: TenantId): Promise<void> {
-    return unbuilt();
+
+  /** The tenant. Throws NotFound, or Unavailable while it is not attached. */
+  tenant(id: TenantId): Tenant {
+    const place = this.#place(id);
+    if (place.tenant === undefined) {
+      throw new Unavailable(`Cannot use tenant ${id}: it is not attached`);
+    }
+    return place.tenant;
   }
-  /** Removes a tenant and its files durably. */
-  delete(_id: TenantId): Promise<void> {
-    return unbuilt();
+
+  /**
+   * Attaches a tenant, creating it if it is new; durable. Again with a newer generation or other
+   * settings: takes them over. Without `config` the stored settings stay. Throws Conflict for a
+   * generation below the stored one.
+   */
+  attach(id: TenantId, generation: number, config?: TenantConfig): Promise<Tenant> {
+    if (config !== undefined) timelineSettings(config); // a bad value is refused before anything changes
+    const known = this.#places.get(id);
+    const place: Place = known ??
+      {
+        state: { generation, attached: true, config: {} },
+        tenant: undefined,
+        busy: Promise.resolve(),
+      };
+    this.#places.set(id, place);
+    const attached = this.#inTurn(place, async () => {
+      const stored = place.state.generation;
+      if (generation < stored) {
+        throw new Conflict(
+          `Cannot attach tenant ${id} with generation ${generation}: generation ${stored} was attached`,
+        );
+      }
+      const directory = `${this.#directory}/${id}`;
+      makeDirectory(directory);
+      await this.#save(id, place, {
+        generation,
+        attached: true,
+        config: config ?? place.state.config,
+      });
+      place.tenant ??= new Tenant({
+        tenantId: id,
+        directory,
+        generation,
+        config: place.state.config,
+        resources: this.#resources,
+      });
+      place.tenant.update(generation, place.state.config);
+      return place.tenant;
+    });
+    return attached.catch((thrown) => {
+      if (known === undefined && place.tenant === undefined) this.#places.delete(id);
+      throw thrown;
+    });
   }
-  /** To be called about once a second: freezes layers that are open too long. */
+
+  /** Replaces a tenant's settings durably. Throws NotFound, BadRequest. */
+  setConfig(id: TenantId, config: TenantConfig): Promise<void> {
+    timelineSettings(config);
+    const place = this.#place(id);
+    return this.#inTurn(place, async () => {
+      await this.#save(id, place, { ...place.state, config });
+      place.tenant?.update(place.state.generation, config);
+    });
+  }
+
+  /** Stops serving a tenant, after a last flush; its files stay. Throws NotFound. */
+  detach(id: TenantId): Promise<void> {
+    const place = this.#place(id);
+    return this.#inTurn(place, async () => {
+      await place.tenant?.close();
+      place.tenant = undefined;
+      await this.#save(id, place, { ...place.state, attached: false });
+    });
+  }
+
+  /** Removes a tenant and all its files durably. Throws NotFound. */
+  delete(id: TenantId): Promise<void> {
+    const place = this.#place(id);
+    return this.#inTurn(place, async () => {
+      await place.tenant?.close();
+      place.tenant = undefined;
+      removeDirectory(`${this.#directory}/${id}`);
+      this.#places.delete(id);
+    });
+  }
+
+  /** To be called about once a second: flushes in the background what is not durable for too long. */
   tick(): void {
-    unbuilt();
+    for (const { tenant } of this.#places.values()) {
+      for (const timeline of tenant?.timelines.values() ?? []) timeline.tick();
+    }
   }
-  /** Flushes everything and closes. */
-  shutdown(): Promise<void> {
-    return unbuilt();
+
+  /** Flushes and closes everything. */
+  async shutdown(): Promise<void> {
+    for (const place of this.#places.values()) {
+      await this.#inTurn(place, async () => {
+        await place.tenant?.close();
+        place.tenant = undefined;
+      });
+    }
+  }
+
+  #found(id: TenantId): void {
+    const directory = `${this.#directory}/${id}`;
+    try {
+      const state = readTenantState(directory);
+      this.#places.set(id, { state, tenant: undefined, busy: Promise.resolve() });
+    } catch (thrown) {
+      if (!(thrown instanceof Deno.errors.NotFound)) throw thrown;
+      if ([...Deno.readDirSync(directory)].some((entry) => entry.name === TIMELINES_NAME)) {
+        throw new Corrupt(
+          `Cannot read tenant directory "${directory}": its config file is missing`,
+        );
+      }
+      removeDirectory(directory); // its creation was not finished
+    }
+  }
+
+  #place(id: TenantId): Place {
+    const place = this.#places.get(id);
+    if (place === undefined) throw new NotFound(`Cannot find tenant ${id}`);
+    return place;
+  }
+
+  #inTurn<T>(place: Place, work: () => Promise<T>): Promise<T> {
+    const done = place.busy.then(work, work);
+    place.busy = done.catch(() => {});
+    return done;
+  }
+
+  async #save(id: TenantId, place: Place, state: TenantState): Promise<void> {
+    await writeTenantState(`${this.#directory}/${id}`, state);
+    place.state = state;
   }
 }

@@ -1,0 +1,167 @@
+/**
+ * The growing file of an open layer: header and blobs are appended (layer_format.ts), and can be read
+ * back at once.
+ *
+ *   [0, flushedBytes)        in the file, whole pages, read through the page cache
+ *   [flushedBytes, length)   in the write buffer, BUFFER_BYTES at most
+ *
+ * Nothing is synced while it grows. After a crash the file is dropped, its WAL comes again. When the
+ * layer is flushed, the index is put behind the blobs and the file becomes the layer (layer_writer.ts);
+ * until the layer's reader takes over, this object keeps serving its blobs, so the buffer is kept.
+ */
+import { assert } from "../../libs/utils/assert.ts";
+import { crc32c } from "../../libs/utils/crc32c.ts";
+import { writeAll } from "../../libs/utils/durable.ts";
+import { Unavailable } from "../../libs/utils/errors.ts";
+import { checkBlob, checkBlobLength } from "./blob_source.ts";
+import type { FileTable, LayerFile } from "./file_table.ts";
+import {
+  BLOB_BYTES_MAX,
+  BLOB_HEADER_BYTES,
+  BLOB_REGION_BYTES_MAX,
+  encodeHeader,
+  HEADER_BYTES,
+  type LayerOwner,
+} from "./layer_format.ts";
+import { CACHE_PAGE_BYTES, type PageCache } from "./page_cache.ts";
+import type { Reconstruction } from "./reconstruction.ts";
+import type { Resources } from "./resources.ts";
+
+/** Bytes held back before they go to the file: a multiple of the page, so only whole pages go. */
+const BUFFER_BYTES = 1024 * 1024;
+
+/** An append-only file of blobs. Invariant: flushedBytes is a multiple of the page size. */
+export class AppendFile {
+  readonly file: LayerFile;
+  readonly #files: FileTable;
+  readonly #cache: PageCache;
+  readonly #writer: Deno.FsFile;
+  readonly #buffer = new Uint8Array(BUFFER_BYTES);
+  readonly #bufferView = new DataView(this.#buffer.buffer);
+  #flushedBytes = 0;
+  #length = 0;
+  #sealed = false;
+
+  /** Creates the file. */
+  constructor(path: string, owner: LayerOwner, resources: Resources) {
+    this.#files = resources.files;
+    this.#cache = resources.cache;
+    this.#writer = Deno.openSync(path, { write: true, createNew: true });
+    this.file = this.#files.register(path);
+    this.#append(encodeHeader(owner), 0, HEADER_BYTES);
+  }
+
+  /** Bytes so far: where the next blob begins. */
+  get length(): number {
+    return this.#length;
+  }
+
+  /** Bytes of memory it holds. */
+  get bufferBytes(): number {
+    return BUFFER_BYTES;
+  }
+
+  /** Appends bytes[start, start + length) as a blob and returns its position. */
+  appendBlob(bytes: Uint8Array, start: number, length: number): number {
+    assert(!this.#sealed, "a sealed file takes no more blobs");
+    const position = this.#length;
+    if (length > BLOB_BYTES_MAX || position + length + 16 > BLOB_REGION_BYTES_MAX) {
+      throw new Unavailable(
+        `Cannot store ${length} bytes in "${this.file.path}": it holds ${position} already`,
+      );
+    }
+    const at = position - this.#flushedBytes;
+    this.#bufferView.setUint32(at, length, true);
+    this.#bufferView.setUint32(at + 4, crc32c(bytes.subarray(start, start + length), length), true);
+    this.#advance(BLOB_HEADER_BYTES);
+    this.#append(bytes, start, length);
+    const rest = this.#length & 7;
+    if (rest !== 0) this.#pad(8 - rest);
+    return position;
+  }
+
+  /** Appends the blob at `position` to into.bytes; see LayerSource. */
+  readBlob(position: number, into: Reconstruction): number {
+    let length: number;
+    let crc: number;
+    if (position >= this.#flushedBytes) {
+      const at = position - this.#flushedBytes;
+      length = this.#bufferView.getUint32(at, true);
+      crc = this.#bufferView.getUint32(at + 4, true);
+    } else {
+      const page = Math.floor(position / CACHE_PAGE_BYTES);
+      const at = this.#cache.page(this.file, page) + position % CACHE_PAGE_BYTES;
+      length = this.#cache.view.getUint32(at, true);
+      crc = this.#cache.view.getUint32(at + 4, true);
+    }
+    checkBlobLength(length, position, this.file.path);
+    const offset = into.reserve(length);
+    this.#read(position + BLOB_HEADER_BYTES, length, into.bytes, offset);
+    checkBlob(into.bytes, offset, length, crc, position, this.file.path);
+    return offset;
+  }
+
+  /**
+   * Writes out what the buffer holds, padded with zeros to a whole page, and returns the padded
+   * length. The caller appends the index through `writer` and syncs it.
+   */
+  seal(): number {
+    assert(!this.#sealed, "a file is sealed once");
+    this.#sealed = true;
+    const used = this.#length - this.#flushedBytes;
+    const padded = Math.ceil(used / CACHE_PAGE_BYTES) * CACHE_PAGE_BYTES;
+    this.#buffer.fill(0, used, padded);
+    writeAll(this.#writer, this.#buffer.subarray(0, padded));
+    return this.#flushedBytes + padded;
+  }
+
+  /** The handle that the file is written through; positioned at the end. */
+  get writer(): Deno.FsFile {
+    return this.#writer;
+  }
+
+  /** Closes the write handle. */
+  closeWriter(): void {
+    this.#writer.close();
+  }
+
+  /** Closes both handles and removes the file. */
+  discard(): void {
+    this.#writer.close();
+    this.#files.release(this.file);
+    Deno.removeSync(this.file.path);
+  }
+
+  #read(position: number, length: number, into: Uint8Array, at: number): void {
+    const cached = Math.max(0, Math.min(length, this.#flushedBytes - position));
+    if (cached > 0) this.#cache.read(this.file, position, cached, into, at);
+    if (cached === length) return;
+    const from = position + cached - this.#flushedBytes;
+    into.set(this.#buffer.subarray(from, from + length - cached), at + cached);
+  }
+
+  #append(bytes: Uint8Array, start: number, length: number): void {
+    let done = 0;
+    while (done < length) {
+      const at = this.#length - this.#flushedBytes;
+      const count = Math.min(length - done, BUFFER_BYTES - at);
+      this.#buffer.set(bytes.subarray(start + done, start + done + count), at);
+      done += count;
+      this.#advance(count);
+    }
+  }
+
+  #pad(count: number): void {
+    const at = this.#length - this.#flushedBytes;
+    this.#buffer.fill(0, at, at + count);
+    this.#advance(count);
+  }
+
+  /** Counts bytes put into the buffer and writes it out when it is full. */
+  #advance(count: number): void {
+    this.#length += count;
+    if (this.#length - this.#flushedBytes < BUFFER_BYTES) return;
+    writeAll(this.#writer, this.#buffer);
+    this.#flushedBytes += BUFFER_BYTES;
+  }
+}

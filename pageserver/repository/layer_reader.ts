@@ -1,0 +1,179 @@
+/**
+ * Reading a finished layer (layer_format.ts) through the page cache, synchronously.
+ *
+ * Opening checks header and trailer against what index_part says of the layer and loads the directory;
+ * each index block is checked once when it enters the cache, each blob at every read. What fails a
+ * check throws Corrupt and names the file.
+ */
+import { Corrupt } from "../../libs/utils/errors.ts";
+import { INVALID_LSN, type Lsn } from "../../libs/utils/lsn.ts";
+import { checkBlob, checkBlobLength, type LayerSource, type SearchKey } from "./blob_source.ts";
+import type { LayerFile } from "./file_table.ts";
+import type { Found } from "./found.ts";
+import { compareKeys, type Key, makeKey } from "./key.ts";
+import {
+  blockEntries,
+  blockObjects,
+  checkBlock,
+  entryOffset,
+  findEntry,
+  findObject,
+  objectFirstEntry,
+  readObject,
+} from "./index_block.ts";
+import { LayerDirectory } from "./layer_directory.ts";
+import {
+  BLOB_HEADER_BYTES,
+  checkHeader,
+  decodeTrailer,
+  DIRECTORY_ENTRY_BYTES,
+  HEADER_BYTES,
+  type LayerDescription,
+  type LayerOwner,
+  type LayerTrailer,
+  readLsn,
+} from "./layer_format.ts";
+import { CACHE_PAGE_BYTES, type PageCache } from "./page_cache.ts";
+import type { Reconstruction } from "./reconstruction.ts";
+import type { Resources } from "./resources.ts";
+
+/** No entry has this word: tombstones have position 0, and blobs end before 4 GiB. */
+const NONE_PENDING = -1;
+
+/** An open layer file. */
+export class LayerReader implements LayerSource {
+  readonly lsnStart: Lsn;
+  readonly lsnEnd: Lsn;
+  readonly #file: LayerFile;
+  readonly #cache: PageCache;
+  readonly #trailer: LayerTrailer;
+  readonly #directory: LayerDirectory;
+
+  /** Opens the file. Throws Corrupt if it is missing or is not the layer that `layer` describes. */
+  constructor(
+    file: LayerFile,
+    layer: LayerDescription,
+    owner: LayerOwner,
+    resources: Resources,
+  ) {
+    const { files } = resources;
+    this.#file = file;
+    this.#cache = resources.cache;
+    this.lsnStart = layer.lsnStart;
+    this.lsnEnd = layer.lsnEnd;
+    const page = new Uint8Array(CACHE_PAGE_BYTES);
+    files.readExactly(file, 0, HEADER_BYTES, page, 0);
+    checkHeader(page, owner, file.path);
+    files.readExactly(file, layer.sizeBytes - CACHE_PAGE_BYTES, CACHE_PAGE_BYTES, page, 0);
+    const trailer = decodeTrailer(page, owner, file.path);
+    this.#trailer = trailer;
+    this.#checkDescription(layer);
+    const directory = new Uint8Array(trailer.indexBlocks * DIRECTORY_ENTRY_BYTES);
+    const at = (trailer.firstIndexPage + trailer.indexBlocks) * CACHE_PAGE_BYTES;
+    files.readExactly(file, at, directory.length, directory, 0);
+    this.#directory = new LayerDirectory(
+      directory,
+      trailer.indexBlocks,
+      trailer.directoryCrc,
+      file.path,
+    );
+  }
+
+  /** Bytes of memory it holds. */
+  get memoryBytes(): number {
+    return this.#directory.memoryBytes;
+  }
+
+  gather(key: SearchKey, upTo: Lsn, found: Found): boolean {
+    let number = this.#directory.find(key, upTo);
+    if (number < 0) return false;
+    const { view } = this.#cache;
+    let block = this.#block(number);
+    let object = findObject(view, block, key);
+    if (object < 0) return false;
+    let start = objectFirstEntry(view, block, object);
+    const end = objectFirstEntry(view, block, object + 1);
+    let entry = findEntry(view, block, start, end, key.f6, upTo);
+    for (;;) {
+      for (; entry >= start; entry--) {
+        const at = entryOffset(view, block, entry);
+        if (view.getUint32(at, true) !== key.f6) return false;
+        if (found.add(this, view.getUint32(at + 4, true), readLsn(view, at + 8))) return true;
+      }
+      // The key's older entries may end the block before, if this block begins with the key.
+      if (start > 0 || number === 0) return false;
+      block = this.#block(--number);
+      object = blockObjects(view, block) - 1;
+      if (findObject(view, block, key) !== object) return false;
+      start = objectFirstEntry(view, block, object);
+      entry = blockEntries(view, block) - 1;
+    }
+  }
+
+  scan(from: Key, to: Key, upTo: Lsn, visit: (key: Key, word: number) => void): void {
+    // A copy of each block: visit() may read blobs, which can push the block out of the cache.
+    const bytes = new Uint8Array(CACHE_PAGE_BYTES);
+    const view = new DataView(bytes.buffer);
+    const key = makeKey(0, 0, 0, 0, 0, 0);
+    const pending = makeKey(0, 0, 0, 0, 0, 0);
+    let pendingWord = NONE_PENDING;
+    // The block that may hold `from` begins at or before it.
+    const firstBlock = Math.max(0, this.#directory.find(from, INVALID_LSN));
+    for (let number = firstBlock; number < this.#directory.blocks; number++) {
+      const block = this.#block(number);
+      bytes.set(this.#cache.bytes.subarray(block, block + CACHE_PAGE_BYTES));
+      for (let object = 0; object < blockObjects(view, 0); object++) {
+        readObject(view, 0, object, key);
+        const end = objectFirstEntry(view, 0, object + 1);
+        for (let entry = objectFirstEntry(view, 0, object); entry < end; entry++) {
+          const at = entryOffset(view, 0, entry);
+          key.f6 = view.getUint32(at, true);
+          if (pendingWord !== NONE_PENDING && compareKeys(key, pending) !== 0) {
+            visit(pending, pendingWord);
+            pendingWord = NONE_PENDING;
+          }
+          if (compareKeys(key, to) >= 0) return;
+          if (compareKeys(key, from) < 0 || readLsn(view, at + 8) > upTo) continue;
+          Object.assign(pending, key);
+          pendingWord = view.getUint32(at + 4, true);
+        }
+      }
+    }
+    if (pendingWord !== NONE_PENDING) visit(pending, pendingWord);
+  }
+
+  readBlob(position: number, into: Reconstruction): number {
+    const { view } = this.#cache;
+    const page = Math.floor(position / CACHE_PAGE_BYTES);
+    const at = this.#cache.page(this.#file, page) + position % CACHE_PAGE_BYTES;
+    const length = view.getUint32(at, true);
+    const crc = view.getUint32(at + 4, true);
+    checkBlobLength(length, position, this.#file.path);
+    const offset = into.reserve(length);
+    this.#cache.read(this.#file, position + BLOB_HEADER_BYTES, length, into.bytes, offset);
+    checkBlob(into.bytes, offset, length, crc, position, this.#file.path);
+    return offset;
+  }
+
+  /** The offset in the cache of an index block that has been checked. */
+  #block(number: number): number {
+    const offset = this.#cache.page(this.#file, this.#trailer.firstIndexPage + number);
+    if (this.#cache.isVerified(offset)) return offset;
+    checkBlock(this.#cache.bytes, this.#cache.view, offset, number, this.#file.path);
+    this.#cache.markVerified(offset);
+    return offset;
+  }
+
+  #checkDescription(layer: LayerDescription): void {
+    const trailer = this.#trailer;
+    if (
+      trailer.kind !== layer.kind || trailer.sizeBytes !== layer.sizeBytes ||
+      trailer.lsnStart !== layer.lsnStart || trailer.lsnEnd !== layer.lsnEnd ||
+      compareKeys(trailer.first, layer.first) !== 0 || compareKeys(trailer.last, layer.last) !== 0
+    ) {
+      throw new Corrupt(
+        `Cannot read layer file "${this.#file.path}": it is not the layer that index_part lists`,
+      );
+    }
+  }
+}

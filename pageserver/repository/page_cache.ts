@@ -1,0 +1,136 @@
+/**
+ * The cache of 8 KiB pages of layer files: one slab, a hash from (file, page) to slot, clock eviction.
+ *
+ * Only whole pages that never change again are asked for: any page of a finished layer, and the pages
+ * of an ephemeral file that have been written out in full. A slot's bytes are good until the next call
+ * that may load a page. `verified` is a mark of the caller's: index blocks are checksummed once per
+ * load instead of once per read.
+ *
+ * The hash is chained through `next`: slots and buckets are small integers, -1 ends a chain.
+ */
+import { assert } from "../../libs/utils/assert.ts";
+import type { FileTable, LayerFile } from "./file_table.ts";
+
+/** Bytes of a page of a layer file. */
+export const CACHE_PAGE_BYTES = 8192;
+const PAGE_SHIFT = 13;
+const PAGE_MASK = CACHE_PAGE_BYTES - 1;
+
+/** The cache. Invariant: a slot is in the chain of its (file, page) exactly if slotFile is not 0. */
+export class PageCache {
+  readonly #files: FileTable;
+  readonly #slots: number;
+  readonly bytes: Uint8Array<ArrayBuffer>;
+  readonly view: DataView;
+  readonly #slotFile: Uint32Array;
+  readonly #slotPage: Uint32Array;
+  readonly #recent: Uint8Array;
+  readonly #verified: Uint8Array;
+  readonly #next: Int32Array;
+  readonly #buckets: Int32Array;
+  #hand = 0;
+  /** Counters for the metrics page. */
+  hits = 0;
+  misses = 0;
+  evictions = 0;
+
+  constructor(cacheBytes: number, files: FileTable) {
+    this.#files = files;
+    this.#slots = Math.max(8, Math.floor(cacheBytes / CACHE_PAGE_BYTES));
+    this.bytes = new Uint8Array(this.#slots * CACHE_PAGE_BYTES);
+    this.view = new DataView(this.bytes.buffer);
+    this.#slotFile = new Uint32Array(this.#slots);
+    this.#slotPage = new Uint32Array(this.#slots);
+    this.#recent = new Uint8Array(this.#slots);
+    this.#verified = new Uint8Array(this.#slots);
+    this.#next = new Int32Array(this.#slots).fill(-1);
+    this.#buckets = new Int32Array(2 ** Math.ceil(Math.log2(this.#slots))).fill(-1);
+  }
+
+  /** Bytes of the slab: the cache's limit. */
+  get capacityBytes(): number {
+    return this.bytes.length;
+  }
+
+  /** The offset in `bytes` of a page of `file`, loaded if need be. Throws Corrupt as readExactly. */
+  page(file: LayerFile, page: number): number {
+    const bucket = this.#bucketOf(file.id, page);
+    for (let slot = this.#buckets[bucket]!; slot >= 0; slot = this.#next[slot]!) {
+      if (this.#slotPage[slot] === page && this.#slotFile[slot] === file.id) {
+        this.#recent[slot] = 1;
+        this.hits++;
+        return slot * CACHE_PAGE_BYTES;
+      }
+    }
+    this.misses++;
+    const slot = this.#freeSlot();
+    const offset = slot * CACHE_PAGE_BYTES;
+    this.#files.readExactly(file, page * CACHE_PAGE_BYTES, CACHE_PAGE_BYTES, this.bytes, offset);
+    this.#slotFile[slot] = file.id;
+    this.#slotPage[slot] = page;
+    this.#recent[slot] = 1;
+    this.#verified[slot] = 0;
+    this.#next[slot] = this.#buckets[bucket]!;
+    this.#buckets[bucket] = slot;
+    return offset;
+  }
+
+  /** Whether markVerified was called since the page at this offset was loaded. */
+  isVerified(offset: number): boolean {
+    return this.#verified[offset >>> PAGE_SHIFT] === 1;
+  }
+
+  /** Notes that the caller has checked the page at this offset. */
+  markVerified(offset: number): void {
+    this.#verified[offset >>> PAGE_SHIFT] = 1;
+  }
+
+  /** Copies `length` bytes at `position` of `file` into into[at..]. */
+  read(file: LayerFile, position: number, length: number, into: Uint8Array, at: number): void {
+    let done = 0;
+    while (done < length) {
+      const inPage = (position + done) & PAGE_MASK;
+      const count = Math.min(length - done, CACHE_PAGE_BYTES - inPage);
+      const from = this.page(file, Math.floor((position + done) / CACHE_PAGE_BYTES)) + inPage;
+      into.set(this.bytes.subarray(from, from + count), at + done);
+      done += count;
+    }
+  }
+
+  #bucketOf(file: number, page: number): number {
+    let hash = Math.imul(file, 0x9e3779b1) ^ Math.imul(page, 0x85ebca6b);
+    hash ^= hash >>> 15;
+    return Math.imul(hash, 0x2c1b3c6d) >>> 7 & (this.#buckets.length - 1);
+  }
+
+  /** A slot in no chain: an unused one, or the next that was not read since the hand last passed. */
+  #freeSlot(): number {
+    for (;;) {
+      const slot = this.#hand;
+      this.#hand = slot + 1 === this.#slots ? 0 : slot + 1;
+      if (this.#slotFile[slot] === 0) return slot;
+      if (this.#recent[slot] === 0) {
+        this.#unlink(slot);
+        this.evictions++;
+        return slot;
+      }
+      this.#recent[slot] = 0;
+    }
+  }
+
+  #unlink(slot: number): void {
+    const bucket = this.#bucketOf(this.#slotFile[slot]!, this.#slotPage[slot]!);
+    const after = this.#next[slot]!;
+    this.#slotFile[slot] = 0;
+    if (this.#buckets[bucket] === slot) {
+      this.#buckets[bucket] = after;
+      return;
+    }
+    let before = this.#buckets[bucket]!;
+    while (this.#next[before] !== slot) {
+      before = this.#next[before]!;
+      assert(before >= 0, "a used slot is in the chain of its bucket");
+    }
+    this.#next[before] = after;
+  }
+}

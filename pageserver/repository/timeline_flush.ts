@@ -1,0 +1,147 @@
+/**
+ * Moving a timeline's frozen layers to disk, one after the other, beside everything else.
+ *
+ * A layer is flushed in this order: its file and name durable (layer_writer.ts), index_part that lists
+ * it durable, and only then, in one step, the finished layer takes the frozen one's place and
+ * diskConsistentLsn moves. A crash anywhere leaves the former state: the WAL from the former
+ * diskConsistentLsn comes again.
+ *
+ * After a failed write or sync nothing can be said about the page cache, so the timeline takes no more
+ * changes (`failure`) until the process is started again; reads go on.
+ */
+import { assert } from "../../libs/utils/assert.ts";
+import { logger } from "../../libs/utils/log.ts";
+import { messageOf, Unavailable } from "../../libs/utils/errors.ts";
+import { INVALID_LSN, type Lsn } from "../../libs/utils/lsn.ts";
+import { type IndexPart, writeIndexPart } from "./index_part.ts";
+import { Layer } from "./layer.ts";
+import type { LayerDescription, LayerOwner } from "./layer_format.ts";
+import { writeLayer } from "./layer_writer.ts";
+import type { MemoryLayer } from "./memory_layer.ts";
+import type { Resources } from "./resources.ts";
+import type { TimelineLayers } from "./timeline_layers.ts";
+
+const log = logger("pageserver", "flush");
+
+/** The flushing side of one timeline. */
+export class TimelineFlush {
+  readonly #directory: string;
+  readonly #owner: LayerOwner;
+  readonly #layers: TimelineLayers;
+  readonly #resources: Resources;
+  readonly #generation: () => number;
+  #part: IndexPart;
+  #wantedLsn: Lsn = INVALID_LSN;
+  #wantedPrevLsn: Lsn = INVALID_LSN;
+  #running: Promise<void> | undefined;
+  #stopping = false;
+  /** Why the timeline takes no more changes. */
+  failure: Error | undefined;
+
+  constructor(
+    directory: string,
+    owner: LayerOwner,
+    part: IndexPart,
+    layers: TimelineLayers,
+    generation: () => number,
+    resources: Resources,
+  ) {
+    this.#directory = directory;
+    this.#owner = owner;
+    this.#part = part;
+    this.#layers = layers;
+    this.#generation = generation;
+    this.#resources = resources;
+  }
+
+  /** All changes up to here are durable. */
+  get diskConsistentLsn(): Lsn {
+    return this.#part.diskConsistentLsn;
+  }
+
+  /** Notes that everything up to `lsn` is frozen and wanted on disk; run() makes it so. */
+  want(lsn: Lsn, prevRecordLsn: Lsn): void {
+    this.#wantedLsn = lsn;
+    this.#wantedPrevLsn = prevRecordLsn;
+  }
+
+  /** Resolves when what is wanted is durable. Throws Unavailable if it cannot be made so. */
+  run(): Promise<void> {
+    if (this.failure !== undefined) return Promise.reject(this.failure);
+    this.#running ??= this.#flushAll();
+    return this.#running;
+  }
+
+  /** Starts run() without waiting for it; a failure is logged and kept. */
+  runInBackground(): void {
+    this.run().catch(() => {}); // #flushAll logs it and keeps it in `failure`
+  }
+
+  /** Stops after the layer that is being written, and waits for that. */
+  async stop(): Promise<void> {
+    this.#stopping = true;
+    await this.#running?.catch(() => {});
+  }
+
+  async #flushAll(): Promise<void> {
+    // The first step runs in the caller's turn; #running has to be set before it can end.
+    await Promise.resolve();
+    try {
+      while (!this.#stopping && this.#hasWork()) {
+        const layer = this.#layers.frozen[0];
+        if (layer !== undefined) await this.#flushLayer(layer);
+        else await this.#replacePart(this.#wantedLsn, this.#wantedPrevLsn, this.#part.layers);
+      }
+    } catch (thrown) {
+      const why = messageOf(thrown);
+      log.error("timeline {id} takes no more changes, a flush failed: {why}", {
+        id: this.#owner.timelineId,
+        why,
+      });
+      this.failure = new Unavailable(
+        `Cannot change timeline ${this.#owner.timelineId}: a flush failed: ${why}`,
+      );
+      throw this.failure;
+    } finally {
+      this.#running = undefined;
+    }
+  }
+
+  #hasWork(): boolean {
+    return this.#layers.frozen.length > 0 || this.#wantedLsn > this.#part.diskConsistentLsn;
+  }
+
+  async #flushLayer(frozen: MemoryLayer): Promise<void> {
+    const description = await writeLayer({
+      kind: "delta",
+      owner: this.#owner,
+      generation: this.#generation(),
+      lsnStart: frozen.lsnStart,
+      lsnEnd: frozen.lsnEnd,
+      file: frozen.file,
+      index: frozen.index,
+      interner: this.#resources.interner,
+      pause: this.#resources.pause,
+      directory: this.#directory,
+    });
+    const listed = [...this.#part.layers, description];
+    await this.#replacePart(frozen.lsnEnd, frozen.prevRecordLsn, listed);
+    const layer = new Layer(description, frozen.file.file, this.#owner, this.#resources);
+    const removed = this.#layers.frozen.shift();
+    assert(removed === frozen, "layers are flushed in the order they were frozen");
+    this.#layers.finished.insert(layer);
+    frozen.file.closeWriter();
+    frozen.unaccount();
+  }
+
+  async #replacePart(
+    diskConsistentLsn: Lsn,
+    prevRecordLsn: Lsn,
+    layers: readonly LayerDescription[],
+  ): Promise<void> {
+    assert(diskConsistentLsn >= this.#part.diskConsistentLsn, "diskConsistentLsn never goes back");
+    const part = { ...this.#part, diskConsistentLsn, prevRecordLsn, layers };
+    await writeIndexPart(this.#directory, part);
+    this.#part = part;
+  }
+}

@@ -1,0 +1,61 @@
+/**
+ * All layers of one timeline and the search through them, newest first: the open layer, frozen ones,
+ * finished ones. Ancestors are the business of read_path.ts.
+ */
+import type { Lsn } from "../../libs/utils/lsn.ts";
+import type { LayerSource, SearchKey } from "./blob_source.ts";
+import type { Found } from "./found.ts";
+import type { Key } from "./key.ts";
+import type { Layer } from "./layer.ts";
+import { LayerMap } from "./layer_map.ts";
+import type { MemoryLayer } from "./memory_layer.ts";
+
+/** The layers of a timeline. Invariant: open is newer than frozen, frozen newer than finished. */
+export class TimelineLayers {
+  open: MemoryLayer | undefined;
+  /** Oldest first, as they are flushed. */
+  readonly frozen: MemoryLayer[] = [];
+  readonly finished = new LayerMap<Layer>();
+
+  /** As LayerSource.gather, over all layers. */
+  gather(key: SearchKey, upTo: Lsn, found: Found): boolean {
+    const { open, frozen, finished } = this;
+    if (open !== undefined && open.lsnStart < upTo && open.gather(key, upTo, found)) return true;
+    for (let i = frozen.length - 1; i >= 0; i--) {
+      const layer = frozen[i]!;
+      if (layer.lsnStart < upTo && layer.gather(key, upTo, found)) return true;
+    }
+    for (let i = finished.next(0, key, upTo); i >= 0; i = finished.next(i + 1, key, upTo)) {
+      const layer = finished.layers[i]!;
+      if (layer.lsnEnd <= found.after) {
+        found.reachedAfter = true;
+        return true;
+      }
+      if (layer.reader().gather(key, upTo, found)) return true;
+    }
+    return false;
+  }
+
+  /** Visits the newest entry at or below `upTo` of each key of [from, to) in each layer, newest layer first. */
+  scan(
+    from: Key,
+    to: Key,
+    upTo: Lsn,
+    visit: (key: Key, word: number, source: LayerSource) => void,
+  ): void {
+    const inMemory = this.open === undefined ? [] : [this.open];
+    for (const layer of [...inMemory, ...this.frozen.toReversed()]) {
+      if (layer.lsnStart >= upTo) continue;
+      layer.scan(from, to, upTo, (key, word) => visit(key, word, layer));
+    }
+    const { finished } = this;
+    for (
+      let i = finished.nextInRange(0, from, to, upTo);
+      i >= 0;
+      i = finished.nextInRange(i + 1, from, to, upTo)
+    ) {
+      const reader = finished.layers[i]!.reader();
+      reader.scan(from, to, upTo, (key, word) => visit(key, word, reader));
+    }
+  }
+}
