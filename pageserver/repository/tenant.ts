@@ -170,16 +170,7 @@ export class Tenant {
   async deleteTimeline(id: TimelineId): Promise<void> {
     if (!this.broken.has(id)) this.timeline(id);
     this.#checkFree(id);
-    const children = [...this.timelines.values()].filter((other) =>
-      other.ancestorTimelineId === id
-    );
-    if (children.length > 0) {
-      throw new Conflict(
-        `Cannot delete timeline ${id}: it has ${children.length} children, for example ${
-          children[0]!.timelineId
-        }`,
-      );
-    }
+    this.#checkChildless(id);
     this.#busy.add(id);
     try {
       await this.timelines.get(id)?.close();
