@@ -49,7 +49,15 @@ export class PgClient {
     address: PgAddress,
     parameters: Readonly<Record<string, string>>,
   ): Promise<PgClient> {
-    const client = new PgClient(await open(address));
+    return await PgClient.over(await open(address), parameters);
+  }
+
+  /** Like `connect`, over a connection that is open already and belongs to the client from here on. */
+  static async over(
+    connection: Deno.Conn,
+    parameters: Readonly<Record<string, string>>,
+  ): Promise<PgClient> {
+    const client = new PgClient(connection);
     try {
       await client.#startup(parameters);
       return client;
