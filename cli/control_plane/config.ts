@@ -24,6 +24,12 @@ import type { TenantId, TimelineId } from "../../libs/utils/id.ts";
 /** The format of `.neon` that this program reads and writes. */
 const FORMAT_VERSION = 1;
 
+/** The interface that everything of a local Neon listens on. */
+export const LOOPBACK = "127.0.0.1";
+
+/** The branch name of a tenant's first timeline. */
+export const MAIN_BRANCH = "main";
+
 /** Addresses of the broker, as host:port. */
 export interface BrokerConfig {
   listen_addr: string;
@@ -134,6 +140,23 @@ export function loadConfig(repoDir: string): Config {
 /** Replaces the configuration file. The caller holds the directory lock. */
 export function storeConfig(repoDir: string, config: Config): void {
   replaceFile(configPath(repoDir), new TextEncoder().encode(stringify(config)));
+}
+
+/** The configuration of the pageserver with this id. Throws NotFound. */
+export function pageserverConfig(config: Config, id: number): PageserverConfig {
+  return withId(config.pageservers, id, "pageserver");
+}
+
+/** The configuration of the safekeeper with this id. Throws NotFound. */
+export function safekeeperConfig(config: Config, id: number): SafekeeperConfig {
+  return withId(config.safekeepers, id, "safekeeper");
+}
+
+function withId<T extends { id: number }>(configs: T[], id: number, what: string): T {
+  const found = configs.find((config) => config.id === id);
+  if (found !== undefined) return found;
+  const ids = configs.map((config) => config.id).join(", ");
+  throw new NotFound(`Cannot find ${what} ${id}: known are ${ids}`);
 }
 
 /** The timeline that `branch` names within a tenant, or undefined. */

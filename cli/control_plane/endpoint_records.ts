@@ -89,7 +89,9 @@ export function nextFreePort(records: EndpointRecord[], first: number): number {
     if (!taken.has(port) && isPortFree("127.0.0.1", port)) return port;
   }
   throw new Unavailable(
-    `Cannot find a free port for an endpoint between ${first} and ${first + ENDPOINT_PORTS_MAX}: name one with --pg-port`,
+    `Cannot find a free port for an endpoint between ${first} and ${
+      first + ENDPOINT_PORTS_MAX
+    }: name one with --pg-port`,
   );
 }
 

@@ -1,0 +1,111 @@
+/** `neon endpoint create|start|stop|list`. */
+import { Command } from "@commander-js/extra-typings";
+import { MAIN_BRANCH } from "../control_plane/config.ts";
+import { stopEndpoint } from "../control_plane/endpoint_stop.ts";
+import {
+  connectionString,
+  createEndpoint,
+  type EndpointOptions,
+  listEndpoints,
+  startEndpoint,
+} from "../control_plane/endpoints.ts";
+import { openEnvironment, tenantOf } from "../control_plane/environment.ts";
+import { port, stopMode, tenantId } from "../options.ts";
+import { printJson, printLine, printTable } from "../output.ts";
+
+const TENANT_HELP = "which tenant (default: the default one)";
+
+function endpointOptions(options: { branchName?: string; pgPort?: number }): EndpointOptions {
+  return {
+    ...(options.branchName === undefined ? {} : { branch: options.branchName }),
+    ...(options.pgPort === undefined ? {} : { pgPort: options.pgPort }),
+  };
+}
+
+function create() {
+  return new Command("create")
+    .description("define an endpoint without starting it")
+    .argument("[name]", "its name (default: ep-<branch>)")
+    .option("--branch-name <name>", "the branch it serves", MAIN_BRANCH)
+    .option("--tenant-id <id>", TENANT_HELP, tenantId)
+    .option("--pg-port <port>", "its port (default: the next free one)", port)
+    .action(async (name, options) => {
+      const env = openEnvironment();
+      const tenant = tenantOf(env, options.tenantId);
+      await createEndpoint(
+        env,
+        tenant,
+        name ?? `ep-${options.branchName}`,
+        endpointOptions(options),
+      );
+    });
+}
+
+function start() {
+  return new Command("start")
+    .description("start an endpoint, creating it when it does not exist; returns when it serves")
+    .argument("<name>", "its name")
+    .option("--branch-name <name>", "the branch of a new endpoint (default: its own name, or main)")
+    .option("--tenant-id <id>", TENANT_HELP, tenantId)
+    .option("--pg-port <port>", "the port of a new endpoint (default: the next free one)", port)
+    .option("--json", "print JSON")
+    .action(async (name, options) => {
+      const env = openEnvironment();
+      const tenant = options.tenantId ?? env.config.default_tenant_id;
+      const started = await startEndpoint(env, tenant, name, endpointOptions(options), {
+        starting: (record, isNew) => {
+          if (options.json) return;
+          printLine(
+            `Starting ${isNew ? "new" : "existing"} endpoint ${name} (PostgreSQL ` +
+              `v${record.pg_version}) on timeline ${record.timeline_id} ...`,
+          );
+        },
+      });
+      const url = connectionString(started.record.pg_port);
+      if (options.json) printJson({ ...started.status, connection_string: url });
+      else if (started.already) printLine(`Endpoint ${name} is already running at '${url}'`);
+      else printLine(`Starting postgres at '${url}'`);
+    });
+}
+
+function stop() {
+  return new Command("stop")
+    .description("stop an endpoint")
+    .argument("<name>", "its name")
+    .option("-m, --mode <mode>", "fast or immediate", stopMode, "fast" as const)
+    .option("--destroy", "remove its definition and local files as well (no data is lost)")
+    .action(async (name, options) => {
+      await stopEndpoint(openEnvironment(), name, options.mode, options.destroy === true);
+      printLine(`Endpoint ${name} ${options.destroy ? "removed" : "stopped"}`);
+    });
+}
+
+function list() {
+  return new Command("list")
+    .description("list endpoints")
+    .option("--tenant-id <id>", "only those of one tenant", tenantId)
+    .option("--json", "print JSON")
+    .action(async (options) => {
+      const endpoints = await listEndpoints(openEnvironment(), options.tenantId);
+      if (options.json) {
+        printJson(endpoints);
+        return;
+      }
+      const rows = endpoints.map((endpoint) => [
+        endpoint.endpoint,
+        endpoint.address,
+        endpoint.timeline_id,
+        endpoint.branch_name ?? "?",
+        endpoint.lsn ?? "---",
+        endpoint.status,
+      ]);
+      printTable(["ENDPOINT", "ADDRESS", "TIMELINE", "BRANCH NAME", "LSN", "STATUS"], rows);
+    });
+}
+
+/** The command. */
+export function command(): Command {
+  const made = new Command("endpoint").description("create, start, stop and list endpoints");
+  for (const sub of [create(), start(), stop(), list()]) made.addCommand(sub as unknown as Command);
+  return made as unknown as Command;
+}

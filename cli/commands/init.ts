@@ -1,0 +1,58 @@
+/** `neon init`: makes a new local Neon. */
+import { Command, InvalidArgumentError, Option } from "@commander-js/extra-typings";
+import { parse } from "smol-toml";
+import type { Config } from "../control_plane/config.ts";
+import { displayPath, repoPath } from "../control_plane/environment.ts";
+import { DEFAULT_PG_VERSION, FORCE_MODES, initEnvironment } from "../control_plane/init.ts";
+import { repoDirectory } from "../control_plane/repo_dir.ts";
+import { count } from "../options.ts";
+import { printHint, printLine, terminalProgress } from "../output.ts";
+
+function configFile(path: string): Partial<Config> {
+  try {
+    return parse(Deno.readTextFileSync(path)) as Partial<Config>;
+  } catch (thrown) {
+    throw new InvalidArgumentError((thrown as Error).message);
+  }
+}
+
+/** The command. */
+export function command(): Command {
+  return new Command("init")
+    .description("make a new local Neon in .neon (or $NEON_REPO_DIR); starts nothing")
+    .option("--num-safekeepers <n>", "how many safekeepers hold each commit", count(1), 1)
+    .option(
+      "--pg-version <major>",
+      "PostgreSQL major version of new tenants",
+      count(1),
+      DEFAULT_PG_VERSION,
+    )
+    .option("--pg-distrib-dir <dir>", "use the PostgreSQL in DIR/v<major>/bin")
+    .option("--pg-bin <dir>", "use the PostgreSQL whose programs are in DIR")
+    .option(
+      "--config <file>",
+      "settings that differ from the default, as in .neon/config",
+      configFile,
+    )
+    .addOption(
+      new Option("--force <mode>", "what to do when the directory is there")
+        .choices(FORCE_MODES).default("must-not-exist" as const),
+    )
+    .action(async (options) => {
+      const env = await initEnvironment(repoDirectory(), {
+        safekeepers: options.numSafekeepers,
+        pgVersion: options.pgVersion,
+        pgDistribDir: options.pgDistribDir,
+        pgBin: options.pgBin,
+        force: options.force,
+        ...(options.config === undefined ? {} : { config: options.config }),
+      }, terminalProgress());
+      const directory = displayPath(env.repoDir);
+      for (const pageserver of env.config.pageservers) {
+        printLine(
+          `Initializing pageserver node ${pageserver.id} at '${pageserver.listen_pg_addr}' in "${directory}"`,
+        );
+      }
+      printHint(`next: neon start (settings are in ${displayPath(repoPath(env, "config"))})`);
+    }) as unknown as Command;
+}

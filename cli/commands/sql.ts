@@ -1,0 +1,71 @@
+/** `neon sql`: an SQL prompt on an endpoint, by the system's psql or by our own small client. */
+import { Command } from "@commander-js/extra-typings";
+import { LOOPBACK, MAIN_BRANCH } from "../control_plane/config.ts";
+import { SUPERUSER } from "../control_plane/endpoints.ts";
+import { listEndpointRecords, loadEndpointRecord } from "../control_plane/endpoint_records.ts";
+import { type Environment, openEnvironment } from "../control_plane/environment.ts";
+import { BadRequest, NotFound } from "../../libs/utils/errors.ts";
+import { repeated } from "../options.ts";
+
+/** The port of the endpoint named, else of main, else of the only one. */
+function portOf(env: Environment, name: string | undefined): number {
+  const records = listEndpointRecords(env.repoDir);
+  const record = name !== undefined
+    ? loadEndpointRecord(env.repoDir, name)
+    : records.find((known) => known.endpoint_id === MAIN_BRANCH) ??
+      (records.length === 1 ? records[0] : undefined);
+  if (record !== undefined) return record.pg_port;
+  if (name !== undefined) {
+    throw new NotFound(`Cannot find endpoint "${name}": "neon endpoint start ${name}" makes it`);
+  }
+  const names = records.map((known) => known.endpoint_id).join(", ");
+  throw new BadRequest(
+    names === ""
+      ? 'Cannot connect: there is no endpoint yet; "neon endpoint start main" makes one'
+      : `Cannot tell which endpoint is meant: name one of ${names}`,
+  );
+}
+
+/** Runs the system's psql; undefined if there is none. */
+async function runPsql(args: string[]): Promise<number | undefined> {
+  try {
+    return (await new Deno.Command("psql", { args }).spawn().status).code;
+  } catch (thrown) {
+    if (thrown instanceof Deno.errors.NotFound) return undefined;
+    throw thrown;
+  }
+}
+
+/** The command. */
+export function command(): Command {
+  return new Command("sql")
+    .description("open an SQL prompt on an endpoint, or run commands there")
+    .argument("[endpoint]", "which endpoint (default: main, or the only one)")
+    .option("-c, --command <sql>", "run this and exit (may be repeated)", repeated)
+    .option("-d, --dbname <name>", "database", "postgres")
+    .option("-U, --username <name>", "user", SUPERUSER)
+    .option("--no-psql", "use the built-in client even if psql is installed")
+    .action(async (name, options) => {
+      const port = portOf(openEnvironment(), name);
+      const target = { host: LOOPBACK, port, user: options.username, database: options.dbname };
+      const commands = options.command ?? [];
+      if (options.psql) {
+        const code = await runPsql([
+          `--host=${target.host}`,
+          `--port=${port}`,
+          `--username=${target.user}`,
+          ...commands.flatMap((sql) => ["-c", sql]),
+          target.database,
+        ]);
+        if (code !== undefined) {
+          Deno.exitCode = code;
+          return;
+        }
+      }
+      const { runCommands, runPrompt } = await import("../sql_client.ts");
+      const succeeded = commands.length > 0
+        ? await runCommands(target, commands)
+        : await runPrompt(target);
+      if (!succeeded) Deno.exitCode = 1;
+    }) as unknown as Command;
+}

@@ -1,0 +1,18 @@
+/** `neon start`: starts what is down and leaves the rest alone. */
+import { Command } from "@commander-js/extra-typings";
+import { openEnvironment } from "../control_plane/environment.ts";
+import { startAll } from "../control_plane/lifecycle.ts";
+import { START_TIMEOUT_MS } from "../control_plane/supervisor.ts";
+import { duration } from "../options.ts";
+import { lifecyclePrinter } from "../role_command.ts";
+
+/** The command. */
+export function command(): Command {
+  return new Command("start")
+    .description("start the broker, pageserver, safekeepers and compute host; endpoints stay down")
+    .option("--start-timeout <time>", "how long each may take", duration, START_TIMEOUT_MS)
+    .action(async (options) => {
+      const env = openEnvironment();
+      await startAll(env, lifecyclePrinter(env), options.startTimeout);
+    }) as unknown as Command;
+}

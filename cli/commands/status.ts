@@ -1,0 +1,36 @@
+/** `neon status`: what is running. Exit code 0 if all daemons are, 1 otherwise. */
+import { Command } from "@commander-js/extra-typings";
+import { listEndpoints } from "../control_plane/endpoints.ts";
+import { displayPath, openEnvironment } from "../control_plane/environment.ts";
+import { allRoles, roleStatus } from "../control_plane/lifecycle.ts";
+import { printHint, printJson, printTable } from "../output.ts";
+
+/** The command. */
+export function command(): Command {
+  return new Command("status")
+    .description("show which daemons and endpoints are running")
+    .option("--json", "print JSON")
+    .action(async (options) => {
+      const env = openEnvironment();
+      const roles = await Promise.all(allRoles(env).map(roleStatus));
+      const endpoints = await listEndpoints(env);
+      if (options.json) printJson({ repo_dir: env.repoDir, daemons: roles, endpoints });
+      else {
+        const rows = [
+          ...roles.map((role) => [role.name, role.address, String(role.pid ?? "---"), role.status]),
+          ...endpoints.map((endpoint) => [
+            `endpoint ${endpoint.endpoint}`,
+            endpoint.address,
+            "---",
+            endpoint.status,
+          ]),
+        ];
+        printTable(["NAME", "ADDRESS", "PID", "STATUS"], rows);
+      }
+      if (roles.every((role) => role.status === "running")) return;
+      if (!options.json) {
+        printHint(`not everything of ${displayPath(env.repoDir)} is running: neon start`);
+      }
+      Deno.exitCode = 1;
+    }) as unknown as Command;
+}

@@ -1,0 +1,91 @@
+/** `neon tenant create|list|set-default|config`. */
+import { Command } from "@commander-js/extra-typings";
+import { pageserverClient } from "../control_plane/clients.ts";
+import { openEnvironment, tenantOf } from "../control_plane/environment.ts";
+import {
+  createTenant,
+  listTenants,
+  parseSettings,
+  setDefaultTenant,
+} from "../control_plane/tenants.ts";
+import { count, repeated, tenantId, timelineId } from "../options.ts";
+import { printJson, printLine, terminalProgress } from "../output.ts";
+
+function create() {
+  return new Command("create")
+    .description("create a tenant: a PostgreSQL cluster with a first timeline, the branch main")
+    .option("--tenant-id <id>", "its id (default: a random one)", tenantId)
+    .option("--timeline-id <id>", "id of its first timeline (default: a random one)", timelineId)
+    .option("-c, --config <key:value>", "a setting of the tenant (may be repeated)", repeated)
+    .option("--pg-version <major>", "PostgreSQL major version", count(1))
+    .option("--set-default", "make it the tenant that commands are about by default")
+    .option("--json", "print JSON")
+    .action(async (options) => {
+      const env = openEnvironment();
+      const created = await createTenant(env, {
+        ...(options.tenantId === undefined ? {} : { tenantId: options.tenantId }),
+        ...(options.timelineId === undefined ? {} : { timelineId: options.timelineId }),
+        ...(options.pgVersion === undefined ? {} : { pgVersion: options.pgVersion }),
+        ...(options.config === undefined ? {} : { settings: parseSettings(options.config) }),
+        setDefault: options.setDefault === true,
+      }, terminalProgress());
+      const { tenantId: tenant, timelineId: timeline, startLsn } = created;
+      if (options.json) {
+        printJson({ tenant_id: tenant, timeline_id: timeline, start_lsn: startLsn });
+        return;
+      }
+      printLine(`tenant ${tenant} successfully created on the pageserver`);
+      printLine(
+        `Created an initial timeline '${timeline}' at Lsn ${startLsn} for tenant: ${tenant}`,
+      );
+      if (options.setDefault) printLine(`Setting tenant ${tenant} as a default one`);
+    });
+}
+
+function list() {
+  return new Command("list")
+    .description("list tenants")
+    .option("--json", "print JSON")
+    .action(async (options) => {
+      const tenants = await listTenants(openEnvironment());
+      if (options.json) printJson(tenants);
+      else for (const tenant of tenants) printLine(`${tenant.tenant_id} ${tenant.state}`);
+    });
+}
+
+function setDefault() {
+  return new Command("set-default")
+    .description("choose the tenant that commands are about by default")
+    .requiredOption("--tenant-id <id>", "which tenant", tenantId)
+    .action(async (options) => {
+      await setDefaultTenant(openEnvironment(), options.tenantId);
+      printLine(`Setting tenant ${options.tenantId} as a default one`);
+    });
+}
+
+function config() {
+  return new Command("config")
+    .description("replace a tenant's settings; without -c, show them")
+    .option("--tenant-id <id>", "which tenant (default: the default one)", tenantId)
+    .option("-c, --config <key:value>", "a setting (may be repeated)", repeated)
+    .action(async (options) => {
+      const env = openEnvironment();
+      const tenant = tenantOf(env, options.tenantId);
+      const pageserver = pageserverClient(env);
+      if (options.config === undefined) {
+        printJson(await pageserver.tenantConfig(tenant));
+        return;
+      }
+      await pageserver.setTenantConfig(tenant, parseSettings(options.config));
+      printLine(`tenant ${tenant} successfully configured on the pageserver`);
+    });
+}
+
+/** The command. */
+export function command(): Command {
+  const made = new Command("tenant").description("create, list and configure tenants");
+  for (const sub of [create(), list(), setDefault(), config()]) {
+    made.addCommand(sub as unknown as Command);
+  }
+  return made as unknown as Command;
+}

@@ -1,0 +1,89 @@
+/** `neon timeline create|branch|list`. */
+import { Command } from "@commander-js/extra-typings";
+import { MAIN_BRANCH } from "../control_plane/config.ts";
+import { openEnvironment, tenantOf } from "../control_plane/environment.ts";
+import { createTimeline } from "../control_plane/tenants.ts";
+import { createBranch, listTimelines } from "../control_plane/timelines.ts";
+import { count, lsn, tenantId, timelineId } from "../options.ts";
+import { printHint, printJson, printLine, terminalProgress } from "../output.ts";
+import { treeLines } from "../timeline_tree.ts";
+
+const TENANT_HELP = "which tenant (default: the default one)";
+
+function create() {
+  return new Command("create")
+    .description("create another root timeline: an empty cluster of its own")
+    .requiredOption("--branch-name <name>", "its branch name")
+    .option("--tenant-id <id>", TENANT_HELP, tenantId)
+    .option("--timeline-id <id>", "its id (default: a random one)", timelineId)
+    .option("--pg-version <major>", "PostgreSQL major version (default: the tenant's)", count(1))
+    .option("--json", "print JSON")
+    .action(async (options) => {
+      const env = openEnvironment();
+      const tenant = tenantOf(env, options.tenantId);
+      const created = await createTimeline(env, tenant, options.branchName, {
+        ...(options.timelineId === undefined ? {} : { timelineId: options.timelineId }),
+        ...(options.pgVersion === undefined ? {} : { pgVersion: options.pgVersion }),
+      }, terminalProgress());
+      const { timelineId: timeline, startLsn } = created;
+      if (options.json) printJson({ timeline_id: timeline, start_lsn: startLsn });
+      else printLine(`Created timeline '${timeline}' at Lsn ${startLsn} for tenant: ${tenant}`);
+    });
+}
+
+function branch() {
+  return new Command("branch")
+    .description("make a branch: by default of everything that is committed on main now")
+    .requiredOption("--branch-name <name>", "name of the new branch")
+    .option("--ancestor-branch-name <name>", "the branch to branch from", MAIN_BRANCH)
+    .option("--ancestor-start-lsn <lsn>", "branch in the past, at this LSN", lsn)
+    .option("--tenant-id <id>", TENANT_HELP, tenantId)
+    .option("--timeline-id <id>", "its id (default: a random one)", timelineId)
+    .option("--if-not-exists", "succeed when a branch of that name is there already")
+    .option("--json", "print JSON")
+    .action(async (options) => {
+      const env = openEnvironment();
+      const tenant = tenantOf(env, options.tenantId);
+      const created = await createBranch(env, tenant, options.branchName, {
+        ancestorBranch: options.ancestorBranchName,
+        ...(options.ancestorStartLsn === undefined
+          ? {}
+          : { ancestorLsn: options.ancestorStartLsn }),
+        ...(options.timelineId === undefined ? {} : { timelineId: options.timelineId }),
+        ifNotExists: options.ifNotExists === true,
+      });
+      const { timelineId: timeline, ancestorBranch } = created;
+      if (options.json) {
+        printJson({ branch_name: options.branchName, timeline_id: timeline, lsn: created.lsn });
+        return;
+      }
+      if (created.already) {
+        printHint(`branch ${options.branchName} is there already: timeline ${timeline}`);
+        return;
+      }
+      printLine(
+        `Created timeline '${timeline}' at Lsn ${created.lsn} for tenant: ${tenant}. ` +
+          `Ancestor timeline: '${ancestorBranch}'`,
+      );
+    });
+}
+
+function list() {
+  return new Command("list")
+    .description("draw the tree of a tenant's timelines")
+    .option("--tenant-id <id>", TENANT_HELP, tenantId)
+    .option("--json", "print JSON")
+    .action(async (options) => {
+      const env = openEnvironment();
+      const timelines = await listTimelines(env, tenantOf(env, options.tenantId));
+      if (options.json) printJson(timelines);
+      else for (const line of treeLines(timelines)) printLine(line);
+    });
+}
+
+/** The command. */
+export function command(): Command {
+  const made = new Command("timeline").description("create, branch and list timelines");
+  for (const sub of [create(), branch(), list()]) made.addCommand(sub as unknown as Command);
+  return made as unknown as Command;
+}

@@ -1,0 +1,64 @@
+/**
+ * What runs beside PostgreSQL rather than in Deno, the launcher and the lazy file library, copied to
+ * where PostgreSQL's user can read it whatever the modes of the checkout are:
+ *
+ *   <cache>/compute-<hash of the contents>/{launcher.sh, lazy_files.so}
+ *
+ * The hash in the name means that an endpoint that runs keeps the files it started with.
+ */
+import { createHash } from "node:crypto";
+import { basename, join } from "node:path";
+import { makeDirectory, replaceFile } from "../../libs/utils/durable.ts";
+import { NotFound } from "../../libs/utils/errors.ts";
+import { hostPlatform } from "./pg_packages.ts";
+import { programFile } from "./supervisor.ts";
+
+/** The two files, by absolute path. */
+export interface ComputeFiles {
+  launcher: string;
+  library: string;
+}
+
+/** The launcher in the source tree. */
+const LAUNCHER = "compute/launcher/neon-launch";
+
+/** The prebuilt library in the source tree. */
+function librarySource(): string {
+  const suffix = Deno.build.os === "darwin" ? "dylib" : "so";
+  return `compute/lazy_files/prebuilt/${hostPlatform()}/liblazyfiles.${suffix}`;
+}
+
+function readSource(path: string): Uint8Array {
+  try {
+    return Deno.readFileSync(programFile(path));
+  } catch (thrown) {
+    if (!(thrown instanceof Deno.errors.NotFound)) throw thrown;
+    throw new NotFound(`Cannot find "${path}": there is no prebuilt file for ${hostPlatform()}`);
+  }
+}
+
+/** Copies the files into the cache unless they are there; returns where they are. */
+export function installComputeFiles(cacheDir: string): ComputeFiles {
+  const sources = [LAUNCHER, librarySource()];
+  const contents = sources.map(readSource);
+  const hash = createHash("sha256");
+  for (const bytes of contents) hash.update(bytes);
+  const directory = join(cacheDir, `compute-${hash.digest("hex").slice(0, 16)}`);
+  const [launcher, library] = sources.map((path) => join(directory, basename(path)));
+  makeDirectory(directory);
+  Deno.chmodSync(directory, 0o755);
+  [launcher!, library!].forEach((path, i) => {
+    if (isThere(path, contents[i]!)) return;
+    replaceFile(path, contents[i]!);
+    Deno.chmodSync(path, 0o755);
+  });
+  return { launcher: launcher!, library: library! };
+}
+
+function isThere(path: string, contents: Uint8Array): boolean {
+  try {
+    return Deno.statSync(path).size === contents.length;
+  } catch {
+    return false;
+  }
+}

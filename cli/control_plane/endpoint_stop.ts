@@ -1,0 +1,111 @@
+/**
+ * Stopping endpoints: through the compute host, or, when the host is down, directly. A PostgreSQL
+ * whose host died lives on with its commits waiting; nothing that it has not handed to the safekeepers
+ * was acknowledged, so ending it at once loses nothing.
+ */
+import { join } from "node:path";
+import { NotFound, TimedOut, Unavailable } from "../../libs/utils/errors.ts";
+import { computeClient } from "./clients.ts";
+import {
+  listEndpointRecords,
+  loadEndpointRecord,
+  removeEndpointRecord,
+} from "./endpoint_records.ts";
+import { type Environment, repoPath } from "./environment.ts";
+import { withDirectoryLock } from "./repo_dir.ts";
+import type { StopMode } from "./supervisor.ts";
+
+/** How long a PostgreSQL without a host may take to end. */
+const STRAY_STOP_MS = 10_000;
+/** Pause between two looks at a process that should end. */
+const STRAY_POLL_MS = 20;
+
+/** A PostgreSQL seen from outside, when the compute host cannot be asked. */
+export interface StrayPostgres {
+  state: "running" | "stopped" | "crashed";
+  pid?: number;
+}
+
+/** Whether `pid` is a live process whose working directory is `directory`. */
+function worksIn(pid: number, directory: string): boolean {
+  try {
+    if (Deno.build.os !== "linux") return Deno.statSync(directory).isDirectory && signal(pid, 0);
+    return Deno.realPathSync(`/proc/${pid}/cwd`) === Deno.realPathSync(directory);
+  } catch {
+    return false;
+  }
+}
+
+/** Sends a signal (0 only looks); false if there is no such process. */
+function signal(pid: number, which: Deno.Signal | 0): boolean {
+  try {
+    Deno.kill(pid, which as Deno.Signal);
+    return true;
+  } catch {
+    return false;
+  }
+}
+
+/** Looks for a PostgreSQL of this endpoint by its postmaster.pid. */
+export function strayPostgres(env: Environment, name: string): StrayPostgres {
+  const directory = repoPath(env, "compute", "endpoints", name, "pgdata");
+  let text: string;
+  try {
+    text = Deno.readTextFileSync(join(directory, "postmaster.pid"));
+  } catch (thrown) {
+    if (thrown instanceof Deno.errors.NotFound) return { state: "stopped" };
+    throw thrown;
+  }
+  const pid = Number(text.split("\n")[0]);
+  return worksIn(pid, directory) ? { state: "running", pid } : { state: "crashed" };
+}
+
+/** Ends a PostgreSQL whose host is gone. */
+async function stopStray(env: Environment, name: string): Promise<void> {
+  const { pid } = strayPostgres(env, name);
+  if (pid === undefined) return;
+  signal(pid, "SIGQUIT");
+  const deadline = performance.now() + STRAY_STOP_MS;
+  while (strayPostgres(env, name).pid === pid) {
+    if (performance.now() > deadline) {
+      throw new TimedOut(`Cannot stop endpoint "${name}": process ${pid} does not end`);
+    }
+    await new Promise((resolve) => setTimeout(resolve, STRAY_POLL_MS));
+  }
+}
+
+/** Stops an endpoint if it runs; with `destroy`, removes its definition and local files as well. */
+export async function stopEndpoint(
+  env: Environment,
+  name: string,
+  mode: StopMode,
+  destroy = false,
+): Promise<void> {
+  if (loadEndpointRecord(env.repoDir, name) === undefined) {
+    throw new NotFound(
+      `Cannot find endpoint "${name}": "neon endpoint list" shows those there are`,
+    );
+  }
+  const compute = computeClient(env);
+  try {
+    if (destroy) await compute.deleteEndpoint(name);
+    else await compute.stopEndpoint(name, mode);
+  } catch (thrown) {
+    if (thrown instanceof Unavailable) await stopStray(env, name);
+    else if (!(thrown instanceof NotFound)) throw thrown; // the host never heard of it
+  }
+  if (destroy) {
+    await withDirectoryLock(env.repoDir, () => removeEndpointRecord(env.repoDir, name));
+  }
+}
+
+/** Stops every endpoint. Throws one error that names all that failed. */
+export async function stopAllEndpoints(env: Environment, mode: StopMode): Promise<void> {
+  const records = listEndpointRecords(env.repoDir);
+  const outcomes = await Promise.allSettled(
+    records.map((record) => stopEndpoint(env, record.endpoint_id, mode)),
+  );
+  const failures = outcomes.filter((outcome) => outcome.status === "rejected")
+    .map((outcome) => outcome.reason as Error);
+  if (failures.length > 0) throw new Error(failures.map((error) => error.message).join("\n"));
+}

@@ -1,0 +1,238 @@
+/**
+ * Endpoints: their definitions are ours, their processes the compute host's. Starting one is a look at
+ * what runs, one durable definition if it is new, and one call that returns when PostgreSQL has
+ * answered a query.
+ */
+import type { EndpointStatus } from "../../compute/client.ts";
+import { BadRequest, Conflict, NotFound, Unavailable } from "../../libs/utils/errors.ts";
+import type { TenantId, TimelineId } from "../../libs/utils/id.ts";
+import { computeClient } from "./clients.ts";
+import { branchName, branchTimeline, LOOPBACK, MAIN_BRANCH } from "./config.ts";
+import {
+  checkEndpointName,
+  type EndpointRecord,
+  isPortFree,
+  listEndpointRecords,
+  loadEndpointRecord,
+  nextFreePort,
+  storeEndpointRecord,
+} from "./endpoint_records.ts";
+import { strayPostgres } from "./endpoint_stop.ts";
+import { type Environment, timelineOfBranch } from "./environment.ts";
+import { commandUser, postgresUser } from "./host_user.ts";
+import { findPortHolder } from "./port_holder.ts";
+import { withDirectoryLock } from "./repo_dir.ts";
+import { safekeepersOf } from "./safekeeper_timelines.ts";
+import { loadTenantRecord } from "./tenant_records.ts";
+
+/** The superuser of every cluster that we make. */
+export const SUPERUSER = "cloud_admin";
+
+/** The connection string of an endpoint's port. */
+export function connectionString(pgPort: number): string {
+  return `postgresql://${SUPERUSER}@${LOOPBACK}:${pgPort}/postgres`;
+}
+
+/** What an endpoint can be created with. */
+export interface EndpointOptions {
+  tenant?: TenantId;
+  branch?: string;
+  pgPort?: number;
+}
+
+/** The branch of a new endpoint: the one named, else the one with its own name, else main. */
+function branchOf(env: Environment, tenant: TenantId, name: string, branch?: string): string {
+  if (branch !== undefined) return branch;
+  return branchTimeline(env.config, tenant, name) === undefined ? MAIN_BRANCH : name;
+}
+
+/** Writes the definition of a new endpoint. Throws Conflict if there is one of that name. */
+export function createEndpoint(
+  env: Environment,
+  tenant: TenantId,
+  name: string,
+  options: EndpointOptions = {},
+): Promise<EndpointRecord> {
+  checkEndpointName(name);
+  const timeline = timelineOfBranch(env, tenant, branchOf(env, tenant, name, options.branch));
+  const pgVersion = loadTenantRecord(env.repoDir, tenant).pg_version;
+  return withDirectoryLock(env.repoDir, () => {
+    if (loadEndpointRecord(env.repoDir, name) !== undefined) {
+      throw new Conflict(`Cannot create endpoint "${name}": it exists already`);
+    }
+    const records = listEndpointRecords(env.repoDir);
+    const record: EndpointRecord = {
+      endpoint_id: name,
+      tenant_id: tenant,
+      timeline_id: timeline,
+      mode: "Primary",
+      pg_port: options.pgPort ?? nextFreePort(records, env.config.compute.first_pg_port),
+      pg_version: pgVersion,
+    };
+    const holder = records.find((other) => other.pg_port === record.pg_port);
+    if (holder !== undefined) {
+      throw new Conflict(
+        `Cannot give port ${record.pg_port} to endpoint "${name}": endpoint ` +
+          `"${holder.endpoint_id}" has it`,
+      );
+    }
+    storeEndpointRecord(env.repoDir, record);
+    return record;
+  });
+}
+
+/** Throws BadRequest if the options contradict the definition. */
+function checkSame(env: Environment, record: EndpointRecord, options: EndpointOptions): void {
+  const name = record.endpoint_id;
+  const branch = options.branch === undefined
+    ? undefined
+    : timelineOfBranch(env, record.tenant_id, options.branch);
+  if (branch !== undefined && branch !== record.timeline_id) {
+    throw new BadRequest(
+      `Cannot start endpoint "${name}" on branch "${options.branch}": it exists on timeline ` +
+        `${record.timeline_id}; choose another name, or "neon endpoint stop ${name} --destroy" first`,
+    );
+  }
+  if (options.pgPort !== undefined && options.pgPort !== record.pg_port) {
+    throw new BadRequest(
+      `Cannot start endpoint "${name}" on port ${options.pgPort}: it has port ${record.pg_port}`,
+    );
+  }
+}
+
+/** Throws Conflict if another running primary writes to the timeline. */
+function checkOnlyPrimary(record: EndpointRecord, running: EndpointStatus[]): void {
+  const other = running.find((status) =>
+    status.endpoint_id !== record.endpoint_id && status.tenant_id === record.tenant_id &&
+    status.timeline_id === record.timeline_id &&
+    (status.status === "running" || status.status === "starting")
+  );
+  if (other === undefined) return;
+  throw new Conflict(
+    `Cannot start endpoint "${record.endpoint_id}": endpoint "${other.endpoint_id}" already is the ` +
+      `primary of timeline ${record.timeline_id}; stop it, or make a branch`,
+  );
+}
+
+function checkPortFree(record: EndpointRecord): void {
+  if (isPortFree(LOOPBACK, record.pg_port)) return;
+  const holder = findPortHolder(record.pg_port);
+  const by = holder === undefined ? "another process" : `process ${holder.pid} (${holder.command})`;
+  throw new Unavailable(
+    `Cannot start endpoint "${record.endpoint_id}": port ${record.pg_port} is in use by ${by}`,
+  );
+}
+
+/** What the compute host needs to know to start an endpoint. */
+function specOf(env: Environment, record: EndpointRecord) {
+  const pageserver = env.config.pageservers[0]!.listen_pg_addr;
+  const colon = pageserver.lastIndexOf(":");
+  const binaries = env.config.postgres.find((known) => known.version === record.pg_version);
+  if (binaries === undefined) {
+    throw new NotFound(
+      `Cannot start endpoint "${record.endpoint_id}": no PostgreSQL ${record.pg_version} binaries are configured`,
+    );
+  }
+  const { uid, gid } = commandUser(postgresUser());
+  return {
+    endpoint_id: record.endpoint_id,
+    tenant_id: record.tenant_id,
+    timeline_id: record.timeline_id,
+    mode: record.mode,
+    pg_version: record.pg_version,
+    pg_port: record.pg_port,
+    pg_bin_dir: binaries.bin_dir,
+    pageserver: {
+      host: pageserver.slice(0, colon),
+      port: Number(pageserver.slice(colon + 1)),
+    },
+    safekeepers: safekeepersOf(env, record.tenant_id, record.timeline_id).map((config) => ({
+      id: config.id,
+      host: LOOPBACK,
+      pg_port: config.pg_port,
+    })),
+    ...(uid === undefined || gid === undefined ? {} : { postgres_user: { uid, gid } }),
+  };
+}
+
+/** What is told while an endpoint starts. */
+export interface EndpointReport {
+  starting?(record: EndpointRecord, isNew: boolean): void;
+}
+
+/** An endpoint that was started, or ran before. */
+export interface StartedEndpoint {
+  record: EndpointRecord;
+  status: EndpointStatus;
+  already: boolean;
+}
+
+/** Starts an endpoint, creating it when it does not exist; returns when a query was answered. */
+export async function startEndpoint(
+  env: Environment,
+  tenant: TenantId | undefined,
+  name: string,
+  options: EndpointOptions = {},
+  report: EndpointReport = {},
+): Promise<StartedEndpoint> {
+  const existing = loadEndpointRecord(env.repoDir, name);
+  if (existing !== undefined) checkSame(env, existing, options);
+  else if (tenant === undefined) {
+    throw new BadRequest(`Cannot create endpoint "${name}": name a tenant with --tenant-id`);
+  }
+  const compute = computeClient(env);
+  const running = await compute.endpoints();
+  const before = running.find((status) => status.endpoint_id === name);
+  if (existing !== undefined && before?.status === "running") {
+    return { record: existing, status: before, already: true };
+  }
+  const record = existing ?? await createEndpoint(env, tenant!, name, options);
+  checkOnlyPrimary(record, running);
+  if (before?.status !== "starting") checkPortFree(record);
+  report.starting?.(record, existing === undefined);
+  const status = await compute.startEndpoint(specOf(env, record));
+  return { record, status, already: false };
+}
+
+/** An endpoint as it is listed; the keys are those of `endpoint list --json`. */
+export interface ListedEndpoint {
+  endpoint: string;
+  address: string;
+  tenant_id: TenantId;
+  timeline_id: TimelineId;
+  branch_name: string | null;
+  lsn: string | null;
+  status: "running" | "starting" | "stopped" | "crashed";
+}
+
+/** All endpoints, those of one tenant if one is named, with the state of their processes. */
+export async function listEndpoints(
+  env: Environment,
+  tenant?: TenantId,
+): Promise<ListedEndpoint[]> {
+  const known = new Map<string, EndpointStatus>();
+  let reachable = true;
+  try {
+    for (const status of await computeClient(env).endpoints()) {
+      known.set(status.endpoint_id, status);
+    }
+  } catch (thrown) {
+    if (!(thrown instanceof Unavailable)) throw thrown;
+    reachable = false; // the host is down: what runs without it can be seen all the same
+  }
+  const records = listEndpointRecords(env.repoDir)
+    .filter((record) => tenant === undefined || record.tenant_id === tenant);
+  return records.map((record) => {
+    const status = known.get(record.endpoint_id);
+    const alone = reachable ? "stopped" : strayPostgres(env, record.endpoint_id).state;
+    return {
+      endpoint: record.endpoint_id,
+      address: `${LOOPBACK}:${record.pg_port}`,
+      tenant_id: record.tenant_id,
+      timeline_id: record.timeline_id,
+      branch_name: branchName(env.config, record.tenant_id, record.timeline_id) ?? null,
+      lsn: status?.status === "running" ? status.lsn : null,
+      status: status?.status ?? alone,
+    };
+  });
+}

@@ -1,0 +1,82 @@
+/**
+ * Which user runs PostgreSQL, and which directories that user can use.
+ *
+ * PostgreSQL refuses to run as root. When we are root (containers, CI) it runs as `postgres`, else as
+ * `nobody`; everything it needs then lives in /var/cache/neon, readable by all. An ordinary user runs
+ * PostgreSQL as himself, with the cache under $XDG_CACHE_HOME or ~/.cache.
+ */
+import { dirname, join } from "node:path";
+import { BadRequest, NotFound } from "../../libs/utils/errors.ts";
+
+/** A user to run PostgreSQL as. */
+export interface HostUser {
+  name: string;
+  uid: number;
+  gid: number;
+}
+
+/** Finds a user in the text of /etc/passwd (name:password:uid:gid:...). */
+export function findUser(passwd: string, name: string): HostUser | undefined {
+  const line = passwd.split("\n").find((text) => text.startsWith(`${name}:`));
+  if (line === undefined) return undefined;
+  const fields = line.split(":");
+  return { name, uid: Number(fields[2]), gid: Number(fields[3]) };
+}
+
+/** The user to switch to for PostgreSQL, or undefined when we are not root. */
+export function postgresUser(): HostUser | undefined {
+  if (Deno.build.os === "windows" || Deno.uid() !== 0) return undefined;
+  const passwd = Deno.readTextFileSync("/etc/passwd");
+  const user = findUser(passwd, "postgres") ?? findUser(passwd, "nobody");
+  if (user === undefined) {
+    throw new NotFound(
+      `Cannot run PostgreSQL as root, and there is no user "postgres" or "nobody": create one, or run neon as an ordinary user`,
+    );
+  }
+  return user;
+}
+
+/** Where downloads and prepared files are kept, shared by every local Neon of this user. */
+export function cacheDirectory(): string {
+  if (postgresUser() !== undefined) return "/var/cache/neon";
+  const named = Deno.env.get("XDG_CACHE_HOME");
+  if (named !== undefined && named !== "") return join(named, "neon");
+  const home = Deno.env.get("HOME");
+  if (home === undefined) {
+    throw new NotFound("Cannot find a cache directory: neither XDG_CACHE_HOME nor HOME is set");
+  }
+  return join(home, ".cache", "neon");
+}
+
+/** The uid and gid for Deno.Command, when `user` is not ourselves. */
+export function commandUser(user: HostUser | undefined): { uid?: number; gid?: number } {
+  return user === undefined ? {} : { uid: user.uid, gid: user.gid };
+}
+
+/** The first of `path` and its parents that `user` may not pass through, or undefined if all is well. */
+export function firstUnreachable(path: string, user: HostUser): string | undefined {
+  const parent = dirname(path);
+  const above = parent === path ? undefined : firstUnreachable(parent, user);
+  if (above !== undefined) return above;
+  let info: Deno.FileInfo;
+  try {
+    info = Deno.statSync(path);
+  } catch (thrown) {
+    if (thrown instanceof Deno.errors.NotFound) return undefined; // we will create it
+    throw thrown;
+  }
+  const mode = info.mode ?? 0;
+  const bit = info.uid === user.uid ? 0o100 : info.gid === user.gid ? 0o010 : 0o001;
+  return (mode & bit) === 0 ? path : undefined;
+}
+
+/** Throws BadRequest with the way out when `user` could not reach the state directory. */
+export function checkReachable(repoDir: string, user: HostUser | undefined): void {
+  if (user === undefined) return;
+  const closed = firstUnreachable(repoDir, user);
+  if (closed === undefined) return;
+  throw new BadRequest(
+    `Cannot keep data in "${repoDir}": PostgreSQL will run as user "${user.name}", who may not enter "${closed}"; ` +
+      `set NEON_REPO_DIR to a directory that everybody can enter, for example NEON_REPO_DIR=/var/lib/neon`,
+  );
+}

@@ -1,0 +1,114 @@
+/**
+ * Makes a new local Neon: gets what it needs into the cache, then writes the state directory. Starts
+ * nothing and makes no tenant. Whatever takes long or can fail comes before the directory is made, so
+ * a failed init leaves nothing behind.
+ */
+import { makeDirectory } from "../../libs/utils/durable.ts";
+import { Conflict, messageOf } from "../../libs/utils/errors.ts";
+import { installComputeFiles } from "./compute_files.ts";
+import { type Config, configPath, defaultConfig, storeConfig } from "./config.ts";
+import { type Environment, openEnvironment } from "./environment.ts";
+import { cacheDirectory, checkReachable, postgresUser } from "./host_user.ts";
+import { initdbArchive } from "./initdb_cache.ts";
+import { type BinarySource, findPostgres } from "./postgres_binaries.ts";
+import type { Progress } from "./progress.ts";
+import { allRoles } from "./lifecycle.ts";
+import { writeSettings } from "./roles.ts";
+import { daemonPid, programFile } from "./supervisor.ts";
+
+/** What to do when the directory is there already. */
+export const FORCE_MODES = ["must-not-exist", "empty-dir-ok", "remove-all-contents"] as const;
+export type ForceMode = typeof FORCE_MODES[number];
+
+/** PostgreSQL's major version when none is asked for. */
+export const DEFAULT_PG_VERSION = 17;
+
+/** What `init` can be told. */
+export interface InitOptions extends BinarySource {
+  safekeepers?: number;
+  pgVersion?: number;
+  force?: ForceMode;
+  /** Parts of the configuration that differ from the default, such as ports. */
+  config?: Partial<Config>;
+}
+
+function entriesOf(path: string): string[] | undefined {
+  try {
+    return [...Deno.readDirSync(path)].map((entry) => entry.name);
+  } catch (thrown) {
+    if (thrown instanceof Deno.errors.NotFound) return undefined;
+    throw thrown;
+  }
+}
+
+/** Throws Conflict unless `force` allows to write into what is at `repoDir`. */
+function checkDirectory(repoDir: string, force: ForceMode): void {
+  const entries = entriesOf(repoDir);
+  if (entries === undefined) return;
+  if (force === "must-not-exist" || (force === "empty-dir-ok" && entries.length > 0)) {
+    const state = entries.length > 0 ? "it is there already" : "there is an empty directory";
+    throw new Conflict(
+      `Cannot make a new local Neon in "${repoDir}": ${state}; "neon start" starts it, ` +
+        `--force=${entries.length > 0 ? "remove-all-contents" : "empty-dir-ok"} begins anew`,
+    );
+  }
+  if (!entries.includes("config")) return;
+  const running = allRoles(openEnvironment(repoDir))
+    .filter((role) => daemonPid(role) !== undefined);
+  if (running.length === 0) return;
+  throw new Conflict(
+    `Cannot remove the contents of "${repoDir}": ${running.map((role) => role.name).join(", ")} ` +
+      `still running; "neon stop" stops them`,
+  );
+}
+
+/** Fetches and compiles what the daemons are made of, so that starting them does not wait for it. */
+async function cachePrograms(mains: string[], progress: Progress): Promise<void> {
+  progress.step("Preparing the daemons");
+  const { success, stderr } = await new Deno.Command(Deno.execPath(), {
+    args: ["cache", "--quiet", `--config=${programFile("deno.json")}`, ...mains],
+    stdin: "null",
+    stdout: "null",
+    stderr: "piped",
+  }).output();
+  if (success) return;
+  throw new Error(`Cannot prepare the daemons: ${new TextDecoder().decode(stderr).trim()}`);
+}
+
+/** Makes a new local Neon in `repoDir`. Throws Conflict if there is one. */
+export async function initEnvironment(
+  repoDir: string,
+  options: InitOptions,
+  progress: Progress,
+): Promise<Environment> {
+  const force = options.force ?? "must-not-exist";
+  checkDirectory(repoDir, force);
+  const user = postgresUser();
+  checkReachable(repoDir, user);
+  const cacheDir = cacheDirectory();
+  const pgVersion = options.pgVersion ?? DEFAULT_PG_VERSION;
+  const binaries = await findPostgres(pgVersion, options, user, cacheDir, progress);
+  initdbArchive(binaries, user, cacheDir, progress);
+  installComputeFiles(cacheDir);
+  const config: Config = {
+    ...defaultConfig(options.safekeepers ?? 1, pgVersion),
+    ...options.config,
+    postgres: [{ version: pgVersion, bin_dir: binaries.binDir }],
+  };
+  const env = { repoDir, config };
+  const roles = allRoles(env);
+  await cachePrograms([...new Set(roles.map((role) => role.main))], progress);
+
+  for (const name of entriesOf(repoDir) ?? []) {
+    Deno.removeSync(`${repoDir}/${name}`, { recursive: true });
+  }
+  try {
+    makeDirectory(repoDir);
+    Deno.chmodSync(repoDir, 0o755); // PostgreSQL's user passes through, whatever our umask is
+    for (const role of roles) writeSettings(role);
+    storeConfig(repoDir, config); // last: a directory with this file is a whole one
+  } catch (thrown) {
+    throw new Error(`Cannot write "${configPath(repoDir)}": ${messageOf(thrown)}`);
+  }
+  return env;
+}

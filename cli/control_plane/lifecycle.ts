@@ -1,0 +1,160 @@
+/**
+ * Starting and stopping the daemons of a local Neon, and what has to happen around it: a pageserver
+ * serves no tenant before it is told to, each time under a new generation; endpoints stop before the
+ * compute host does.
+ */
+import { messageOf } from "../../libs/utils/errors.ts";
+import { PageserverClient } from "../../pageserver/client.ts";
+import type { PageserverConfig } from "./config.ts";
+import { stopAllEndpoints } from "./endpoint_stop.ts";
+import type { Environment } from "./environment.ts";
+import { withDirectoryLock } from "./repo_dir.ts";
+import {
+  brokerRole,
+  computeRole,
+  pageserverRole,
+  type Role,
+  safekeeperRole,
+  writeSettings,
+} from "./roles.ts";
+import {
+  daemonPid,
+  isServing,
+  START_TIMEOUT_MS,
+  startDaemon,
+  type Started,
+  stopDaemon,
+  type StopMode,
+} from "./supervisor.ts";
+import { listTenantRecords, raiseGeneration } from "./tenant_records.ts";
+
+/** Tenants that are attached at the same time. */
+const ATTACHES_MAX = 8;
+
+/** Every daemon, in the order in which they are reported. */
+export function allRoles(env: Environment): Role[] {
+  return [
+    brokerRole(env),
+    ...env.config.pageservers.map((config) => pageserverRole(env, config)),
+    ...env.config.safekeepers.map((config) => safekeeperRole(env, config)),
+    computeRole(env),
+  ];
+}
+
+/** What is told while daemons start and stop. */
+export interface LifecycleReport {
+  starting?(role: Role): void;
+  started?(role: Role, started: Started): void;
+  stopping?(role: Role, pid: number, mode: StopMode): void;
+  stopped?(role: Role, pid: number | undefined): void;
+}
+
+/** Starts one daemon unless it runs. */
+export function startRole(role: Role, timeoutMs = START_TIMEOUT_MS): Promise<Started> {
+  writeSettings(role);
+  return startDaemon(role, timeoutMs);
+}
+
+/** Starts a pageserver unless it runs, and attaches every tenant that it does not serve yet. */
+export async function startPageserver(
+  env: Environment,
+  config: PageserverConfig,
+  timeoutMs = START_TIMEOUT_MS,
+): Promise<Started> {
+  const started = await startRole(pageserverRole(env, config), timeoutMs);
+  await attachTenants(env, new PageserverClient(config.listen_http_addr));
+  return started;
+}
+
+/** Attaches what is not attached, each under a generation that was made durable before. */
+async function attachTenants(env: Environment, pageserver: PageserverClient): Promise<void> {
+  const attached = new Set((await pageserver.tenants()).map((tenant) => tenant.id));
+  const waiting = listTenantRecords(env.repoDir).filter((tenant) => !attached.has(tenant));
+  const attachNext = async () => {
+    for (let tenant = waiting.pop(); tenant !== undefined; tenant = waiting.pop()) {
+      const id = tenant;
+      const generation = await withDirectoryLock(
+        env.repoDir,
+        () => raiseGeneration(env.repoDir, id),
+      );
+      await pageserver.attach(id, generation);
+    }
+  };
+  await Promise.all(Array.from({ length: ATTACHES_MAX }, attachNext));
+}
+
+/** Starts everything that is down. Throws one error that names all that failed. */
+export async function startAll(
+  env: Environment,
+  report: LifecycleReport = {},
+  timeoutMs = START_TIMEOUT_MS,
+): Promise<void> {
+  const begin = (role: Role) => ({ role, start: startRole(role, timeoutMs) });
+  const starts = [
+    begin(brokerRole(env)),
+    ...env.config.pageservers.map((config) => ({
+      role: pageserverRole(env, config),
+      start: startPageserver(env, config, timeoutMs),
+    })),
+    ...env.config.safekeepers.map((config) => begin(safekeeperRole(env, config))),
+    begin(computeRole(env)),
+  ];
+  const outcomes = Promise.allSettled(starts.map(({ start }) => start));
+  const failures: string[] = [];
+  for (const { role, start } of starts) {
+    report.starting?.(role);
+    try {
+      report.started?.(role, await start);
+    } catch (thrown) {
+      failures.push(messageOf(thrown));
+    }
+  }
+  await outcomes;
+  if (failures.length > 0) throw new Error(failures.join("\n"));
+}
+
+/** Stops one daemon if it runs. */
+export async function stopRole(
+  role: Role,
+  mode: StopMode,
+  report: LifecycleReport = {},
+): Promise<void> {
+  const pid = daemonPid(role);
+  if (pid !== undefined) report.stopping?.(role, pid, mode);
+  await stopDaemon(role, mode);
+  report.stopped?.(role, pid);
+}
+
+/** Stops endpoints, then all daemons. Goes on after a failure and throws at the end. */
+export async function stopAll(
+  env: Environment,
+  mode: StopMode,
+  report: LifecycleReport = {},
+): Promise<void> {
+  const failures: string[] = [];
+  const note = (thrown: unknown) => void failures.push(messageOf(thrown));
+  await stopAllEndpoints(env, mode).catch(note);
+  await stopRole(computeRole(env), mode, report).catch(note);
+  const storage = allRoles(env).filter((role) => role.name !== "compute").reverse();
+  await Promise.all(storage.map((role) => stopRole(role, mode, report).catch(note)));
+  if (failures.length > 0) throw new Error(failures.join("\n"));
+}
+
+/** A daemon as `neon status` lists it. */
+export interface RoleStatus {
+  name: string;
+  address: string;
+  pid: number | null;
+  status: "running" | "not answering" | "stopped";
+}
+
+/** Looks at one daemon. */
+export async function roleStatus(role: Role): Promise<RoleStatus> {
+  const pid = daemonPid(role);
+  const status = pid === undefined
+    ? "stopped"
+    : await isServing(role)
+    ? "running"
+    : "not answering";
+  return { name: role.name, address: role.listen[0]!, pid: pid ?? null, status };
+}

@@ -1,0 +1,99 @@
+/**
+ * What each daemon may touch: the narrowest Deno permission flags, one function a role.
+ *
+ * A daemon reads and writes its own directory, listens on its own addresses, connects to the roles it
+ * talks to, and loads one native add-on (CRC-32C). Nothing else: no other files, hosts, programs or
+ * environment. Only the compute host may start a program, and only our launcher by its exact path,
+ * which in turn starts nothing but PostgreSQL.
+ */
+
+/** Flags of every daemon: never ask, never fetch code. */
+const COMMON = ["--no-prompt", "--cached-only"];
+
+/**
+ * Variables that the gRPC library looks at when it is loaded or connects: its own tuning and proxy
+ * settings. They are not in the daemons' environment unless the user set them.
+ */
+const GRPC_ENVIRONMENT = "GRPC_*,grpc_proxy,http_proxy,https_proxy,no_grpc_proxy,no_proxy";
+
+/** What the flags of the broker follow from. */
+export interface BrokerAccess {
+  directory: string;
+  listen: string[];
+  /** The service definition, read at start. */
+  protocolFile: string;
+}
+
+/** What the flags of a safekeeper or a pageserver follow from. */
+export interface StorageAccess {
+  directory: string;
+  listen: string[];
+  /** Addresses it connects to, as host:port. */
+  connect: string[];
+  protocolFile: string;
+  /** Native add-ons, loaded in place of slower TypeScript where they are installed. */
+  addons: string[];
+}
+
+/** What the flags of the compute host follow from. */
+export interface ComputeAccess {
+  directory: string;
+  listen: string[];
+  connect: string[];
+  addons: string[];
+  /** The launcher, the only program that may be started. */
+  launcher: string;
+  /** The preloaded library and the PostgreSQL installation, read only. */
+  readable: string[];
+}
+
+function flag(name: string, values: string[]): string[] {
+  return values.length === 0 ? [] : [`--allow-${name}=${values.join(",")}`];
+}
+
+/** Flags of the storage broker. */
+export function brokerPermissions(access: BrokerAccess): string[] {
+  return [
+    ...COMMON,
+    ...flag("net", access.listen),
+    ...flag("read", [access.directory, access.protocolFile]),
+    ...flag("write", [access.directory]),
+    `--allow-env=${GRPC_ENVIRONMENT}`,
+  ];
+}
+
+/** Flags of a safekeeper. */
+export function safekeeperPermissions(access: StorageAccess): string[] {
+  return storagePermissions(access);
+}
+
+/** Flags of a pageserver. */
+export function pageserverPermissions(access: StorageAccess): string[] {
+  return storagePermissions(access);
+}
+
+function storagePermissions(access: StorageAccess): string[] {
+  return [
+    ...COMMON,
+    ...flag("net", [...access.listen, ...access.connect]),
+    ...flag("read", [access.directory, access.protocolFile]),
+    ...flag("write", [access.directory]),
+    `--allow-env=${GRPC_ENVIRONMENT}`,
+    ...flag("ffi", access.addons),
+  ];
+}
+
+/**
+ * Flags of the compute host. Endpoint ports are chosen while it runs, so it may connect to any port
+ * of the loopback address; PostgreSQL's sockets are under its own directory.
+ */
+export function computePermissions(access: ComputeAccess): string[] {
+  return [
+    ...COMMON,
+    ...flag("net", [...access.listen, ...access.connect, "127.0.0.1"]),
+    ...flag("read", [access.directory, ...access.readable]),
+    ...flag("write", [access.directory]),
+    ...flag("run", [access.launcher]),
+    ...flag("ffi", access.addons),
+  ];
+}

@@ -1,0 +1,168 @@
+/**
+ * The daemons of a local Neon, as the configuration describes them: where each lives, where it
+ * listens, what it may touch, and the settings file that it reads.
+ *
+ *   .neon/storage_broker/storage_broker.toml     .neon/pageserver_1/pageserver.toml
+ *   .neon/safekeepers/sk1/safekeeper.toml        .neon/compute/compute.toml
+ *
+ * The settings that follow from `.neon/config` are written into these files before every start; other
+ * keys that somebody put there stay.
+ */
+import { dirname, join } from "node:path";
+import { parse, stringify } from "smol-toml";
+import { crc32AddonPath } from "../../libs/utils/crc32c.ts";
+import { makeDirectory, replaceFile } from "../../libs/utils/durable.ts";
+import { installComputeFiles } from "./compute_files.ts";
+import { LOOPBACK, type PageserverConfig, type SafekeeperConfig } from "./config.ts";
+import { type Environment, repoPath } from "./environment.ts";
+import { cacheDirectory } from "./host_user.ts";
+import {
+  brokerPermissions,
+  computePermissions,
+  pageserverPermissions,
+  safekeeperPermissions,
+} from "./permissions.ts";
+import { type Daemon, programFile } from "./supervisor.ts";
+
+/** The service definition that gRPC loads at start. */
+const BROKER_PROTOCOL = programFile("broker/storage_broker.proto");
+
+/** A daemon with the settings that it is started with. */
+export interface Role extends Daemon {
+  settingsFile: string;
+  settings: Record<string, string | number>;
+}
+
+function addons(): string[] {
+  const crc32 = crc32AddonPath();
+  return crc32 === undefined ? [] : [crc32];
+}
+
+function paths(directory: string, name: string) {
+  return {
+    directory,
+    pidFile: join(directory, `${name}.pid`),
+    logFile: join(directory, `${name}.log`),
+    settingsFile: join(directory, `${name}.toml`),
+  };
+}
+
+/** URL of the broker, as the other roles are told it. */
+function brokerEndpoint(env: Environment): string {
+  return `http://${env.config.broker.listen_addr}`;
+}
+
+function safekeeperAddresses(env: Environment): string[] {
+  return env.config.safekeepers.flatMap((safekeeper) => [
+    `${LOOPBACK}:${safekeeper.pg_port}`,
+    `${LOOPBACK}:${safekeeper.http_port}`,
+  ]);
+}
+
+/** The storage broker. */
+export function brokerRole(env: Environment): Role {
+  const { listen_addr, listen_http_addr } = env.config.broker;
+  const directory = repoPath(env, "storage_broker");
+  const listen = [listen_addr, listen_http_addr];
+  return {
+    name: "storage_broker",
+    ...paths(directory, "storage_broker"),
+    listen,
+    statusUrl: `http://${listen_http_addr}/status`,
+    main: programFile("broker/main.ts"),
+    permissions: brokerPermissions({ directory, listen, protocolFile: BROKER_PROTOCOL }),
+    settings: { listen_addr, http_listen_addr: listen_http_addr },
+  };
+}
+
+/** One pageserver. */
+export function pageserverRole(env: Environment, config: PageserverConfig): Role {
+  const directory = repoPath(env, `pageserver_${config.id}`);
+  const listen = [config.listen_pg_addr, config.listen_http_addr];
+  return {
+    name: "pageserver",
+    ...paths(directory, "pageserver"),
+    listen,
+    statusUrl: `http://${config.listen_http_addr}/v1/status`,
+    main: programFile("pageserver/main.ts"),
+    permissions: pageserverPermissions({
+      directory,
+      listen,
+      connect: [env.config.broker.listen_addr, ...safekeeperAddresses(env)],
+      protocolFile: BROKER_PROTOCOL,
+      addons: addons(),
+    }),
+    settings: { ...config, broker_endpoint: brokerEndpoint(env) },
+  };
+}
+
+/** One safekeeper. */
+export function safekeeperRole(env: Environment, config: SafekeeperConfig): Role {
+  const directory = repoPath(env, "safekeepers", `sk${config.id}`);
+  const listen = [`${LOOPBACK}:${config.pg_port}`, `${LOOPBACK}:${config.http_port}`];
+  return {
+    name: `safekeeper ${config.id}`,
+    ...paths(directory, "safekeeper"),
+    listen,
+    statusUrl: `http://${listen[1]}/v1/status`,
+    main: programFile("safekeeper/main.ts"),
+    permissions: safekeeperPermissions({
+      directory,
+      listen,
+      connect: [env.config.broker.listen_addr],
+      protocolFile: BROKER_PROTOCOL,
+      addons: addons(),
+    }),
+    settings: {
+      id: config.id,
+      listen_pg_addr: listen[0]!,
+      listen_http_addr: listen[1]!,
+      broker_endpoint: brokerEndpoint(env),
+    },
+  };
+}
+
+/** The compute host. */
+export function computeRole(env: Environment): Role {
+  const directory = repoPath(env, "compute");
+  const { listen_http_addr } = env.config.compute;
+  const files = installComputeFiles(cacheDirectory());
+  const pageservers = env.config.pageservers
+    .flatMap((pageserver) => [pageserver.listen_pg_addr, pageserver.listen_http_addr]);
+  return {
+    name: "compute",
+    ...paths(directory, "compute"),
+    listen: [listen_http_addr],
+    statusUrl: `http://${listen_http_addr}/v1/status`,
+    main: programFile("compute/main.ts"),
+    permissions: computePermissions({
+      directory,
+      listen: [listen_http_addr],
+      connect: [...pageservers, ...safekeeperAddresses(env)],
+      addons: addons(),
+      launcher: files.launcher,
+      readable: [
+        dirname(files.launcher),
+        ...env.config.postgres.map((postgres) => dirname(postgres.bin_dir)),
+      ],
+    }),
+    settings: {
+      listen_http_addr,
+      launcher_path: files.launcher,
+      library_path: files.library,
+    },
+  };
+}
+
+/** Makes a role's directory and writes the settings that follow from `.neon/config`. */
+export function writeSettings(role: Role): void {
+  makeDirectory(role.directory);
+  let text = "";
+  try {
+    text = Deno.readTextFileSync(role.settingsFile);
+  } catch (thrown) {
+    if (!(thrown instanceof Deno.errors.NotFound)) throw thrown;
+  }
+  const wanted = stringify({ ...parse(text), ...role.settings }) + "\n";
+  if (wanted !== text) replaceFile(role.settingsFile, new TextEncoder().encode(wanted));
+}

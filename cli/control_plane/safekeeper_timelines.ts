@@ -1,0 +1,87 @@
+/** Timelines on the safekeepers: creation, and the position that a majority of them holds. */
+import { NotFound, Unavailable } from "../../libs/utils/errors.ts";
+import type { TenantId, TimelineId } from "../../libs/utils/id.ts";
+import { alignLsn, formatLsn, type Lsn, parseLsn } from "../../libs/utils/lsn.ts";
+import type { TimelineInfo } from "../../pageserver/client.ts";
+import { type LogEnd, quorumOf, quorumPosition } from "./branch_position.ts";
+import { safekeeperClient } from "./clients.ts";
+import { type SafekeeperConfig, safekeeperConfig } from "./config.ts";
+import type { Environment } from "./environment.ts";
+import { loadTenantRecord } from "./tenant_records.ts";
+
+/** Creates a timeline on every safekeeper; returns their ids. Creating it again is fine. */
+export async function createOnSafekeepers(
+  env: Environment,
+  timeline: TimelineInfo,
+): Promise<number[]> {
+  const startLsn = formatLsn(alignLsn(parseLsn(timeline.last_record_lsn)));
+  await Promise.all(env.config.safekeepers.map((config) =>
+    safekeeperClient(config).createTimeline({
+      tenant_id: timeline.tenant_id,
+      timeline_id: timeline.timeline_id,
+      pg_version: timeline.pg_version,
+      system_id: timeline.system_id,
+      wal_seg_size: timeline.wal_segment_size,
+      start_lsn: startLsn,
+    })
+  ));
+  return env.config.safekeepers.map((config) => config.id);
+}
+
+/** The safekeepers of a timeline. */
+export function safekeepersOf(
+  env: Environment,
+  tenant: TenantId,
+  timeline: TimelineId,
+): SafekeeperConfig[] {
+  const known = loadTenantRecord(env.repoDir, tenant).timelines[timeline];
+  if (known !== undefined) return known.safekeepers.map((id) => safekeeperConfig(env.config, id));
+  throw new NotFound(`Cannot find timeline ${timeline} of tenant ${tenant} on any safekeeper`);
+}
+
+async function logEnd(
+  config: SafekeeperConfig,
+  tenant: TenantId,
+  timeline: TimelineId,
+): Promise<LogEnd> {
+  const status = await safekeeperClient(config).timelineStatus(tenant, timeline);
+  return {
+    lastLogTerm: status.acceptor_state.epoch,
+    flushLsn: parseLsn(status.flush_lsn),
+    commitLsn: parseLsn(status.commit_lsn),
+  };
+}
+
+/**
+ * The position up to which a majority of the safekeepers holds the timeline. Throws Unavailable when
+ * too few answer to know where acknowledged records end.
+ */
+export async function heldPosition(
+  env: Environment,
+  tenant: TenantId,
+  timeline: TimelineId,
+): Promise<Lsn> {
+  const safekeepers = safekeepersOf(env, tenant, timeline);
+  const answers = await Promise.allSettled(
+    safekeepers.map((config) => logEnd(config, tenant, timeline)),
+  );
+  const ends = answers.filter((answer) => answer.status === "fulfilled")
+    .map((answer) => answer.value);
+  const position = quorumPosition(ends, safekeepers.length);
+  if (position === undefined) {
+    throw new Unavailable(
+      `Cannot tell where timeline ${timeline} ends: ${ends.length} of ${safekeepers.length} ` +
+        `safekeepers answer, needed are ${quorumOf(safekeepers.length)}; "neon start" starts them`,
+    );
+  }
+  if (position.held !== position.possible) {
+    throw new Unavailable(
+      `Cannot tell where timeline ${timeline} ends: between ${formatLsn(position.held)} and ` +
+        `${
+          formatLsn(position.possible)
+        }, as not all safekeepers answer; start them all, or start ` +
+        `its endpoint`,
+    );
+  }
+  return position.held;
+}

@@ -1,0 +1,233 @@
+/**
+ * Starts and stops daemons.
+ *
+ * A daemon is spawned detached (its own session, so that closing the terminal does not end it) with
+ * its output appended to its log file, and is ready when its HTTP status answers. Whether it runs is
+ * asked of its pid file, which the live process holds locked, so stale files after a crash or a reboot
+ * mean nothing. Two commands that start the same daemon at once queue on a lock of its directory.
+ */
+import { TimedOut, Unavailable } from "../../libs/utils/errors.ts";
+import { livePid } from "../../libs/utils/pid_file.ts";
+import { isPortFree } from "./endpoint_records.ts";
+import { findPortHolder } from "./port_holder.ts";
+import { withDirectoryLock } from "./repo_dir.ts";
+
+/** How long a daemon may take from spawn to its first status answer, by default. */
+export const START_TIMEOUT_MS = 30_000;
+/** How long a daemon may take to stop after the signal. */
+const STOP_TIMEOUT_MS = 30_000;
+/** First and longest pause between two looks while waiting. */
+const POLL_MS_MIN = 5;
+const POLL_MS_MAX = 50;
+/** How much of a log to show when a daemon did not start. */
+const LOG_TAIL_LINES = 12;
+const LOG_TAIL_BYTES = 8192;
+
+/** How to stop: fast writes out what is in memory, immediate leaves that to recovery. */
+export type StopMode = "fast" | "immediate";
+
+/** One daemon, as the supervisor sees it. */
+export interface Daemon {
+  /** For messages and for the line "<name> started, pid: N", for example "safekeeper 1". */
+  name: string;
+  directory: string;
+  pidFile: string;
+  logFile: string;
+  /** Addresses it listens on, as host:port. */
+  listen: string[];
+  /** Answers 200 once it serves. */
+  statusUrl: string;
+  /** Absolute path of its main.ts. */
+  main: string;
+  permissions: string[];
+}
+
+/** What a start did. */
+export interface Started {
+  pid: number;
+  /** It was running before. */
+  already: boolean;
+}
+
+function sleep(ms: number): Promise<void> {
+  return new Promise((resolve) => setTimeout(resolve, ms));
+}
+
+/** Calls `look` with growing pauses until it gives a value or the time is over. */
+async function poll<T>(
+  timeoutMs: number,
+  look: () => Promise<T | undefined>,
+): Promise<T | undefined> {
+  const deadline = performance.now() + timeoutMs;
+  for (let pause = POLL_MS_MIN;; pause = Math.min(pause * 1.5, POLL_MS_MAX)) {
+    const value = await look();
+    if (value !== undefined || performance.now() >= deadline) return value;
+    await sleep(pause);
+  }
+}
+
+/** Whether the daemon's HTTP status answers 200. */
+export async function isServing(daemon: Daemon): Promise<boolean> {
+  try {
+    const response = await fetch(daemon.statusUrl, { signal: AbortSignal.timeout(2000) });
+    await response.body?.cancel();
+    return response.ok;
+  } catch {
+    return false;
+  }
+}
+
+/** The last lines of a log file, from byte `from` on. */
+function logTail(path: string, from: number): string {
+  try {
+    using file = Deno.openSync(path, { read: true });
+    const size = file.statSync().size;
+    const at = Math.max(from, size - LOG_TAIL_BYTES);
+    file.seekSync(at, Deno.SeekMode.Start);
+    const bytes = new Uint8Array(Math.max(0, size - at));
+    const count = file.readSync(bytes) ?? 0;
+    const lines = new TextDecoder().decode(bytes.subarray(0, count)).trimEnd().split("\n");
+    return lines.slice(-LOG_TAIL_LINES).join("\n");
+  } catch {
+    return "";
+  }
+}
+
+function sizeOf(path: string): number {
+  try {
+    return Deno.statSync(path).size;
+  } catch {
+    return 0;
+  }
+}
+
+/** Throws Unavailable naming who has the port, if one of the daemon's addresses is taken. */
+function checkPorts(daemon: Daemon): void {
+  for (const address of daemon.listen) {
+    const colon = address.lastIndexOf(":");
+    const port = Number(address.slice(colon + 1));
+    if (isPortFree(address.slice(0, colon), port)) continue;
+    const holder = findPortHolder(port);
+    const by = holder === undefined
+      ? "another process"
+      : `process ${holder.pid} (${holder.command})`;
+    throw new Unavailable(
+      `Cannot start ${daemon.name}: ${address} is in use by ${by}; stop that, or change the port in .neon/config`,
+    );
+  }
+}
+
+/** The environment of a daemon: nothing but what Deno and the user's own NEON_ settings need. */
+function daemonEnvironment(): Record<string, string> {
+  const kept = Object.entries(Deno.env.toObject()).filter(([name]) =>
+    ["HOME", "PATH", "DENO_DIR", "XDG_CACHE_HOME", "TMPDIR"].includes(name) ||
+    name.startsWith("NEON_") || name.startsWith("GRPC_")
+  );
+  return { ...Object.fromEntries(kept), NO_COLOR: "1" };
+}
+
+/** Absolute path of a file of this program, given from its root. */
+export function programFile(path: string): string {
+  return new URL(`../../${path}`, import.meta.url).pathname;
+}
+
+function spawn(daemon: Daemon): Deno.ChildProcess {
+  const child = new Deno.Command("/bin/sh", {
+    // The shell only points the output at the log and becomes the daemon: a pipe would end with us.
+    args: [
+      "-c",
+      'log=$1; shift; exec "$@" >>"$log" 2>&1',
+      "sh",
+      daemon.logFile,
+      Deno.execPath(),
+      "run",
+      "--quiet",
+      `--config=${programFile("deno.json")}`,
+      ...daemon.permissions,
+      daemon.main,
+      "-D",
+      daemon.directory,
+    ],
+    cwd: daemon.directory,
+    clearEnv: true,
+    env: daemonEnvironment(),
+    detached: true,
+    stdin: "null",
+    stdout: "null",
+    stderr: "null",
+  }).spawn();
+  child.unref();
+  return child;
+}
+
+/** Starts a daemon and waits until it serves; does nothing if it runs. */
+export function startDaemon(daemon: Daemon, timeoutMs = START_TIMEOUT_MS): Promise<Started> {
+  return withDirectoryLock(daemon.directory, async () => {
+    const running = livePid(daemon.pidFile);
+    if (running !== undefined) {
+      await waitUntilServing(daemon, timeoutMs);
+      return { pid: running, already: true };
+    }
+    checkPorts(daemon);
+    const logStart = sizeOf(daemon.logFile);
+    const child = spawn(daemon);
+    let exit: Deno.CommandStatus | undefined;
+    child.status.then((status) => exit = status);
+    const ready = await poll(timeoutMs, async () => {
+      if (exit !== undefined) return false;
+      return await isServing(daemon) ? true : undefined;
+    });
+    if (ready === true) return { pid: child.pid, already: false };
+    if (ready === undefined) child.kill("SIGKILL");
+    const how = ready === undefined
+      ? `does not answer at ${daemon.statusUrl} after ${timeoutMs / 1000} s`
+      : `it ended with ${exit!.signal ?? `exit code ${exit!.code}`}`;
+    throw new Unavailable(
+      `Cannot start ${daemon.name}: ${how}; the end of "${daemon.logFile}" says:\n` +
+        logTail(daemon.logFile, logStart),
+    );
+  });
+}
+
+async function waitUntilServing(daemon: Daemon, timeoutMs: number): Promise<void> {
+  const ready = await poll(timeoutMs, async () => await isServing(daemon) ? true : undefined);
+  if (ready === true) return;
+  throw new TimedOut(
+    `Cannot use ${daemon.name}: it runs, but does not answer at ${daemon.statusUrl}`,
+  );
+}
+
+/** The pid of the running daemon, or undefined. */
+export function daemonPid(daemon: Daemon): number | undefined {
+  try {
+    return livePid(daemon.pidFile);
+  } catch (thrown) {
+    if (thrown instanceof Deno.errors.NotADirectory) return undefined;
+    throw thrown;
+  }
+}
+
+/**
+ * Stops a daemon and waits until it is gone; returns its pid, or undefined if it was not running.
+ * One that ignores a fast stop for the time limit is stopped immediately, then killed.
+ */
+export async function stopDaemon(daemon: Daemon, mode: StopMode): Promise<number | undefined> {
+  const pid = daemonPid(daemon);
+  if (pid === undefined) return undefined;
+  const signals: Deno.Signal[] = mode === "fast"
+    ? ["SIGTERM", "SIGQUIT", "SIGKILL"]
+    : ["SIGQUIT", "SIGKILL"];
+  for (const signal of signals) {
+    try {
+      Deno.kill(pid, signal);
+    } catch (thrown) {
+      if (!(thrown instanceof Deno.errors.NotFound)) throw thrown;
+    }
+    const gone = await poll(
+      STOP_TIMEOUT_MS,
+      () => Promise.resolve(daemonPid(daemon) === pid ? undefined : true),
+    );
+    if (gone === true) return pid;
+  }
+  throw new TimedOut(`Cannot stop ${daemon.name}: process ${pid} is still there after SIGKILL`);
+}

@@ -1,0 +1,181 @@
+/** Creating, listing and configuring tenants: the control plane's side of it. */
+import {
+  type ControlFile,
+  decodeControlFile,
+  encodeControlFile,
+} from "../../libs/postgres/control_file.ts";
+import { BadRequest, NotFound } from "../../libs/utils/errors.ts";
+import { newTenantId, newTimelineId, type TenantId, type TimelineId } from "../../libs/utils/id.ts";
+import type { TenantInfo, TimelineInfo } from "../../pageserver/client.ts";
+import { pageserverClient } from "./clients.ts";
+import { checkBranchNameFree, MAIN_BRANCH, mapBranch } from "./config.ts";
+import { changeConfig, type Environment } from "./environment.ts";
+import { cacheDirectory, postgresUser } from "./host_user.ts";
+import { controlFileIn, initdbArchive } from "./initdb_cache.ts";
+import { findPostgres } from "./postgres_binaries.ts";
+import type { Progress } from "./progress.ts";
+import { withDirectoryLock } from "./repo_dir.ts";
+import { createOnSafekeepers } from "./safekeeper_timelines.ts";
+import {
+  listTenantRecords,
+  loadTenantRecord,
+  recordTimeline,
+  removeTenantRecord,
+  storeTenantRecord,
+} from "./tenant_records.ts";
+
+/** Overrides of a tenant's settings. */
+export type TenantSettings = Record<string, string | number | boolean>;
+
+/** What a tenant can be created with. */
+export interface CreateTenantOptions {
+  tenantId?: TenantId;
+  timelineId?: TimelineId;
+  pgVersion?: number;
+  setDefault?: boolean;
+  settings?: TenantSettings;
+}
+
+/** A tenant that was created, with its first timeline. */
+export interface CreatedTenant {
+  tenantId: TenantId;
+  timelineId: TimelineId;
+  /** Where the first timeline's own WAL begins. */
+  startLsn: string;
+}
+
+/** A cluster's system identifier: any 63-bit number that no other cluster has. */
+function newSystemId(): bigint {
+  return crypto.getRandomValues(new BigUint64Array(1))[0]! & 0x7fff_ffff_ffff_ffffn;
+}
+
+/** A fresh cluster of its own identity, as the tar that the pageserver imports. */
+async function freshCluster(
+  env: Environment,
+  pgVersion: number,
+  progress: Progress,
+): Promise<Uint8Array<ArrayBuffer>> {
+  const user = postgresUser();
+  const cacheDir = cacheDirectory();
+  const pgBin = env.config.postgres.find((known) => known.version === pgVersion)?.bin_dir;
+  const binaries = await findPostgres(pgVersion, { pgBin }, user, cacheDir, progress);
+  const archive = Deno.readFileSync(initdbArchive(binaries, user, cacheDir, progress));
+  const place = controlFileIn(archive);
+  const control: ControlFile = { ...decodeControlFile(place), systemId: newSystemId() };
+  place.set(encodeControlFile(control));
+  if (pgBin === undefined) {
+    await changeConfig(env, (config) => {
+      if (config.postgres.some((known) => known.version === pgVersion)) return;
+      config.postgres.push({ version: pgVersion, bin_dir: binaries.binDir });
+    });
+  }
+  return archive;
+}
+
+/** Imports a fresh cluster as a new root timeline, on the pageserver and then on the safekeepers. */
+async function createRoot(
+  env: Environment,
+  tenant: TenantId,
+  timeline: TimelineId,
+  pgVersion: number,
+  progress: Progress,
+): Promise<TimelineInfo> {
+  const archive = await freshCluster(env, pgVersion, progress);
+  const info = await pageserverClient(env).importBasebackup(tenant, timeline, pgVersion, archive);
+  const safekeepers = await createOnSafekeepers(env, info);
+  await withDirectoryLock(
+    env.repoDir,
+    () => recordTimeline(env.repoDir, tenant, timeline, safekeepers),
+  );
+  return info;
+}
+
+/** Creates a tenant with a first timeline called main. A failed creation leaves nothing behind. */
+export async function createTenant(
+  env: Environment,
+  options: CreateTenantOptions,
+  progress: Progress,
+): Promise<CreatedTenant> {
+  const tenantId = options.tenantId ?? newTenantId();
+  const timelineId = options.timelineId ?? newTimelineId();
+  const pgVersion = options.pgVersion ?? env.config.pg_version;
+  await withDirectoryLock(env.repoDir, () => {
+    if (listTenantRecords(env.repoDir).includes(tenantId)) {
+      throw new BadRequest(`Cannot create tenant ${tenantId}: it exists already`);
+    }
+    const record = { generation: 1, pg_version: pgVersion, timelines: {} };
+    storeTenantRecord(env.repoDir, tenantId, record);
+  });
+  const pageserver = pageserverClient(env);
+  let info: TimelineInfo;
+  try {
+    await pageserver.attach(tenantId, 1, options.settings);
+    info = await createRoot(env, tenantId, timelineId, pgVersion, progress);
+  } catch (thrown) {
+    await pageserver.deleteTenant(tenantId).catch(() => {}); // the first failure is the one to tell
+    removeTenantRecord(env.repoDir, tenantId);
+    throw thrown;
+  }
+  await changeConfig(env, (config) => {
+    mapBranch(config, tenantId, MAIN_BRANCH, timelineId);
+    if (options.setDefault === true) config.default_tenant_id = tenantId;
+  });
+  return { tenantId, timelineId, startLsn: info.last_record_lsn };
+}
+
+/** Creates another root timeline in a tenant: an empty cluster of its own. */
+export async function createTimeline(
+  env: Environment,
+  tenant: TenantId,
+  branch: string,
+  options: { timelineId?: TimelineId; pgVersion?: number },
+  progress: Progress,
+): Promise<{ timelineId: TimelineId; startLsn: string }> {
+  const timelineId = options.timelineId ?? newTimelineId();
+  checkBranchNameFree(env.config, tenant, branch, timelineId);
+  const pgVersion = options.pgVersion ?? loadTenantRecord(env.repoDir, tenant).pg_version;
+  const info = await createRoot(env, tenant, timelineId, pgVersion, progress);
+  await changeConfig(env, (config) => mapBranch(config, tenant, branch, timelineId));
+  return { timelineId, startLsn: info.last_record_lsn };
+}
+
+/** All tenants of this local Neon, with the state that the pageserver reports. */
+export async function listTenants(
+  env: Environment,
+): Promise<{ tenant_id: TenantId; state: string; default: boolean }[]> {
+  const attached = new Map<string, TenantInfo>();
+  for (const tenant of await pageserverClient(env).tenants()) attached.set(tenant.id, tenant);
+  return listTenantRecords(env.repoDir).map((tenant) => ({
+    tenant_id: tenant,
+    state: attached.get(tenant)?.state.slug ?? "Detached",
+    default: tenant === env.config.default_tenant_id,
+  }));
+}
+
+/** Makes a tenant the default one. Throws NotFound for an unknown one. */
+export async function setDefaultTenant(env: Environment, tenant: TenantId): Promise<void> {
+  if (!listTenantRecords(env.repoDir).includes(tenant)) {
+    throw new NotFound(`Cannot find tenant ${tenant}: "neon tenant list" shows those there are`);
+  }
+  await changeConfig(env, (config) => {
+    config.default_tenant_id = tenant;
+  });
+}
+
+/** Parses "key:value" settings; numbers and booleans become such. */
+export function parseSettings(texts: string[]): TenantSettings {
+  const settings: TenantSettings = {};
+  for (const text of texts) {
+    const colon = text.indexOf(":");
+    if (colon <= 0) {
+      throw new BadRequest(`Cannot parse the setting "${text}": expected the form key:value`);
+    }
+    const value = text.slice(colon + 1);
+    settings[text.slice(0, colon)] = value === "true" || value === "false"
+      ? value === "true"
+      : /^-?\d+(\.\d+)?$/.test(value)
+      ? Number(value)
+      : value;
+  }
+  return settings;
+}

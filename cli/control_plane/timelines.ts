@@ -1,0 +1,110 @@
+/** Branching and listing timelines: the control plane's side of it. */
+import { NotFound } from "../../libs/utils/errors.ts";
+import { newTimelineId, type TenantId, type TimelineId } from "../../libs/utils/id.ts";
+import { formatLsn, type Lsn, parseLsn } from "../../libs/utils/lsn.ts";
+import type { ListedTimeline } from "../timeline_tree.ts";
+import { computeClient, pageserverClient } from "./clients.ts";
+import {
+  branchName,
+  branchTimeline,
+  checkBranchNameFree,
+  MAIN_BRANCH,
+  mapBranch,
+} from "./config.ts";
+import { changeConfig, type Environment, timelineOfBranch } from "./environment.ts";
+import { withDirectoryLock } from "./repo_dir.ts";
+import { createOnSafekeepers, heldPosition } from "./safekeeper_timelines.ts";
+import { recordTimeline } from "./tenant_records.ts";
+
+/** What a branch can be made with. */
+export interface BranchOptions {
+  /** The branch to branch from; main by default. */
+  ancestorBranch?: string;
+  /** Where to branch; everything that is committed now by default. */
+  ancestorLsn?: Lsn;
+  timelineId?: TimelineId;
+  /** An existing branch of that name is the answer instead of an error. */
+  ifNotExists?: boolean;
+}
+
+/** A branch that was made, or was there. */
+export interface CreatedBranch {
+  timelineId: TimelineId;
+  lsn: string;
+  ancestorBranch: string;
+  /** It was there before. */
+  already: boolean;
+}
+
+/**
+ * The position that contains every row whose commit has returned: what the running proposer has
+ * committed, else what a majority of the safekeepers holds.
+ */
+async function committedPosition(
+  env: Environment,
+  tenant: TenantId,
+  timeline: TimelineId,
+): Promise<Lsn> {
+  const running = await computeClient(env).timeline(tenant, timeline);
+  return running === undefined
+    ? await heldPosition(env, tenant, timeline)
+    : parseLsn(running.commit_lsn);
+}
+
+/** Makes a branch of a timeline. */
+export async function createBranch(
+  env: Environment,
+  tenant: TenantId,
+  branch: string,
+  options: BranchOptions = {},
+): Promise<CreatedBranch> {
+  const ancestorBranch = options.ancestorBranch ?? MAIN_BRANCH;
+  const existing = branchTimeline(env.config, tenant, branch);
+  if (existing !== undefined && options.ifNotExists === true) {
+    const info = await pageserverClient(env).timeline(tenant, existing);
+    const lsn = info.ancestor_lsn ?? info.initdb_lsn;
+    return { timelineId: existing, lsn, ancestorBranch, already: true };
+  }
+  const timelineId = options.timelineId ?? newTimelineId();
+  checkBranchNameFree(env.config, tenant, branch, timelineId);
+  const ancestor = timelineOfBranch(env, tenant, ancestorBranch);
+  const lsn = options.ancestorLsn ?? await committedPosition(env, tenant, ancestor);
+  const info = await pageserverClient(env).createBranch(tenant, {
+    new_timeline_id: timelineId,
+    ancestor_timeline_id: ancestor,
+    ancestor_start_lsn: formatLsn(lsn),
+  });
+  const safekeepers = await createOnSafekeepers(env, info);
+  await withDirectoryLock(
+    env.repoDir,
+    () => recordTimeline(env.repoDir, tenant, timelineId, safekeepers),
+  );
+  await changeConfig(env, (config) => mapBranch(config, tenant, branch, timelineId));
+  return { timelineId, lsn: info.ancestor_lsn ?? formatLsn(lsn), ancestorBranch, already: false };
+}
+
+/** All timelines of a tenant. */
+export async function listTimelines(env: Environment, tenant: TenantId): Promise<ListedTimeline[]> {
+  const timelines = await pageserverClient(env).timelines(tenant);
+  return timelines.map((timeline) => ({
+    branch_name: branchName(env.config, tenant, timeline.timeline_id as TimelineId) ?? null,
+    timeline_id: timeline.timeline_id,
+    ancestor_timeline_id: timeline.ancestor_timeline_id,
+    ancestor_lsn: timeline.ancestor_lsn,
+    last_record_lsn: timeline.last_record_lsn,
+  }));
+}
+
+/** Gives an existing timeline a branch name. Throws NotFound for an unknown timeline. */
+export async function mapTimeline(
+  env: Environment,
+  tenant: TenantId,
+  branch: string,
+  timeline: TimelineId,
+): Promise<void> {
+  const known = await pageserverClient(env).timelines(tenant);
+  if (!known.some((info) => info.timeline_id === timeline)) {
+    throw new NotFound(`Cannot find timeline ${timeline} of tenant ${tenant}`);
+  }
+  await changeConfig(env, (config) => mapBranch(config, tenant, branch, timeline));
+}

@@ -1,0 +1,69 @@
+/** Parsers of option values that several commands share; a bad value is wrong usage (exit code 2). */
+import { InvalidArgumentError } from "@commander-js/extra-typings";
+import { messageOf } from "../libs/utils/errors.ts";
+import {
+  parseTenantId,
+  parseTimelineId,
+  type TenantId,
+  type TimelineId,
+} from "../libs/utils/id.ts";
+import { type Lsn, parseLsn } from "../libs/utils/lsn.ts";
+import type { StopMode } from "./control_plane/supervisor.ts";
+
+function orInvalid<T>(parse: () => T): T {
+  try {
+    return parse();
+  } catch (thrown) {
+    throw new InvalidArgumentError(messageOf(thrown));
+  }
+}
+
+/** A whole number from `least` on. */
+export function count(least: number): (text: string) => number {
+  return (text) => {
+    const value = /^\d+$/.test(text) ? Number(text) : NaN;
+    if (value >= least && Number.isSafeInteger(value)) return value;
+    throw new InvalidArgumentError(`expected a whole number from ${least} on`);
+  };
+}
+
+/** A TCP port. */
+export function port(text: string): number {
+  const value = count(1)(text);
+  if (value > 65535) throw new InvalidArgumentError("expected a port number up to 65535");
+  return value;
+}
+
+/** A time limit such as "10s", "500ms", "1m" or a number of seconds; in milliseconds. */
+export function duration(text: string): number {
+  const match = /^(\d+(?:\.\d+)?)(ms|s|m)?$/.exec(text);
+  if (match === null) throw new InvalidArgumentError("expected a duration such as 10s or 500ms");
+  const unit = { ms: 1, s: 1000, m: 60_000 }[match[2] ?? "s"]!;
+  return Number(match[1]) * unit;
+}
+
+/** A tenant id. */
+export function tenantId(text: string): TenantId {
+  return orInvalid(() => parseTenantId(text));
+}
+
+/** A timeline id. */
+export function timelineId(text: string): TimelineId {
+  return orInvalid(() => parseTimelineId(text));
+}
+
+/** An LSN. */
+export function lsn(text: string): Lsn {
+  return orInvalid(() => parseLsn(text));
+}
+
+/** Gathers an option that may be repeated. */
+export function repeated(text: string, before: string[] | undefined): string[] {
+  return [...before ?? [], text];
+}
+
+/** How to stop. */
+export function stopMode(text: string): StopMode {
+  if (text === "fast" || text === "immediate") return text;
+  throw new InvalidArgumentError('expected "fast" or "immediate"');
+}

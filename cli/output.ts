@@ -1,0 +1,99 @@
+/**
+ * What commands print: results on standard output, everything else on standard error.
+ *
+ * A table is borderless, as Neon prints it: one leading space, columns two spaces apart. With --json
+ * the same rows come as one JSON value. Progress overwrites its own line on a terminal and is a plain
+ * line otherwise.
+ */
+import { styleText } from "node:util";
+import type { Progress } from "./control_plane/progress.ts";
+
+const encoder = new TextEncoder();
+
+function writeAll(stream: { writeSync(bytes: Uint8Array): number }, text: string): void {
+  const bytes = encoder.encode(text);
+  try {
+    for (let done = 0; done < bytes.length;) done += stream.writeSync(bytes.subarray(done));
+  } catch (thrown) {
+    if (thrown instanceof Deno.errors.BrokenPipe) Deno.exit(0); // `neon ... | head`
+    throw thrown;
+  }
+}
+
+/** Prints one line of a result. */
+export function printLine(line: string): void {
+  writeAll(Deno.stdout, `${line}\n`);
+}
+
+/** Prints a value as JSON. */
+export function printJson(value: unknown): void {
+  printLine(JSON.stringify(value, null, 2));
+}
+
+/** Prints a line for the person at the terminal, not for a script. */
+export function printHint(line: string): void {
+  writeAll(Deno.stderr, `${line}\n`);
+}
+
+/** How many terminal columns a text takes: wide East Asian characters take two, marks none. */
+export function displayWidth(text: string): number {
+  let width = 0;
+  for (const character of text) {
+    if (/\p{Mark}/u.test(character)) continue;
+    width +=
+      /[\u1100-\u115F\u2E80-\uA4CF\uAC00-\uD7A3\uF900-\uFAFF\uFE30-\uFE4F\uFF00-\uFF60]|\p{Emoji_Presentation}/u
+          .test(character)
+        ? 2
+        : 1;
+  }
+  return width;
+}
+
+/** Lines of a borderless table: the header, then the rows. */
+export function tableLines(header: string[], rows: string[][]): string[] {
+  const widths = header.map((title, i) =>
+    Math.max(displayWidth(title), ...rows.map((row) => displayWidth(row[i] ?? "")))
+  );
+  return [header, ...rows].map((row) =>
+    (" " + row.map((cell, i) => cell + " ".repeat(widths[i]! - displayWidth(cell))).join("  "))
+      .trimEnd()
+  );
+}
+
+/** Prints a borderless table. */
+export function printTable(header: string[], rows: string[][]): void {
+  for (const line of tableLines(header, rows)) printLine(line);
+}
+
+/** Prints an error: one line (and the log it quotes), marked as such. */
+export function printError(message: string): void {
+  const mark = Deno.stderr.isTerminal() && !Deno.noColor ? styleText("red", "error:") : "error:";
+  printHint(`${mark} ${message}`);
+}
+
+/** Progress on standard error. */
+export function terminalProgress(): Progress {
+  const terminal = Deno.stderr.isTerminal();
+  let open = false;
+  const finishLine = () => {
+    if (open) writeAll(Deno.stderr, "\r\x1b[K");
+    open = false;
+  };
+  return {
+    bytes(what, received, total) {
+      if (!terminal) return;
+      const megabytes = (count: number) => (count / 1e6).toFixed(1);
+      const of = total > 0 ? ` of ${megabytes(total)}` : "";
+      writeAll(Deno.stderr, `\r\x1b[K${what}: ${megabytes(received)}${of} MB`);
+      open = true;
+    },
+    step(what) {
+      finishLine();
+      printHint(`${what} ...`);
+    },
+    done(what) {
+      finishLine();
+      printHint(what);
+    },
+  };
+}
