@@ -1,0 +1,122 @@
+#!/bin/sh
+# The one program that the compute host may run. It starts Postgres under the lazy file library, and
+# signals and looks at processes, so that the host itself needs neither to run other programs nor to
+# read /proc.
+#
+#   start [--library FILE] PGDATA LOGFILE ARENA BINDIR UID GID -- [postgres arguments]
+#       Becomes BINDIR/postgres -D PGDATA ...: the process id stays the caller's child's. As root it
+#       becomes UID and GID first (- keeps the caller's). Output is appended to LOGFILE. ARENA - runs
+#       it without lazy files. The library is FILE, or neon_lazy_files.so beside this script, or the
+#       prebuilt one in the source tree. TZ is passed on; the rest of the environment is not.
+#   signal NAME PID STARTTIME
+#       Sends NAME (TERM, INT, QUIT, KILL, HUP, STOP, CONT) to PID if that is still the process that
+#       started at STARTTIME (as probe prints it). Exit 3 if it is not.
+#   probe PID
+#       Prints "alive STARTTIME postgres", "alive STARTTIME other" or "dead". STARTTIME is field 22
+#       of /proc/PID/stat: clock ticks from boot to the start of the process.
+#   boot-id
+#       Prints the id of this boot of the machine.
+#
+# Exit 64: wrong arguments. Exit 66: something needed is missing.
+set -u
+umask 077
+
+fail() {
+    code=$1
+    shift
+    echo "neon_launch: $*" >&2
+    exit "$code"
+}
+
+is_number() {
+    case $1 in '' | *[!0-9]*) return 1 ;; esac
+}
+
+# Sets found_start and found_name of process $1. Fails if there is none, or only a zombie.
+find_process() {
+    is_number "$1" || fail 64 "not a process id: $1"
+    stat=
+    { IFS= read -r stat <"/proc/$1/stat"; } 2>/dev/null || [ -n "$stat" ] || return 1
+    # "123 (the name) S 1 ...": the name may hold spaces and parentheses.
+    found_name=${stat#*\(}
+    found_name=${found_name%\)*}
+    # shellcheck disable=SC2086
+    set -- ${stat##*\) }
+    case $1 in Z | X) return 1 ;; esac
+    shift 19
+    found_start=$1
+}
+
+find_library() {
+    here=$(cd "$(dirname "$0")" && pwd -P) || fail 66 "cannot find my own directory"
+    case $(uname -m) in x86_64) platform=linux-x64 ;; *) platform=linux-arm64 ;; esac
+    for library in "$here/neon_lazy_files.so" \
+        "$here/../lazy_files/prebuilt/$platform/neon_lazy_files.so"; do
+        [ -r "$library" ] && return
+    done
+    fail 66 "cannot find neon_lazy_files.so"
+}
+
+start() {
+    library=
+    if [ "${1-}" = --library ] && [ $# -ge 2 ]; then
+        library=$2
+        shift 2
+    fi
+    [ $# -ge 7 ] && [ "$7" = -- ] || fail 64 "start: wrong arguments"
+    pgdata=$1 log=$2 arena=$3 bin=$4 uid=$5 gid=$6
+    shift 7
+    exec </dev/null >>"$log" 2>&1 || fail 66 "cannot open $log"
+    cd "$pgdata" || fail 66 "cannot enter $pgdata"
+    pgdata=$(pwd -P) # what getcwd prints: the library compares
+    [ "$arena" = - ] || [ -n "$library" ] || find_library
+    if [ "$arena" = - ]; then
+        set -- "PATH=$bin:/usr/bin:/bin" "LC_ALL=C.UTF-8" ${TZ+"TZ=$TZ"} \
+            "$bin/postgres" -D "$pgdata" "$@"
+    else
+        # ld.so only warns about a library that it cannot load, and the files would read as zeros;
+        # so it is tried as the user that Postgres will be.
+        set -- "PATH=$bin:/usr/bin:/bin" "LC_ALL=C.UTF-8" ${TZ+"TZ=$TZ"} \
+            "LD_PRELOAD=$library" "NEON_LAZY_ARENA=$arena" "NEON_LAZY_PGDATA=$pgdata" \
+            "$bin/postgres" -D "$pgdata" "$@"
+        set -- sh -c '[ -r "$0" ] && exec env -i "$@"; echo "neon_launch: cannot read $0" >&2; exit 66' \
+            "$library" "$@"
+    fi
+    [ "$arena" = - ] && set -- env -i "$@"
+    if [ "$(id -u)" = 0 ] && [ "$uid" != - ]; then
+        is_number "$uid" && is_number "$gid" || fail 64 "start: not a user and a group: $uid $gid"
+        command -v setpriv >/dev/null || fail 66 "cannot find setpriv to run Postgres as $uid"
+        set -- setpriv --reuid "$uid" --regid "$gid" --clear-groups --no-new-privs -- "$@"
+    fi
+    exec "$@"
+}
+
+send_signal() {
+    [ $# = 3 ] || fail 64 "signal: wrong arguments"
+    case $1 in TERM | INT | QUIT | KILL | HUP | STOP | CONT) ;; *) fail 64 "signal: not $1" ;; esac
+    find_process "$2" || exit 3
+    [ "$found_start" = "$3" ] || exit 3
+    kill -s "$1" "$2"
+}
+
+probe() {
+    [ $# = 1 ] || fail 64 "probe: wrong arguments"
+    find_process "$1" || {
+        echo dead
+        return
+    }
+    kind=other
+    [ "$found_name" = postgres ] && kind=postgres
+    echo "alive $found_start $kind"
+}
+
+[ $# -ge 1 ] || fail 64 "one of: start, signal, probe, boot-id"
+command=$1
+shift
+case $command in
+start) start "$@" ;;
+signal) send_signal "$@" ;;
+probe) probe "$@" ;;
+boot-id) cat /proc/sys/kernel/random/boot_id ;;
+*) fail 64 "unknown command: $command" ;;
+esac

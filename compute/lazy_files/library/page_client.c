@@ -1,0 +1,376 @@
+/*
+ * The client of the page service: PostgreSQL's protocol over TCP, one connection for each process,
+ * made at its first fetch and never shared over a fork.
+ *
+ *   startup packet, Query "pagestream_v3 <tenant> <timeline>"   sent in one piece
+ *   <- AuthenticationOk ... ReadyForQuery, CopyBothResponse
+ *   then for a run of pages: one CopyData(GetPage) each, all sent at once
+ *   <- as many CopyData answers, in the same order
+ *
+ *   GetPage   u8 2 | u64 request id | u64 request LSN | u64 not modified since
+ *             | u32 tablespace, database, relation | u8 fork | u32 block          big endian
+ *   answer    u8 102 | the request after its tag | 8192 bytes
+ *   error     u8 103 | request id and both LSNs | text
+ *
+ * Every answer must echo its request; anything else ends the connection. A lost or refused
+ * connection is tried again, with growing pauses, for the settings' retry_seconds.
+ */
+#include "lazy.h"
+
+#include <netinet/in.h>
+#include <netinet/tcp.h>
+#include <sys/socket.h>
+#include <sys/time.h>
+
+#define TAG_GET_PAGE 2
+#define TAG_PAGE 102
+#define TAG_ERROR 103
+#define MESSAGE_HEAD_BYTES 5u /* type and length */
+#define ECHO_BYTES 41u        /* a GetPage request after its tag */
+#define ERROR_ECHO_BYTES 24u  /* request id and LSNs */
+#define REQUEST_BYTES (MESSAGE_HEAD_BYTES + 1 + ECHO_BYTES)
+#define ANSWER_BYTES (REQUEST_BYTES + PAGE_BYTES)
+
+/* All answers of the longest run, and room for notices and error texts between them. */
+#define RECEIVE_BYTES (READ_AHEAD_PAGES_MAX * ANSWER_BYTES + 65536u)
+#define ERROR_TEXT_MAX 400u
+
+#define FIRST_PAUSE_US 5000
+#define LONGEST_PAUSE_US 500000
+#define WAKE_UP_SECONDS 1   /* how often a wait for the socket looks at the clock */
+#define SILENCE_MS_MAX 30000 /* an answer that takes longer is asked for again */
+
+enum { REFUSED = -1, LOST = -2 }; /* results of an attempt: final, or worth another connection */
+
+typedef struct {
+    char type;
+    uint32_t length; /* of the body */
+    unsigned char *body;
+} message;
+
+static int connection = -1;
+static long connection_owner; /* process that made it */
+static arena_settings connected_to;
+static uint32_t last_request;
+static const char *failure;
+static long failure_error;
+
+/* Invariant: bytes [consumed, received) have arrived and are not looked at yet. */
+static unsigned char receive_buffer[RECEIVE_BYTES] __attribute__((aligned(4096)));
+static uint32_t consumed, received;
+static unsigned char requests[READ_AHEAD_PAGES_MAX * REQUEST_BYTES];
+
+/*
+ * Postgres's own variables (globals.c, the same in 14 to 18), if this program has them: is a cancel
+ * or a termination waiting, and may it be acted on here? Then a wait ends early, with EIO.
+ */
+#define POSTGRES_VARIABLE __attribute__((weak, visibility("default")))
+extern volatile int InterruptPending POSTGRES_VARIABLE;
+extern volatile int QueryCancelPending POSTGRES_VARIABLE;
+extern volatile int ProcDiePending POSTGRES_VARIABLE;
+extern volatile uint32_t InterruptHoldoffCount POSTGRES_VARIABLE;
+extern volatile uint32_t CritSectionCount POSTGRES_VARIABLE;
+
+static int is_cancelled(void)
+{
+    if (!&InterruptPending || !&QueryCancelPending || !&ProcDiePending) return 0;
+    if (!&InterruptHoldoffCount || !&CritSectionCount) return 0;
+    if (!InterruptPending || InterruptHoldoffCount || CritSectionCount) return 0;
+    return QueryCancelPending || ProcDiePending;
+}
+
+static unsigned char *put_big(unsigned char *to, uint64_t value, int bytes)
+{
+    for (int i = bytes - 1; i >= 0; i--) *to++ = (unsigned char)(value >> 8 * i);
+    return to;
+}
+
+static uint32_t get_big32(const unsigned char *from)
+{
+    return (uint32_t)from[0] << 24 | (uint32_t)from[1] << 16 | (uint32_t)from[2] << 8 | from[3];
+}
+
+static int fail(const char *why, long error)
+{
+    failure = why;
+    failure_error = error;
+    return -1;
+}
+
+static void disconnect(void)
+{
+    if (connection >= 0) sys_close(connection);
+    connection = -1;
+    consumed = received = 0;
+}
+
+/* ---- bytes and messages ---- */
+
+static int send_all(const unsigned char *bytes, size_t length)
+{
+    while (length > 0) {
+        long sent = SYS(sendto, connection, bytes, length, MSG_NOSIGNAL, 0, 0);
+        if (sent == -EINTR) continue;
+        if (sent <= 0) return fail("cannot send", -sent);
+        bytes += sent;
+        length -= (size_t)sent;
+    }
+    return 0;
+}
+
+static int receive_more(long deadline_ms)
+{
+    if (received == RECEIVE_BYTES) return fail("more was sent than asked for", 0);
+    long silent_since = 0;
+    for (;;) {
+        long count = SYS(recvfrom, connection, receive_buffer + received,
+                         RECEIVE_BYTES - received, 0, 0, 0);
+        if (count > 0) {
+            received += (uint32_t)count;
+            return 0;
+        }
+        if (count == 0) return fail("the connection was closed", 0);
+        if (count != -EINTR && count != -EAGAIN) return fail("cannot receive", -count);
+        long now = monotonic_ms();
+        if (silent_since == 0) silent_since = now;
+        if (is_cancelled()) return fail("cancelled", 0);
+        if (now >= deadline_ms || now - silent_since >= SILENCE_MS_MAX)
+            return fail("no answer", 0);
+    }
+}
+
+/* Moves to the next message. Its body stays where it is until the connection is used anew. */
+static int next_message(message *into, long deadline_ms)
+{
+    while (received - consumed < MESSAGE_HEAD_BYTES)
+        if (receive_more(deadline_ms)) return -1;
+    const unsigned char *head = receive_buffer + consumed;
+    uint32_t length = get_big32(head + 1);
+    if (length < 4 || length > RECEIVE_BYTES) return fail("a message has an impossible length", 0);
+    while (received - consumed < 1 + length)
+        if (receive_more(deadline_ms)) return -1;
+    into->type = (char)head[0];
+    into->length = length - 4;
+    into->body = receive_buffer + consumed + MESSAGE_HEAD_BYTES;
+    consumed += 1 + length;
+    return 0;
+}
+
+static void log_text(const char *what, const arena_entry *entry, uint32_t page,
+                     const unsigned char *from, uint32_t length)
+{
+    char detail[ERROR_TEXT_MAX + 1];
+    uint32_t at = 0;
+    for (; at < length && at < ERROR_TEXT_MAX && from[at]; at++) detail[at] = (char)from[at];
+    detail[at] = 0;
+    lazy_log(what, entry, page, detail, 0);
+}
+
+/* Logs an ErrorResponse: fields of a type byte and a string each; "M" is the message. */
+static int fail_with_error(const message *error)
+{
+    uint32_t at = 0;
+    while (at < error->length && error->body[at] && error->body[at] != 'M') {
+        while (at < error->length && error->body[at]) at++;
+        at++;
+    }
+    if (at < error->length && error->body[at] == 'M')
+        log_text("the page service says", 0, 0, error->body + at + 1, error->length - at - 1);
+    return fail("the page service refused the stream", 0);
+}
+
+/* ---- connection ---- */
+
+static int open_socket(const arena_settings *settings)
+{
+    struct sockaddr_in address = {0};
+    address.sin_family = AF_INET;
+    address.sin_port = (uint16_t)(settings->port >> 8 | settings->port << 8);
+    unsigned char *ip = (unsigned char *)&address.sin_addr;
+    for (int i = 0; i < 4; i++) ip[i] = settings->address[i];
+    long fd = SYS(socket, AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0, 0, 0, 0);
+    if (fd < 0) return fail("cannot make a socket", -fd);
+    struct timeval wake_up = {WAKE_UP_SECONDS, 0};
+    int on = 1;
+    SYS(setsockopt, fd, SOL_SOCKET, SO_RCVTIMEO, &wake_up, sizeof wake_up, 0);
+    SYS(setsockopt, fd, SOL_SOCKET, SO_SNDTIMEO, &wake_up, sizeof wake_up, 0);
+    SYS(setsockopt, fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on, 0);
+    long result;
+    do result = SYS(connect, fd, &address, sizeof address, 0, 0, 0);
+    while (result == -EINTR);
+    if (result < 0) {
+        sys_close(fd);
+        return fail("cannot connect", -result);
+    }
+    connection = (int)fd;
+    connection_owner = sys_getpid();
+    connected_to = *settings;
+    consumed = received = 0;
+    return 0;
+}
+
+static int send_start(void)
+{
+    static const char parameters[] = "user\0neon\0application_name\0lazy_files\0";
+    static const char command[] = "pagestream_v3 ";
+    unsigned char bytes[256], *at = bytes;
+    at = put_big(at, 8 + sizeof parameters, 4);
+    at = put_big(at, 3 << 16, 4);
+    for (size_t i = 0; i < sizeof parameters; i++) *at++ = (unsigned char)parameters[i];
+    *at++ = 'Q';
+    unsigned char *length_at = at;
+    at += 4;
+    for (const char *s = command; *s; s++) *at++ = (unsigned char)*s;
+    for (int i = 0; i < 32; i++) *at++ = (unsigned char)lazy_arena->tenant[i];
+    *at++ = ' ';
+    for (int i = 0; i < 32; i++) *at++ = (unsigned char)lazy_arena->timeline[i];
+    *at++ = 0;
+    put_big(length_at, (uint64_t)(at - length_at), 4);
+    return send_all(bytes, (size_t)(at - bytes));
+}
+
+static int start_stream(long deadline_ms)
+{
+    if (send_start()) return -1;
+    for (;;) {
+        message got;
+        if (next_message(&got, deadline_ms)) return -1;
+        switch (got.type) {
+        case 'R':
+            if (got.length < 4 || get_big32(got.body) != 0)
+                return fail("the page service wants a password", 0);
+            break;
+        case 'W':
+            if (consumed != received) return fail("an answer came before its request", 0);
+            return 0;
+        case 'E':
+            return fail_with_error(&got);
+        case 'S': /* parameter status */
+        case 'K': /* backend key */
+        case 'N': /* notice */
+        case 'Z': /* ready for query */
+            break;
+        default:
+            return fail("an unknown message came at the start", 0);
+        }
+    }
+}
+
+static int is_same_server(const arena_settings *a, const arena_settings *b)
+{
+    return bytes_equal(a->address, b->address, sizeof a->address) && a->port == b->port;
+}
+
+static int ensure_connected(const arena_settings *settings, long deadline_ms)
+{
+    if (connection >= 0 &&
+        (connection_owner != sys_getpid() || !is_same_server(settings, &connected_to)))
+        disconnect();
+    if (connection >= 0) return 0;
+    if (open_socket(settings)) return -1;
+    return start_stream(deadline_ms);
+}
+
+/* ---- pages ---- */
+
+static void build_requests(const arena_settings *settings, const arena_entry *entry,
+                           uint32_t first, uint32_t count)
+{
+    unsigned char *at = requests;
+    for (uint32_t i = 0; i < count; i++) {
+        *at++ = 'd';
+        at = put_big(at, REQUEST_BYTES - 1, 4);
+        *at++ = TAG_GET_PAGE;
+        at = put_big(at, (uint64_t)connection_owner << 32 | ++last_request, 8);
+        at = put_big(at, settings->request_lsn, 8);
+        at = put_big(at, settings->not_modified_since, 8);
+        at = put_big(at, entry->spc, 4);
+        at = put_big(at, entry->db, 4);
+        at = put_big(at, entry->rel, 4);
+        *at++ = (unsigned char)entry->source_fork;
+        at = put_big(at, entry->segment * SEGMENT_PAGES + first + i, 4);
+    }
+}
+
+/* Receives the answer to request `i`. 1 a page, 0 an error from the service, -1 desynchronised. */
+static int receive_answer(uint32_t i, message *answer, long deadline_ms)
+{
+    do {
+        if (next_message(answer, deadline_ms)) return -1;
+    } while (answer->type == 'N' || answer->type == 'S');
+    if (answer->type == 'E') return fail_with_error(answer);
+    if (answer->type != 'd' || answer->length == 0) return fail("an unknown message came", 0);
+    const unsigned char *echo = requests + i * REQUEST_BYTES + MESSAGE_HEAD_BYTES + 1;
+    uint32_t echo_bytes = answer->body[0] == TAG_PAGE ? ECHO_BYTES : ERROR_ECHO_BYTES;
+    if (answer->length < 1 + echo_bytes || !bytes_equal(answer->body + 1, echo, echo_bytes))
+        return fail("an answer does not belong to its request", 0);
+    if (answer->body[0] == TAG_ERROR) return 0;
+    if (answer->body[0] != TAG_PAGE || answer->length != 1 + ECHO_BYTES + PAGE_BYTES)
+        return fail("an answer is not a page", 0);
+    return 1;
+}
+
+/* One try: how many leading pages came, or REFUSED or LOST. */
+static int try_fetch(const arena_settings *settings, const arena_entry *entry, uint32_t first,
+                     uint32_t count, uint32_t required, struct iovec *pages, long deadline_ms)
+{
+    uint32_t leading = 0;
+    int refused = 0;
+    if (ensure_connected(settings, deadline_ms)) return LOST;
+    consumed = received = 0;
+    build_requests(settings, entry, first, count);
+    if (send_all(requests, (size_t)count * REQUEST_BYTES)) return LOST;
+    for (uint32_t i = 0; i < count; i++) { /* all, also after an error: the stream goes on */
+        message answer;
+        int got = receive_answer(i, &answer, deadline_ms);
+        if (got < 0) {
+            if (leading < required) return LOST;
+            disconnect();
+            return (int)leading;
+        }
+        if (got && leading == i) {
+            pages[leading].iov_base = answer.body + 1 + ECHO_BYTES;
+            pages[leading++].iov_len = PAGE_BYTES;
+        } else if (!got && i < required) {
+            log_text("the page service cannot give", entry, first + i,
+                     answer.body + 1 + ERROR_ECHO_BYTES, answer.length - 1 - ERROR_ECHO_BYTES);
+            refused = 1;
+        }
+    }
+    if (consumed != received) disconnect(); /* more came than was asked for */
+    return refused ? REFUSED : (int)leading;
+}
+
+int fetch_pages(const arena_entry *entry, uint32_t first, uint32_t count, uint32_t required,
+                struct iovec *pages)
+{
+    arena_settings settings;
+    if (lazy_settings(&settings)) return -1;
+    long deadline_ms = monotonic_ms() + settings.retry_seconds * 1000l;
+    long pause_us = 0; /* an old connection may just have gone stale: the first retry is at once */
+    count_event(fetch_calls, 1);
+    for (;;) {
+        int got = try_fetch(&settings, entry, first, count, required, pages, deadline_ms);
+        if (got >= 0) {
+            count_event(pages_fetched, got);
+            return got;
+        }
+        if (got == REFUSED) return -1;
+        disconnect();
+        count_event(reconnects, 1);
+        long left_ms = deadline_ms - monotonic_ms();
+        if (left_ms <= 0 || is_cancelled()) {
+            lazy_log("cannot reach the page service, giving up on", entry, first, failure,
+                     failure_error);
+            return -1;
+        }
+        if (pause_us == FIRST_PAUSE_US)
+            lazy_log("cannot reach the page service, trying again for", entry, first, failure,
+                     failure_error);
+        if (pause_us > left_ms * 1000) pause_us = left_ms * 1000;
+        sleep_us(pause_us);
+        pause_us = pause_us == 0 ? FIRST_PAUSE_US : pause_us * 2;
+        if (pause_us > LONGEST_PAUSE_US) pause_us = LONGEST_PAUSE_US;
+        if (lazy_settings(&settings)) return -1;
+    }
+}
