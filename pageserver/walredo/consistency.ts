@@ -1,0 +1,307 @@
+/**
+ * The judge of redo: PostgreSQL itself. With wal_consistency_checking=all every WAL record carries
+ * an image of each page it changed, as it was afterwards. This replays records with our redo,
+ * keeping all pages in memory, and compares each page with the image in the record that changed
+ * it.
+ *
+ * It decides for itself which pages a record touches, in the simplest way that can be right (all
+ * references, the map pages of the heap blocks, every SLRU page it has): it shares no code with
+ * ingest.
+ *
+ * Before a record that makes a page from nothing, the page is filled with garbage, to see that
+ * nothing of it stays. Pages that only other resource managers know are taken over from the
+ * images.
+ */
+import {
+  FORK_FSM,
+  FORK_MAIN,
+  FORK_VM,
+  PAGE_SIZE,
+  Rmgr,
+  XactInfo,
+} from "../../libs/postgres/constants.ts";
+import type { PgVersion } from "../../libs/postgres/versions.ts";
+import { restoreImage } from "../../libs/postgres/wal/restore_image.ts";
+import type { RecordCursor } from "../../libs/postgres/wal/record_cursor.ts";
+import { formatLsn } from "../../libs/utils/lsn.ts";
+import { canMask, maskPage } from "./masking.ts";
+import { describeRecord } from "./record_names.ts";
+import { applyRecord, initialises } from "./redo.ts";
+import { describeKey, RedoError } from "./redo_error.ts";
+import { SLRU_CLOG, SLRU_MEMBERS, SLRU_OFFSETS } from "./slru_page.ts";
+import { fsmBlocksAfterTruncate, vmBlocksAfterTruncate } from "./smgr.ts";
+import type { PageTarget, RedoKey } from "./types.ts";
+import { vmBlockOf } from "./visibility_map.ts";
+
+/** Pages held in one allocation. */
+const SLAB_PAGES = 512;
+/** What a page is filled with before it is made from nothing. */
+const GARBAGE = 0xa5;
+/** Differences kept for the report; the rest is counted. */
+const DIFFERENCES_KEPT_MAX = 50;
+const SMGR_TRUNCATE = 0x20;
+const PAGES_PER_SEGMENT = 32;
+
+/** What the caller provides. */
+export interface ConsistencyInput {
+  readonly version: PgVersion;
+  /** Fills in the page as it was when the WAL begins; false if there was none. */
+  loadPage(key: RedoKey, page: PageTarget): boolean;
+  /**
+   * Called after each record applied to a page, before the comparison: to sabotage, or to record.
+   */
+  afterApply?(key: RedoKey, page: PageTarget, cursor: RecordCursor): void;
+}
+
+/** A page of ours that is not what PostgreSQL had. */
+interface Difference {
+  readonly record: string;
+  readonly page: string;
+  /** Offset in the page of the first byte that differs after masking, and how many do. */
+  readonly offset: number;
+  readonly bytes: number;
+}
+
+interface HeldPage {
+  readonly key: RedoKey;
+  readonly target: PageTarget;
+}
+
+function newTarget(bytes: Uint8Array, offset: number): PageTarget {
+  return { bytes, view: new DataView(bytes.buffer), offset };
+}
+
+/** Replays and compares. Feed it every record, in order. */
+export class ConsistencyChecker {
+  /** Images compared, by record name. */
+  readonly compared: Map<string, number> = new Map();
+  /** Pages changed by redo, by record name, compared or not. */
+  readonly applied: Map<string, number> = new Map();
+  /** Images that could only be taken over, by record name. */
+  readonly adopted: Map<string, number> = new Map();
+  readonly differences: Difference[] = [];
+  differenceCount = 0;
+
+  readonly #input: ConsistencyInput;
+  readonly #pages: Map<string, HeldPage> = new Map();
+  readonly #ours = newTarget(new Uint8Array(PAGE_SIZE), 0);
+  readonly #theirs = newTarget(new Uint8Array(PAGE_SIZE), 0);
+  #slab = new Uint8Array(0);
+  #slabUsed = 0;
+
+  constructor(input: ConsistencyInput) {
+    this.#input = input;
+  }
+
+  /** All pages that were touched, in their last version. */
+  pages(): Iterable<HeldPage> {
+    return this.#pages.values();
+  }
+
+  /** Applies one record to every page it changes, and compares where it has images. */
+  apply(cursor: RecordCursor): void {
+    for (let id = 0; id <= cursor.maxBlockId; id++) {
+      if (cursor.blockPresent[id] !== 0) this.#applyToReference(cursor, id);
+    }
+    switch (cursor.rmid) {
+      case Rmgr.HEAP:
+      case Rmgr.HEAP2:
+        return this.#applyToMaps(cursor);
+      case Rmgr.SMGR:
+        return this.#truncate(cursor);
+      case Rmgr.XACT:
+        if ((cursor.info & 0x70) > XactInfo.ABORT_PREPARED) return;
+        return this.#applyToSlru(cursor, SLRU_CLOG);
+      case Rmgr.CLOG:
+        return this.#applyToSlru(cursor, SLRU_CLOG);
+      case Rmgr.MULTIXACT:
+        this.#applyToSlru(cursor, SLRU_OFFSETS);
+        return this.#applyToSlru(cursor, SLRU_MEMBERS);
+    }
+  }
+
+  #applyToReference(cursor: RecordCursor, id: number): void {
+    const key = relationKey(cursor, id, cursor.blockFork[id]!, cursor.blockNumber[id]!);
+    const opaque = !canMask(cursor.rmid) && cursor.rmid !== Rmgr.XLOG;
+    if (opaque && cursor.applyImage[id] === 0) return this.#adopt(cursor, id, key);
+    const page = this.#pageFor(key, cursor);
+    if (page === undefined) {
+      throw new RedoError(
+        `Cannot redo ${describeRecord(cursor)} at ${formatLsn(cursor.lsn)}: there is no ${
+          describeKey(key)
+        }`,
+      );
+    }
+    this.#applyTo(page, cursor);
+    const comparable = cursor.hasImage[id] !== 0 && cursor.applyImage[id] === 0;
+    if (comparable && canMask(cursor.rmid)) this.#compare(page, cursor, id);
+  }
+
+  /** The page, loaded or made; undefined if it does not exist and the record does not make it. */
+  #pageFor(key: RedoKey, cursor: RecordCursor): HeldPage | undefined {
+    const name = describeKey(key);
+    const held = this.#pages.get(name);
+    if (held !== undefined) return held;
+    const page: HeldPage = { key, target: this.#allocate() };
+    const extends_ = key.kind === "relation" && key.fork === FORK_VM &&
+      cursor.findBlock(key.spc, key.db, key.rel, key.fork, key.block) >= 0;
+    const exists = this.#input.loadPage(key, page.target) || initialises(cursor, key) || extends_;
+    if (!exists) {
+      this.#slabUsed -= PAGE_SIZE;
+      return undefined;
+    }
+    this.#pages.set(name, page);
+    return page;
+  }
+
+  #allocate(): PageTarget {
+    if (this.#slabUsed === this.#slab.length) {
+      this.#slab = new Uint8Array(SLAB_PAGES * PAGE_SIZE);
+      this.#slabUsed = 0;
+    }
+    const target = newTarget(this.#slab, this.#slabUsed);
+    this.#slabUsed += PAGE_SIZE;
+    return target;
+  }
+
+  #applyTo(page: HeldPage, cursor: RecordCursor): void {
+    const { key, target } = page;
+    if (initialises(cursor, key)) {
+      target.bytes.fill(GARBAGE, target.offset, target.offset + PAGE_SIZE);
+    }
+    applyRecord(key, target, cursor, this.#input.version);
+    count(this.applied, describeRecord(cursor));
+    this.#input.afterApply?.(key, target, cursor);
+  }
+
+  /** Map pages that follow from the heap blocks, where the record does not name them. */
+  #applyToMaps(cursor: RecordCursor): void {
+    for (let id = 0; id <= 1; id++) {
+      if (cursor.blockPresent[id] === 0 || cursor.blockFork[id] !== FORK_MAIN) continue;
+      const mapBlock = vmBlockOf(cursor.blockNumber[id]!);
+      const key = relationKey(cursor, id, FORK_VM, mapBlock);
+      if (cursor.findBlock(key.spc, key.db, key.rel, FORK_VM, mapBlock) >= 0) continue;
+      const page = this.#pageFor(key, cursor);
+      if (page !== undefined) this.#applyTo(page, cursor);
+    }
+  }
+
+  #applyToSlru(cursor: RecordCursor, slruKind: number): void {
+    const main = cursor.mainOffset;
+    if (cursor.rmid === Rmgr.XACT) {
+      // Pages of its subtransactions are loaded by then, or this is one of them.
+      this.#pageFor(slruKey(slruKind, Math.floor(cursor.xid / 32768)), cursor);
+    } else if (cursor.rmid === Rmgr.MULTIXACT && (cursor.info & 0xf0) === 0x20) {
+      const perPage = slruKind === SLRU_OFFSETS ? 2048 : 1636;
+      const first = cursor.view.getUint32(main + (slruKind === SLRU_OFFSETS ? 0 : 4), true);
+      this.#pageFor(slruKey(slruKind, Math.floor(first / perPage)), cursor);
+    } else if ((cursor.info & 0xf0) <= 0x10) {
+      const key = slruKey(slruKind, cursor.view.getUint32(main, true));
+      if (initialises(cursor, key)) this.#pageFor(key, cursor);
+    }
+    for (const page of this.#pages.values()) {
+      if (page.key.kind === "slru" && page.key.slruKind === slruKind) this.#applyTo(page, cursor);
+    }
+  }
+
+  #truncate(cursor: RecordCursor): void {
+    if ((cursor.info & 0xf0) !== SMGR_TRUNCATE) return;
+    const { view, mainOffset: main } = cursor;
+    const heapBlocks = view.getUint32(main, true);
+    const flags = view.getUint32(main + 16, true);
+    const spc = view.getUint32(main + 4, true);
+    const db = view.getUint32(main + 8, true);
+    const rel = view.getUint32(main + 12, true);
+    const sizes = new Map<number, number>();
+    if (flags & 1) sizes.set(FORK_MAIN, heapBlocks);
+    if (flags & 2) sizes.set(FORK_VM, vmBlocksAfterTruncate(heapBlocks));
+    if (flags & 4) sizes.set(FORK_FSM, fsmBlocksAfterTruncate(heapBlocks));
+    for (const [fork, blocks] of sizes) {
+      const last = { ...emptyKey(), spc, db, rel, fork, block: blocks - 1 };
+      const page = fork === FORK_MAIN || blocks === 0 ? undefined : this.#pageFor(last, cursor);
+      if (page !== undefined) this.#applyTo(page, cursor);
+      for (const [name, { key }] of this.#pages) {
+        const same = key.kind === "relation" && key.spc === spc && key.db === db && key.rel === rel;
+        if (same && key.fork === fork && key.block >= blocks) this.#pages.delete(name);
+      }
+    }
+  }
+
+  /** A page of a resource manager without redo: its image, if there is one, becomes the page. */
+  #adopt(cursor: RecordCursor, id: number, key: RedoKey): void {
+    const name = describeKey(key);
+    if (cursor.hasImage[id] === 0) {
+      this.#pages.delete(name);
+      return;
+    }
+    const page = this.#pages.get(name) ?? { key, target: this.#allocate() };
+    restoreImage(cursor, id, page.target.bytes, page.target.offset, this.#input.version);
+    this.#pages.set(name, page);
+    count(this.adopted, describeRecord(cursor));
+  }
+
+  #compare(page: HeldPage, cursor: RecordCursor, id: number): void {
+    const { key, target } = page;
+    const ours = this.#ours;
+    const theirs = this.#theirs;
+    ours.bytes.set(target.bytes.subarray(target.offset, target.offset + PAGE_SIZE));
+    restoreImage(cursor, id, theirs.bytes, 0, this.#input.version);
+    maskPage(ours, cursor.rmid, key.fork, key.block);
+    maskPage(theirs, cursor.rmid, key.fork, key.block);
+    const record = describeRecord(cursor);
+    count(this.compared, key.fork === FORK_VM ? `${record} (visibility map)` : record);
+    const difference = compareBytes(ours.bytes, theirs.bytes);
+    if (difference === undefined) return;
+    this.differenceCount++;
+    if (this.differences.length >= DIFFERENCES_KEPT_MAX) return;
+    this.differences.push({
+      record: `${record} at ${formatLsn(cursor.lsn)}`,
+      page: describeKey(key),
+      ...difference,
+    });
+  }
+}
+
+/** First differing offset and count of differing bytes; undefined if equal. */
+export function compareBytes(
+  a: Uint8Array,
+  b: Uint8Array,
+): { offset: number; bytes: number } | undefined {
+  let offset = -1;
+  let bytes = 0;
+  for (let i = 0; i < a.length; i++) {
+    if (a[i] === b[i]) continue;
+    if (offset < 0) offset = i;
+    bytes++;
+  }
+  return bytes === 0 ? undefined : { offset, bytes };
+}
+
+function count(map: Map<string, number>, name: string): void {
+  map.set(name, (map.get(name) ?? 0) + 1);
+}
+
+function emptyKey(): RedoKey {
+  return { kind: "relation", spc: 0, db: 0, rel: 0, fork: 0, slruKind: 0, segno: 0, block: 0 };
+}
+
+function relationKey(cursor: RecordCursor, id: number, fork: number, block: number): RedoKey {
+  return {
+    ...emptyKey(),
+    spc: cursor.blockSpc[id]!,
+    db: cursor.blockDb[id]!,
+    rel: cursor.blockRel[id]!,
+    fork,
+    block,
+  };
+}
+
+function slruKey(slruKind: number, pageNumber: number): RedoKey {
+  return {
+    ...emptyKey(),
+    kind: "slru",
+    slruKind,
+    segno: Math.floor(pageNumber / PAGES_PER_SEGMENT),
+    block: pageNumber % PAGES_PER_SEGMENT,
+  };
+}

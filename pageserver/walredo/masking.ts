@@ -1,0 +1,119 @@
+/**
+ * Hides what may differ between a page on the server that wrote the WAL and the same page replayed
+ * from it: exactly what PostgreSQL's own mask functions hide (heap_mask, btree_mask, seq_mask;
+ * bufmask.c).
+ *
+ * One exception, on the strict side: PostgreSQL masks a visibility map page named by a heap record
+ * as if it were a heap page, which hides all of its bits ("unused space"). Here nothing but its
+ * LSN, its checksum and the hint bits of its header are hidden.
+ */
+import { FORK_VM, Rmgr } from "../../libs/postgres/constants.ts";
+import {
+  pageLower,
+  pageUpper,
+  setPageChecksumField,
+  setPageLsn,
+  setPagePruneXid,
+} from "../../libs/postgres/page.ts";
+import {
+  BTP_HAS_GARBAGE,
+  BTP_LEAF,
+  BTP_SPLIT_END,
+  btreeFlags,
+  setBtreeFlags,
+  setCycleId,
+} from "./btree_page.ts";
+import {
+  ctidItem,
+  HEAP_XMAX_COMMITTED,
+  HEAP_XMAX_INVALID,
+  HEAP_XMIN_FROZEN,
+  infomask,
+  setCommandId,
+  setCtid,
+  setInfomask,
+} from "./heap_tuple.ts";
+import {
+  checkPageBounds,
+  itemCount,
+  LP_NORMAL,
+  LP_UNUSED,
+  makePointer,
+  maxAlign,
+  PD_ALL_VISIBLE,
+  PD_HAS_FREE_LINES,
+  pointerAt,
+  pointerLength,
+  pointerOffset,
+  pointerState,
+  setPageFlag,
+} from "./page_items.ts";
+import type { PageTarget } from "./types.ts";
+
+const PD_PAGE_FULL = 2;
+/** The bits of t_infomask about xmin and xmax (HEAP_XACT_MASK). */
+const HEAP_XACT_MASK = 0xfff0;
+/** Item number in t_ctid of a tuple that is being inserted speculatively. */
+const SPECULATIVE_ITEM = 0xfffe;
+
+/** Resource managers whose pages can be masked here. */
+export function canMask(rmid: number): boolean {
+  return rmid === Rmgr.HEAP || rmid === Rmgr.HEAP2 || rmid === Rmgr.BTREE || rmid === Rmgr.SEQ;
+}
+
+/** Masks a page that a record of `rmid` refers to, in place. */
+export function maskPage(page: PageTarget, rmid: number, fork: number, block: number): void {
+  setPageLsn(page.view, page.offset, 0, 0);
+  setPageChecksumField(page.view, page.offset, 0);
+  if (rmid === Rmgr.SEQ) return maskFreeSpace(page);
+  maskHeaderHints(page);
+  if (fork === FORK_VM) return;
+  maskFreeSpace(page);
+  if (rmid === Rmgr.BTREE) maskBtree(page);
+  else maskHeap(page, block);
+}
+
+function maskHeaderHints(page: PageTarget): void {
+  setPagePruneXid(page.view, page.offset, 0);
+  setPageFlag(page, PD_PAGE_FULL | PD_HAS_FREE_LINES | PD_ALL_VISIBLE, false);
+}
+
+function maskFreeSpace(page: PageTarget): void {
+  checkPageBounds(page);
+  const { view, offset } = page;
+  page.bytes.fill(0, offset + pageLower(view, offset), offset + pageUpper(view, offset));
+}
+
+function maskHeap(page: PageTarget, block: number): void {
+  const { bytes, view, offset } = page;
+  const count = itemCount(page);
+  for (let number = 1; number <= count; number++) {
+    const pointer = view.getUint32(pointerAt(page, number), true);
+    const at = offset + pointerOffset(pointer);
+    const length = pointerLength(pointer);
+    if (pointerState(pointer) === LP_NORMAL) {
+      const mask = infomask(view, at);
+      const frozen = (mask & HEAP_XMIN_FROZEN) === HEAP_XMIN_FROZEN;
+      const hints = frozen ? HEAP_XMAX_INVALID | HEAP_XMAX_COMMITTED : HEAP_XACT_MASK;
+      setInfomask(view, at, mask & ~hints);
+      setCommandId(view, at, 0);
+      if (ctidItem(view, at) === SPECULATIVE_ITEM) setCtid(view, at, block, number);
+    }
+    if (length > 0) bytes.fill(0, at + length, at + maxAlign(length));
+  }
+}
+
+function maskBtree(page: PageTarget): void {
+  const { view } = page;
+  if (btreeFlags(page) & BTP_LEAF) {
+    const count = itemCount(page);
+    for (let number = 1; number <= count; number++) {
+      const at = pointerAt(page, number);
+      const pointer = view.getUint32(at, true);
+      const unflagged = makePointer(pointerOffset(pointer), LP_UNUSED, pointerLength(pointer));
+      view.setUint32(at, unflagged, true);
+    }
+  }
+  setBtreeFlags(page, btreeFlags(page) & ~(BTP_HAS_GARBAGE | BTP_SPLIT_END));
+  setCycleId(page, 0);
+}

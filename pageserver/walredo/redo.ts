@@ -1,0 +1,128 @@
+/**
+ * Redo: what one WAL record does to one page, in place.
+ *
+ * A record may change several pages, and a page may be changed without being named in the record
+ * (its visibility map, a commit's status bits), so the question is always "record and key": the
+ * key says which page this is, and the resource manager's file says what the record does to that
+ * page.
+ *
+ *   block reference with an image to apply -> restore it, whatever the resource manager
+ *   relation page    Heap, Heap2 (map pages: visibility_map.ts), Btree, Sequence, XLOG, Storage
+ *   SLRU page        Transaction and CLOG (clog.ts), MultiXact (multixact.ts)
+ *
+ * Everything else (hash, GIN, GiST, SP-GiST, BRIN, generic) is a RedoError that names it. Records
+ * that do nothing to the page are applied as such; that a record has to do with the key is the
+ * caller's word.
+ *
+ * Called for every record of every page version that somebody reads; allocates nothing unless it
+ * fails.
+ */
+import { BKPBLOCK_WILL_INIT, FORK_VM, PAGE_SIZE, Rmgr } from "../../libs/postgres/constants.ts";
+import { isNewPage } from "../../libs/postgres/page.ts";
+import type { PgVersion } from "../../libs/postgres/versions.ts";
+import { restoreImage } from "../../libs/postgres/wal/restore_image.ts";
+import type { RecordCursor } from "../../libs/postgres/wal/record_cursor.ts";
+import { assert } from "../../libs/utils/assert.ts";
+import { redoBtree } from "./btree.ts";
+import { clogZeroes, redoClog } from "./clog.ts";
+import { redoHeap } from "./heap.ts";
+import { redoHeap2 } from "./heap2.ts";
+import { multixactZeroes, redoMultixact } from "./multixact.ts";
+import { stampLsn } from "./page_items.ts";
+import { redoError } from "./redo_error.ts";
+import { fault } from "./redo_fault.ts";
+import { redoSequence } from "./sequence.ts";
+import { redoSmgr, truncateEmpties } from "./smgr.ts";
+import type { PageTarget, RedoKey } from "./types.ts";
+import { redoVisibilityMap } from "./visibility_map.ts";
+import { redoXlog } from "./xlog.ts";
+
+/** First major version whose Heap2 prune and freeze records redo knows. */
+const MAJOR_WITH_PRUNE_FREEZE = 17;
+
+/** Whether the record makes the page from nothing: no older image or record matters. */
+export function initialises(cursor: RecordCursor, key: RedoKey): boolean {
+  if (key.kind === "slru") {
+    if (cursor.rmid === Rmgr.CLOG) return clogZeroes(cursor, key);
+    return cursor.rmid === Rmgr.MULTIXACT && multixactZeroes(cursor, key);
+  }
+  if (cursor.rmid === Rmgr.SMGR) return truncateEmpties(cursor, key);
+  const id = cursor.findBlock(key.spc, key.db, key.rel, key.fork, key.block);
+  if (id < 0) return false;
+  return cursor.applyImage[id] !== 0 || (cursor.blockFlags[id]! & BKPBLOCK_WILL_INIT) !== 0;
+}
+
+/**
+ * Applies the record that `cursor` stands on to the page `key` in `page`; sets pd_lsn to the
+ * record's end where PostgreSQL does. Throws RedoError naming page, record and reason; the slot's
+ * content is then undefined, other slots of the slab are untouched.
+ */
+export function applyRecord(
+  key: RedoKey,
+  page: PageTarget,
+  cursor: RecordCursor,
+  version: PgVersion,
+): void {
+  assert(page.offset >= 0 && page.offset + PAGE_SIZE <= page.bytes.length, "page slot in its slab");
+  try {
+    if (key.kind === "slru") applyToSlru(key, page, cursor, version);
+    else applyToRelation(key, page, cursor, version);
+  } catch (thrown) {
+    throw redoError(key, cursor, thrown);
+  }
+}
+
+function applyToRelation(
+  key: RedoKey,
+  page: PageTarget,
+  cursor: RecordCursor,
+  version: PgVersion,
+): void {
+  const id = cursor.findBlock(key.spc, key.db, key.rel, key.fork, key.block);
+  if (id >= 0 && cursor.applyImage[id] !== 0) {
+    restoreImage(cursor, id, page.bytes, page.offset, version);
+    // A page that was never initialised has no LSN: setting one would make it look used.
+    if (!isNewPage(page.view, page.offset)) stampLsn(page, cursor.endLsn);
+    return;
+  }
+  const { rmid } = cursor;
+  if ((rmid === Rmgr.HEAP || rmid === Rmgr.HEAP2) && key.fork === FORK_VM) {
+    return redoVisibilityMap(page, cursor, key);
+  }
+  switch (rmid) {
+    case Rmgr.HEAP:
+      return redoHeap(page, cursor, id, key);
+    case Rmgr.BTREE:
+      return redoBtree(page, cursor, id);
+    case Rmgr.HEAP2:
+      if (version.major < MAJOR_WITH_PRUNE_FREEZE) {
+        fault(`Heap2 records of PostgreSQL ${version.major} are not supported`);
+      }
+      return redoHeap2(page, cursor, id, key);
+    case Rmgr.SEQ:
+      return redoSequence(page, cursor, id);
+    case Rmgr.XLOG:
+      return redoXlog(cursor, id);
+    case Rmgr.SMGR:
+      return redoSmgr(page, cursor, key);
+    default:
+      fault("redo of this resource manager is not supported");
+  }
+}
+
+function applyToSlru(
+  key: RedoKey,
+  page: PageTarget,
+  cursor: RecordCursor,
+  version: PgVersion,
+): void {
+  switch (cursor.rmid) {
+    case Rmgr.XACT:
+    case Rmgr.CLOG:
+      return redoClog(page, cursor, key, version);
+    case Rmgr.MULTIXACT:
+      return redoMultixact(page, cursor, key);
+    default:
+      fault("this resource manager has nothing to do with an SLRU page");
+  }
+}
