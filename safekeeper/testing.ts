@@ -1,8 +1,18 @@
 /** Helpers of this folder's tests: WAL made of real records, and temporary directories. */
+import { PgClient } from "../libs/pgwire/client.ts";
+import type { CopyBoth } from "../libs/pgwire/copy_both.ts";
 import { Rmgr, WAL_SEGMENT_SIZE } from "../libs/postgres/constants.ts";
 import { pgVersion } from "../libs/postgres/versions.ts";
 import type { WalIdentity } from "../libs/postgres/wal/page_header.ts";
 import { buildRecord, WalWriter } from "../libs/postgres/wal/record_builder.ts";
+import {
+  type AcceptorMessage,
+  decodeAcceptorMessage,
+  encodeAppendRequest,
+  encodeProposerMessage,
+  type ProposerMessage,
+  START_WAL_PUSH_COMMAND,
+} from "../libs/safekeeper_protocol/messages.ts";
 import type { Lsn } from "../libs/utils/lsn.ts";
 
 /** A cluster of PostgreSQL 17. */
@@ -59,4 +69,56 @@ export async function withDirectory(body: (path: string) => Promise<void> | void
   } finally {
     Deno.removeSync(path, { recursive: true });
   }
+}
+
+/** A proposer's end of a connection, one message at a time. */
+export class TestProposer {
+  readonly #client: PgClient;
+  readonly #copy: CopyBoth;
+
+  private constructor(client: PgClient, copy: CopyBoth) {
+    this.#client = client;
+    this.#copy = copy;
+  }
+
+  /** Connects to host:port. */
+  static async connect(address: string): Promise<TestProposer> {
+    const client = await connectTo(address, {});
+    return new TestProposer(client, await client.copyBoth(START_WAL_PUSH_COMMAND));
+  }
+
+  send(message: ProposerMessage): Promise<void> {
+    this.#copy.queue(
+      message.kind === "append" ? encodeAppendRequest(message) : encodeProposerMessage(message),
+    );
+    return this.#copy.flush();
+  }
+
+  /** The next answer, which must be of this kind. */
+  async receive<K extends AcceptorMessage["kind"]>(
+    kind: K,
+  ): Promise<Extract<AcceptorMessage, { kind: K }>> {
+    const payload = await this.#copy.receive();
+    if (payload === undefined) throw new Error("the safekeeper closed the connection");
+    const message = decodeAcceptorMessage(payload);
+    if (message.kind !== kind) throw new Error(`expected ${kind}, got ${message.kind}`);
+    return message as Extract<AcceptorMessage, { kind: K }>;
+  }
+
+  close(): void {
+    this.#client.close();
+  }
+}
+
+/** A client connection to host:port. */
+export function connectTo(
+  address: string,
+  parameters: Readonly<Record<string, string>>,
+): Promise<PgClient> {
+  const [hostname, port] = address.split(":") as [string, string];
+  return PgClient.connect({ hostname, port: Number(port) }, {
+    user: "test",
+    database: "replication",
+    ...parameters,
+  });
 }

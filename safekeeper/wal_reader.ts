@@ -20,18 +20,22 @@ export class WalReader {
     this.#segmentSize = segmentSize;
   }
 
+  /** Whether the segment of `lsn` is there; if not it was removed, or not written yet. */
+  has(lsn: Lsn): boolean {
+    const segment = segmentNumber(lsn, this.#segmentSize);
+    if (segment === this.#segment) return true;
+    this.close();
+    this.#file = openSegment(this.#directory, segment, this.#segmentSize, { read: true });
+    if (this.#file !== undefined) this.#segment = segment;
+    return this.#file !== undefined;
+  }
+
   /**
-   * Fills `into` with WAL from `lsn` on, up to the end of that segment; returns the count. 0 if
-   * there is no such segment (removed, or not written yet).
+   * Fills `into` with WAL from `lsn` on, up to the end of that segment; returns the count, 0 if
+   * there is no such segment.
    */
   read(lsn: Lsn, into: Uint8Array): number {
-    const segment = segmentNumber(lsn, this.#segmentSize);
-    if (segment !== this.#segment) {
-      this.close();
-      this.#file = openSegment(this.#directory, segment, this.#segmentSize, { read: true });
-      if (this.#file === undefined) return 0;
-      this.#segment = segment;
-    }
+    if (!this.has(lsn)) return 0;
     const offset = lsn % this.#segmentSize;
     const count = Math.min(into.length, this.#segmentSize - offset);
     return readAt(this.#file!, offset, into.subarray(0, count));

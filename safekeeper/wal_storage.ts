@@ -15,7 +15,7 @@
  * A failed sync is final: the kernel may have dropped the pages, and a second sync that succeeds
  * would prove nothing (PostgreSQL panics for the same reason). Then only a restart helps.
  */
-import type { WalIdentity } from "../libs/postgres/wal/page_header.ts";
+import type { PgVersion } from "../libs/postgres/versions.ts";
 import { RecordCursor } from "../libs/postgres/wal/record_cursor.ts";
 import { segmentNumber } from "../libs/postgres/wal/segment.ts";
 import { WalStreamDecoder } from "../libs/postgres/wal/stream_decoder.ts";
@@ -38,8 +38,10 @@ const SCAN_BYTES = 1 << 20;
 /** Where and what the WAL is. */
 export interface WalStorageOptions {
   readonly directory: string;
-  /** Looked at when a segment is made: the system id may be learnt after opening. */
-  readonly identity: () => WalIdentity;
+  readonly version: PgVersion;
+  readonly segmentSize: number;
+  /** Asked when a segment is made: it may be learnt after opening. */
+  readonly systemId: () => bigint;
   /** Where the WAL on this safekeeper begins. */
   readonly localStartLsn: Lsn;
   /** Known to be the end of a record that is durable here: the search for the end starts there. */
@@ -81,7 +83,7 @@ export class WalStorage {
   /** Opens the WAL and finds its end. Throws Corrupt if committed WAL is missing. */
   constructor(options: WalStorageOptions) {
     this.#options = options;
-    this.#segmentSize = options.identity().segmentSize;
+    this.#segmentSize = options.segmentSize;
     this.#decoder = this.#decoderAt(options.commitLsn);
     const end = this.#recover();
     this.#writeLsn =
@@ -107,8 +109,8 @@ export class WalStorage {
   }
 
   #decoderAt(lsn: Lsn): WalStreamDecoder {
-    const { version } = this.#options.identity();
-    return new WalStreamDecoder(lsn, this.#segmentSize, version, { checkBlocks: false });
+    const { version, segmentSize } = this.#options;
+    return new WalStreamDecoder(lsn, segmentSize, version, { checkBlocks: false });
   }
 
   /** Finds the end of the last whole record and makes everything up to it durable. */
@@ -206,9 +208,9 @@ export class WalStorage {
     const segment = segmentNumber(lsn, this.#segmentSize);
     if (this.#open?.segment === segment) return this.#open;
     assert(this.#open === undefined, "a segment is completed before the next");
-    const { directory, identity } = this.#options;
-    const file = reopenAsPartial(directory, segment, this.#segmentSize) ??
-      createSegment(directory, segment, identity(), lsn);
+    const { directory, version, segmentSize, systemId } = this.#options;
+    const file = reopenAsPartial(directory, segment, segmentSize) ??
+      createSegment(directory, segment, { version, segmentSize, systemId: systemId() }, lsn);
     const syncFile = openSegment(directory, segment, this.#segmentSize, {
       read: true,
       write: true,

@@ -9,8 +9,10 @@ import { WalStorage } from "./wal_storage.ts";
 const SEGMENT = TEST_IDENTITY.segmentSize;
 const START = (SEGMENT + 3 * 8192 + 4000) as Lsn;
 
+const CLUSTER = { ...TEST_IDENTITY, systemId: () => TEST_IDENTITY.systemId };
+
 function open(directory: string, commitLsn = START, localStartLsn = START): WalStorage {
-  return new WalStorage({ directory, identity: () => TEST_IDENTITY, localStartLsn, commitLsn });
+  return new WalStorage({ directory, ...CLUSTER, localStartLsn, commitLsn });
 }
 
 /** A fresh storage, ready to write. */
@@ -120,7 +122,7 @@ Deno.test("truncate() cuts across segments and the WAL goes on with other bytes"
     storage.close();
     const again = new WalStorage({
       directory,
-      identity: () => TEST_IDENTITY,
+      ...CLUSTER,
       localStartLsn: START,
       commitLsn: START,
       joinLsns: [START, cut],

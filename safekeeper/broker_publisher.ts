@@ -1,0 +1,73 @@
+/**
+ * Tells the broker where the timelines stand, so that pageservers know whom to ask for WAL.
+ *
+ * A timeline that appears or whose commit LSN moves is published at once, and then at most every 50 ms
+ * while it keeps moving. Once a second everything is published that is in use or that a pageserver does
+ * not have durably yet: that also reaches a broker or a pageserver that was restarted.
+ */
+import type { SafekeeperTimelineInfo } from "../broker/client.ts";
+import type { Timeline } from "./timeline.ts";
+import { brokerInfo, type PublishedIdentity } from "./timeline_info.ts";
+
+const COALESCE_MS = 50;
+const REPEAT_MS = 1000;
+
+/** The part of the broker's client that is used here. */
+export interface InfoSink {
+  publish(info: SafekeeperTimelineInfo): void;
+}
+
+/** See the head of this file. */
+export class BrokerPublisher {
+  readonly #broker: InfoSink;
+  readonly #identity: PublishedIdentity;
+  /** Published within the last COALESCE_MS; true if changed since. */
+  readonly #recent = new Map<Timeline, boolean>();
+  #coalescing: ReturnType<typeof setInterval> | undefined;
+  #repeating: ReturnType<typeof setInterval> | undefined;
+
+  constructor(broker: InfoSink, identity: PublishedIdentity) {
+    this.#broker = broker;
+    this.#identity = identity;
+  }
+
+  /** Publishes a timeline that changed, now or soon. */
+  changed(timeline: Timeline): void {
+    if (this.#recent.has(timeline)) {
+      this.#recent.set(timeline, true);
+      return;
+    }
+    this.#publish(timeline);
+    this.#recent.set(timeline, false);
+    this.#coalescing ??= setInterval(() => this.#publishRecent(), COALESCE_MS);
+  }
+
+  #publishRecent(): void {
+    for (const [timeline, changedSince] of this.#recent) {
+      if (changedSince) {
+        this.#recent.set(timeline, false);
+        this.#publish(timeline);
+      } else this.#recent.delete(timeline);
+    }
+    if (this.#recent.size > 0) return;
+    clearInterval(this.#coalescing);
+    this.#coalescing = undefined;
+  }
+
+  /** Starts the regular round over `timelines`. */
+  start(timelines: () => Iterable<Timeline>): void {
+    this.#repeating = setInterval(() => {
+      for (const timeline of timelines()) if (timeline.active) this.#publish(timeline);
+    }, REPEAT_MS);
+  }
+
+  #publish(timeline: Timeline): void {
+    this.#broker.publish(brokerInfo(timeline, this.#identity));
+  }
+
+  /** Stops. */
+  close(): void {
+    clearInterval(this.#coalescing);
+    clearInterval(this.#repeating);
+  }
+}

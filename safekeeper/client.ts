@@ -1,0 +1,187 @@
+/**
+ * Client of a safekeeper's HTTP API, for the control plane and the compute host, and the shapes of
+ * its JSON. Errors come back as the classes of libs/utils/errors.ts by their HTTP status.
+ */
+import type { MembershipConfiguration } from "../libs/safekeeper_protocol/membership.ts";
+import {
+  BadRequest,
+  Conflict,
+  messageOf,
+  NotFound,
+  TimedOut,
+  Unavailable,
+} from "../libs/utils/errors.ts";
+import type { TenantId, TimelineId } from "../libs/utils/id.ts";
+import { formatLsn, type Lsn } from "../libs/utils/lsn.ts";
+
+/** Longest wait for an answer. */
+const REQUEST_TIMEOUT_MS = 30_000;
+
+interface MemberJson {
+  readonly id: number;
+  readonly host: string;
+  readonly pg_port: number;
+}
+
+/** A timeline as GET /v1/tenant/T/timeline/TL shows it; LSNs as text. */
+export interface TimelineStatus {
+  readonly tenant_id: string;
+  readonly timeline_id: string;
+  readonly mconf: {
+    readonly generation: number;
+    readonly members: readonly MemberJson[];
+    readonly new_members: readonly MemberJson[] | null;
+  };
+  readonly acceptor_state: {
+    readonly term: number;
+    /** Term of the last durable record. */
+    readonly epoch: number;
+    readonly term_history: readonly { readonly term: number; readonly lsn: string }[];
+  };
+  readonly pg_info: {
+    readonly pg_version: number;
+    /** Decimal digits: it does not fit a JSON number. */
+    readonly system_id: string;
+    readonly wal_seg_size: number;
+  };
+  readonly flush_lsn: string;
+  readonly timeline_start_lsn: string;
+  readonly local_start_lsn: string;
+  readonly commit_lsn: string;
+  readonly backup_lsn: string;
+  readonly peer_horizon_lsn: string;
+  readonly remote_consistent_lsn: string;
+  readonly walsenders: readonly {
+    readonly appname: string;
+    readonly sent_lsn: string;
+    readonly applied_lsn: string;
+  }[];
+  /** Connected proposers. */
+  readonly walreceivers: number;
+}
+
+/** What a new timeline needs. */
+export interface CreateTimelineArgs {
+  readonly tenantId: TenantId;
+  readonly timelineId: TimelineId;
+  /** PG_VERSION_NUM (170011) or a major version (17). */
+  readonly pgVersion: number;
+  readonly startLsn: Lsn;
+  readonly membership?: MembershipConfiguration;
+  /** Learnt from the first proposer otherwise. */
+  readonly systemId?: bigint;
+  readonly walSegmentSize?: number;
+}
+
+/** One safekeeper's HTTP API. */
+export class SafekeeperClient {
+  readonly #base: string;
+
+  /** `address` is host:port or an http URL. */
+  constructor(address: string) {
+    this.#base = (address.includes("://") ? address : `http://${address}`).replace(/\/$/, "");
+  }
+
+  /** Answers when the safekeeper serves. Throws Unavailable if it does not. */
+  status(): Promise<{ readonly id: number }> {
+    return this.#request("GET", "/v1/status");
+  }
+
+  /** Makes a timeline; idempotent for the same arguments. Throws Conflict for others. */
+  createTimeline(args: CreateTimelineArgs): Promise<TimelineStatus> {
+    const { membership } = args;
+    const member = (m: { id: number; host: string; pgPort: number }) => ({
+      id: m.id,
+      host: m.host,
+      pg_port: m.pgPort,
+    });
+    return this.#request("POST", "/v1/tenant/timeline", {
+      tenant_id: args.tenantId,
+      timeline_id: args.timelineId,
+      pg_version: args.pgVersion,
+      start_lsn: formatLsn(args.startLsn),
+      system_id: args.systemId?.toString(),
+      wal_seg_size: args.walSegmentSize,
+      mconf: membership === undefined ? undefined : {
+        generation: membership.generation,
+        members: membership.members.map(member),
+        new_members: membership.newMembers?.map(member) ?? null,
+      },
+    });
+  }
+
+  /** Throws NotFound if the timeline is not there. */
+  timelineStatus(tenantId: TenantId, timelineId: TimelineId): Promise<TimelineStatus> {
+    return this.#request("GET", `/v1/tenant/${tenantId}/timeline/${timelineId}`);
+  }
+
+  /** Ids of all timelines. */
+  listTimelines(): Promise<{ tenant_id: string; timeline_id: string }[]> {
+    return this.#request("GET", "/v1/tenant/timeline");
+  }
+
+  /** Removes a timeline; false if it was not there. */
+  async deleteTimeline(tenantId: TenantId, timelineId: TimelineId): Promise<boolean> {
+    const path = `/v1/tenant/${tenantId}/timeline/${timelineId}`;
+    return (await this.#request<{ dir_existed: boolean }>("DELETE", path)).dir_existed;
+  }
+
+  /** Removes all timelines of a tenant. */
+  async deleteTenant(tenantId: TenantId): Promise<void> {
+    await this.#request("DELETE", `/v1/tenant/${tenantId}`);
+  }
+
+  /** Raises a timeline's term, which shuts out the proposer of the current one. */
+  bumpTerm(
+    tenantId: TenantId,
+    timelineId: TimelineId,
+    term?: number,
+  ): Promise<{ previous_term: number; current_term: number }> {
+    const path = `/v1/tenant/${tenantId}/timeline/${timelineId}/term_bump`;
+    return this.#request("POST", path, { term });
+  }
+
+  async #request<T>(method: string, path: string, body?: unknown): Promise<T> {
+    const what = `${method} ${this.#base}${path}`;
+    let response: Response;
+    try {
+      response = await fetch(this.#base + path, {
+        method,
+        signal: AbortSignal.timeout(REQUEST_TIMEOUT_MS),
+        ...(body === undefined
+          ? {}
+          : { body: JSON.stringify(body), headers: { "content-type": "application/json" } }),
+      });
+    } catch (thrown) {
+      const late = thrown instanceof DOMException && thrown.name === "TimeoutError";
+      const why = `Cannot get an answer to ${what}: ${messageOf(thrown)}`;
+      throw late ? new TimedOut(why) : new Unavailable(why);
+    }
+    const text = await response.text();
+    if (response.ok) return JSON.parse(text) as T;
+    throw errorOf(response.status, `${what} failed: ${messageIn(text)}`);
+  }
+}
+
+function messageIn(text: string): string {
+  try {
+    return (JSON.parse(text) as { msg: string }).msg;
+  } catch {
+    return text;
+  }
+}
+
+function errorOf(status: number, message: string): Error {
+  switch (status) {
+    case 400:
+      return new BadRequest(message);
+    case 404:
+      return new NotFound(message);
+    case 409:
+      return new Conflict(message);
+    case 503:
+      return new Unavailable(message);
+    default:
+      return new Error(message);
+  }
+}

@@ -1,0 +1,149 @@
+/**
+ * The safekeeper's HTTP API, paths and fields as Neon's. Errors are `{"msg": "..."}`.
+ *
+ *   GET    /v1/status, /metrics
+ *   POST   /v1/tenant/timeline          make a timeline
+ *   GET    /v1/tenant/timeline          list
+ *   GET    /v1/tenant/T/timeline/TL     state
+ *   DELETE /v1/tenant/T/timeline/TL, /v1/tenant/T
+ *   POST   /v1/tenant/T/timeline/TL/term_bump {term?}
+ *   POST   /v1/tenant/T/timeline/TL/checkpoint        bring the control file up to date
+ */
+import { type Context, Hono } from "hono";
+import { z } from "zod";
+import { metricsText } from "../libs/metrics/registry.ts";
+import { WAL_SEGMENT_SIZE } from "../libs/postgres/constants.ts";
+import { pgVersion } from "../libs/postgres/versions.ts";
+import {
+  BadRequest,
+  Conflict,
+  messageOf,
+  NotFound,
+  TimedOut,
+  Unavailable,
+} from "../libs/utils/errors.ts";
+import { parseTenantId, parseTimelineId, type TenantId } from "../libs/utils/id.ts";
+import { logger } from "../libs/utils/log.ts";
+import { formatLsn, parseLsn } from "../libs/utils/lsn.ts";
+import type { Timeline } from "./timeline.ts";
+import { timelineStatus } from "./timeline_info.ts";
+import { type NewTimeline, pgMajorOf } from "./timeline_state.ts";
+import type { Timelines } from "./timelines.ts";
+
+const log = logger("safekeeper", "http");
+
+const MemberBody = z.object({ id: z.int().min(0), host: z.string(), pg_port: z.int() });
+
+const CreateBody = z.object({
+  tenant_id: z.string(),
+  timeline_id: z.string(),
+  mconf: z.object({
+    generation: z.int().min(0),
+    members: z.array(MemberBody),
+    new_members: z.array(MemberBody).nullish(),
+  }).nullish(),
+  pg_version: z.int(),
+  system_id: z.union([z.string().regex(/^\d+$/), z.int()]).nullish(),
+  wal_seg_size: z.int().nullish(),
+  start_lsn: z.string(),
+  commit_lsn: z.string().nullish(),
+});
+
+const TermBumpBody = z.object({ term: z.int().min(0).nullish() });
+
+type MemberJson = z.infer<typeof MemberBody>;
+
+function memberOf(json: MemberJson): { id: number; host: string; pgPort: number } {
+  return { id: json.id, host: json.host, pgPort: json.pg_port };
+}
+
+function newTimelineOf(body: z.infer<typeof CreateBody>): NewTimeline {
+  const { mconf } = body;
+  const pgVersionNum = body.pg_version < 100 ? body.pg_version * 10000 : body.pg_version;
+  pgVersion(pgMajorOf(pgVersionNum)); // refuses a version that we do not know
+  const startLsn = parseLsn(body.start_lsn);
+  if (typeof body.commit_lsn === "string" && parseLsn(body.commit_lsn) !== startLsn) {
+    throw new BadRequest(
+      `Cannot create a timeline committed up to ${body.commit_lsn}: it has no WAL, so that must ` +
+        `be its start ${formatLsn(startLsn)}`,
+    );
+  }
+  return {
+    tenantId: parseTenantId(body.tenant_id),
+    timelineId: parseTimelineId(body.timeline_id),
+    pgVersionNum,
+    systemId: BigInt(body.system_id ?? 0),
+    walSegmentSize: body.wal_seg_size ?? WAL_SEGMENT_SIZE,
+    startLsn,
+    ...(mconf ? { membership: membershipOf(mconf) } : {}),
+  };
+}
+
+function membershipOf(
+  mconf: NonNullable<z.infer<typeof CreateBody>["mconf"]>,
+): NonNullable<NewTimeline["membership"]> {
+  const conf = { generation: mconf.generation, members: mconf.members.map(memberOf) };
+  return mconf.new_members ? { ...conf, newMembers: mconf.new_members.map(memberOf) } : conf;
+}
+
+function statusOf(thrown: unknown): 400 | 404 | 409 | 500 | 503 | 504 {
+  if (thrown instanceof NotFound) return 404;
+  if (thrown instanceof Conflict) return 409;
+  if (thrown instanceof Unavailable) return 503;
+  if (thrown instanceof TimedOut) return 504;
+  const callers = [BadRequest, SyntaxError, RangeError, z.ZodError];
+  return callers.some((kind) => thrown instanceof kind) ? 400 : 500;
+}
+
+/** The API over a safekeeper's timelines. */
+export function httpApi(nodeId: number, timelines: Timelines): Hono {
+  const api = new Hono();
+  const tenantOf = (c: Context): TenantId => parseTenantId(c.req.param("tenant")!);
+  const timelineOf = (c: Context): Timeline =>
+    timelines.get(tenantOf(c), parseTimelineId(c.req.param("timeline")!));
+
+  api.get("/v1/status", (c) => c.json({ id: nodeId }));
+  api.get("/metrics", async (c) => {
+    const { body, contentType } = await metricsText();
+    return c.text(body, 200, { "content-type": contentType });
+  });
+  api.post("/v1/tenant/timeline", async (c) => {
+    const body = CreateBody.parse(await c.req.json());
+    return c.json(timelineStatus(timelines.create(newTimelineOf(body))));
+  });
+  api.get("/v1/tenant/timeline", (c) =>
+    c.json(
+      [...timelines.all()].map(({ tenantId, timelineId }) => ({
+        tenant_id: tenantId,
+        timeline_id: timelineId,
+      })),
+    ));
+  api.delete("/v1/tenant/:tenant", (c) => {
+    const deleted = timelines.deleteTenant(tenantOf(c));
+    return c.json(Object.fromEntries(deleted.map((id) => [id, { dir_existed: true }])));
+  });
+
+  const timelinePath = "/v1/tenant/:tenant/timeline/:timeline";
+  api.get(timelinePath, (c) => c.json(timelineStatus(timelineOf(c))));
+  api.delete(timelinePath, (c) => {
+    const timelineId = parseTimelineId(c.req.param("timeline"));
+    return c.json({ dir_existed: timelines.delete(tenantOf(c), timelineId) });
+  });
+  api.post(`${timelinePath}/term_bump`, async (c) => {
+    const { term } = TermBumpBody.parse(await c.req.json());
+    const { previous, current } = timelineOf(c).bumpTerm(term ?? undefined);
+    return c.json({ previous_term: previous, current_term: current });
+  });
+  api.post(`${timelinePath}/checkpoint`, (c) => {
+    timelineOf(c).checkpoint();
+    return c.json({});
+  });
+
+  api.notFound((c) => c.json({ msg: `Cannot find ${c.req.method} ${c.req.path}` }, 404));
+  api.onError((thrown, c) => {
+    const status = statusOf(thrown);
+    if (status === 500) log.error("{message}", { message: thrown.stack ?? messageOf(thrown) });
+    return c.json({ msg: messageOf(thrown) }, status);
+  });
+  return api;
+}

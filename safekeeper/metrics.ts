@@ -1,0 +1,49 @@
+/** The safekeeper's metrics, all of them, under Neon's `safekeeper_` prefix. */
+import { counter, gauge, histogram } from "../libs/metrics/registry.ts";
+
+/** Time from the start of a group sync to its end. */
+export const flushSeconds = histogram(
+  "safekeeper_flush_wal_seconds",
+  "Seconds to make written WAL durable",
+  [0.0001, 0.0002, 0.0005, 0.001, 0.002, 0.005, 0.01, 0.05, 0.2, 1],
+);
+
+/** WAL taken from proposers. */
+export const receivedBytes = counter(
+  "safekeeper_received_wal_bytes_total",
+  "Bytes of WAL taken from proposers",
+);
+
+/** WAL sent to pageservers, replicas and recovering proposers. */
+export const sentBytes = counter(
+  "safekeeper_sent_wal_bytes_total",
+  "Bytes of WAL sent on replication connections",
+);
+
+/** Segments removed because everybody has what is in them. */
+export const removedSegments = counter(
+  "safekeeper_removed_wal_segments_total",
+  "WAL segment files removed",
+);
+
+/** Messages of proposers that were refused. */
+export const refusedMessages = counter(
+  "safekeeper_refused_messages_total",
+  "Messages of proposers that were refused with an error",
+);
+
+/** Replaced control files. */
+export const persistedStates = counter(
+  "safekeeper_persisted_control_files_total",
+  "Control files written",
+);
+
+/** Timelines on this safekeeper. */
+export const timelineCount = gauge("safekeeper_timelines", "Timelines on this safekeeper");
+
+/** Connections by role: proposer or receiver. */
+export const connectionCount = gauge(
+  "safekeeper_connections",
+  "Connected proposers and WAL receivers",
+  ["role"],
+);

@@ -1,0 +1,78 @@
+/**
+ * A running safekeeper: WAL service, HTTP API, publishing and housekeeping over one directory. The
+ * daemon (main.ts) starts one; so do tests, several in one process.
+ */
+
+import { replaceFile } from "../libs/utils/durable.ts";
+import { Conflict } from "../libs/utils/errors.ts";
+import { BrokerPublisher, type InfoSink } from "./broker_publisher.ts";
+import { type SafekeeperConfig, splitAddress } from "./config.ts";
+import { httpApi } from "./http_api.ts";
+import { Timelines } from "./timelines.ts";
+import { serveWal } from "./wal_service.ts";
+
+const MAINTENANCE_INTERVAL_MS = 1000;
+
+/** A safekeeper that serves. */
+export interface Safekeeper {
+  /** host:port, with the real port where the configuration said 0. */
+  readonly pgAddress: string;
+  readonly httpAddress: string;
+  /** Ends all connections, makes everything durable, and closes it. */
+  close(): Promise<void>;
+}
+
+/**
+ * Opens the directory and serves. The caller holds the directory's lock. Throws Corrupt or Conflict if
+ * the directory cannot be used, Deno.errors.AddrInUse for a taken port.
+ */
+export function startSafekeeper(
+  directory: string,
+  config: SafekeeperConfig,
+  broker: InfoSink,
+): Safekeeper {
+  claimIdentity(directory, config.id);
+  const timelines = new Timelines(directory, config.id);
+  const pg = splitAddress(config.listen_pg_addr);
+  const wal = serveWal(timelines, pg.hostname, pg.port);
+  const address = splitAddress(config.listen_http_addr);
+  const http = Deno.serve(
+    { ...address, onListen: () => {} },
+    httpApi(config.id, timelines).fetch,
+  );
+  const pgAddress = `${pg.hostname}:${wal.port}`;
+  const httpAddress = `${address.hostname}:${http.addr.port}`;
+  const publisher = new BrokerPublisher(broker, { nodeId: config.id, pgAddress, httpAddress });
+  timelines.onCommit = (timeline) => publisher.changed(timeline);
+  publisher.start(() => timelines.all());
+  for (const timeline of timelines.all()) if (timeline.active) publisher.changed(timeline);
+  const maintenance = setInterval(() => timelines.maintain(Date.now()), MAINTENANCE_INTERVAL_MS);
+  return {
+    pgAddress,
+    httpAddress,
+    async close() {
+      clearInterval(maintenance);
+      publisher.close();
+      timelines.close();
+      await Promise.all([wal.close(), http.shutdown()]);
+    },
+  };
+}
+
+/**
+ * Binds the directory to the safekeeper's id (`safekeeper.id`): under another id the same votes could
+ * be counted twice. Throws Conflict for a directory of another id.
+ */
+function claimIdentity(directory: string, id: number): void {
+  const path = `${directory}/safekeeper.id`;
+  try {
+    const found = Number(Deno.readTextFileSync(path));
+    if (found === id) return;
+    throw new Conflict(
+      `Cannot start safekeeper ${id} on "${directory}": it belongs to safekeeper ${found}`,
+    );
+  } catch (thrown) {
+    if (!(thrown instanceof Deno.errors.NotFound)) throw thrown;
+  }
+  replaceFile(path, new TextEncoder().encode(`${id}\n`));
+}

@@ -1,0 +1,91 @@
+/**
+ * START_WAL_PUSH: the connection of a proposer. Reads its messages, hands them to the timeline, and
+ * sends what comes back. All messages that have arrived are handled before one sync is started for
+ * them; while it runs the connection is read on.
+ */
+import type { CopyBoth } from "../libs/pgwire/copy_both.ts";
+import { errorBody } from "../libs/pgwire/messages.ts";
+import { isDisconnect } from "../libs/pgwire/server.ts";
+import {
+  type AcceptorMessage,
+  decodeProposerMessage,
+  writeAcceptorMessage,
+} from "../libs/safekeeper_protocol/messages.ts";
+import { ByteWriter } from "../libs/utils/bytes.ts";
+import { BadRequest, messageOf } from "../libs/utils/errors.ts";
+import { logger } from "../libs/utils/log.ts";
+import { connectionCount, refusedMessages } from "./metrics.ts";
+import type { Proposer, Timeline } from "./timeline.ts";
+import type { Timelines } from "./timelines.ts";
+
+const log = logger("safekeeper", "wal_push");
+
+class ProposerConnection implements Proposer {
+  feedbackSeen = 0;
+  readonly #copy: CopyBoth;
+  readonly #writer = new ByteWriter("big");
+
+  constructor(copy: CopyBoth) {
+    this.#copy = copy;
+  }
+
+  send(message: AcceptorMessage): void {
+    this.#writer.reset();
+    writeAcceptorMessage(this.#writer, message);
+    try {
+      this.#copy.queue(this.#writer.bytes());
+    } catch (thrown) {
+      this.fail(messageOf(thrown)); // it does not read what we send
+      return;
+    }
+    // A failed write means a broken connection, which the reading side notices as well.
+    this.#copy.flush().catch(() => {});
+  }
+
+  fail(why: string): void {
+    this.#copy.fail(errorBody("ERROR", "XX000", why)).catch(() => {}).finally(() =>
+      this.#copy.close()
+    );
+  }
+}
+
+/** Serves a proposer until it leaves, is refused, or the timeline is closed. */
+export async function serveProposer(copy: CopyBoth, timelines: Timelines): Promise<void> {
+  const proposer = new ProposerConnection(copy);
+  let timeline: Timeline | undefined;
+  connectionCount.inc({ role: "proposer" });
+  try {
+    const first = await copy.receive();
+    if (first === undefined) return;
+    const greeting = decodeProposerMessage(first);
+    if (greeting.kind !== "greeting") {
+      throw new BadRequest(`Cannot start with a message of kind "${greeting.kind}": greet first`);
+    }
+    timeline = timelines.get(greeting.tenantId, greeting.timelineId);
+    timeline.proposers.add(proposer);
+    timeline.handle(greeting, proposer);
+    await pump(copy, timeline, proposer);
+  } catch (thrown) {
+    if (isDisconnect(thrown)) return;
+    refusedMessages.inc();
+    const name = timeline?.timelineId ?? "unknown timeline";
+    log.warning("{name}: {message}", { name, message: messageOf(thrown) });
+    await copy.fail(errorBody("ERROR", "XX000", messageOf(thrown)));
+  } finally {
+    connectionCount.dec({ role: "proposer" });
+    timeline?.proposers.delete(proposer);
+  }
+}
+
+async function pump(copy: CopyBoth, timeline: Timeline, proposer: Proposer): Promise<void> {
+  for (;;) {
+    let payload = copy.tryReceive();
+    if (payload === undefined) {
+      timeline.kick();
+      payload = await copy.receive();
+      if (payload === undefined) return;
+    }
+    // The payload is a view of the receive buffer: handled, and its WAL written, before the next.
+    timeline.handle(decodeProposerMessage(payload), proposer);
+  }
+}

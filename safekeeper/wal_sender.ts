@@ -1,0 +1,200 @@
+/**
+ * START_REPLICATION: streams a timeline's WAL to a pageserver, a hot standby, or a proposer that
+ * recovers.
+ *
+ * Without a term it serves committed WAL only. With one it serves all durable WAL for as long as that
+ * is the timeline's term: what an elected proposer copies from its donor. The stream sleeps until the
+ * timeline says that there is more; once a second of silence it sends a keepalive that asks for a
+ * reply. Replies carry standby status, hot standby feedback and pageserver feedback.
+ */
+import type { CopyBoth } from "../libs/pgwire/copy_both.ts";
+import {
+  postgresTime,
+  queueKeepalive,
+  readReceiverMessage,
+  type ReceiverMessage,
+  reserveXlogData,
+} from "../libs/pgwire/replication.ts";
+import { PAGE_SIZE } from "../libs/postgres/constants.ts";
+import { decodeFeedback } from "../libs/safekeeper_protocol/feedback.ts";
+import { NO_HOT_STANDBY } from "../libs/safekeeper_protocol/messages.ts";
+import type { Term } from "../libs/safekeeper_protocol/term_history.ts";
+import { Conflict, NotFound } from "../libs/utils/errors.ts";
+import { addLsn, formatLsn, INVALID_LSN, type Lsn } from "../libs/utils/lsn.ts";
+import { connectionCount, sentBytes } from "./metrics.ts";
+import type { Receiver } from "./receivers.ts";
+import type { Timeline } from "./timeline.ts";
+import type { WalReader } from "./wal_reader.ts";
+
+/** Most WAL in one message. */
+const CHUNK_BYTES = 128 * 1024;
+
+/** A keepalive goes out after this much silence. */
+const KEEPALIVE_MS = 1000;
+
+/** What the receiver asked for. */
+export interface ReplicationRequest {
+  readonly startLsn: Lsn;
+  /** Serve uncommitted WAL too, as long as this is the term. */
+  readonly term?: Term;
+  /** application_name. */
+  readonly name: string;
+}
+
+/** One stream. */
+class WalSender implements Receiver {
+  readonly name: string;
+  sentLsn: Lsn;
+  appliedLsn: Lsn = INVALID_LSN;
+  hotStandby = NO_HOT_STANDBY;
+  isPageserver = false;
+  readonly #copy: CopyBoth;
+  readonly #timeline: Timeline;
+  readonly #term: Term | undefined;
+  readonly #reader: WalReader;
+  #ended = false;
+  #wake: (() => void) | undefined;
+  #silent = false;
+
+  constructor(copy: CopyBoth, timeline: Timeline, request: ReplicationRequest) {
+    this.#copy = copy;
+    this.#timeline = timeline;
+    this.#term = request.term;
+    this.name = request.name;
+    this.sentLsn = request.startLsn;
+    this.#reader = timeline.reader();
+  }
+
+  close(): void {
+    this.#ended = true;
+    this.#wakeUp();
+    this.#copy.close();
+  }
+
+  #wakeUp(): void {
+    const wake = this.#wake;
+    this.#wake = undefined;
+    wake?.();
+  }
+
+  /** Streams until the receiver leaves. Throws what ends the stream otherwise. */
+  async run(): Promise<void> {
+    const wakeUp = () => this.#wakeUp();
+    const listener = this.#term === undefined ? { onCommit: wakeUp } : { onFlush: wakeUp };
+    this.#timeline.listeners.add(listener);
+    this.#timeline.receivers.add(this);
+    connectionCount.inc({ role: "receiver" });
+    const ticker = setInterval(() => {
+      if (this.#silent) wakeUp();
+      this.#silent = true;
+    }, KEEPALIVE_MS);
+    const replies = this.#readReplies();
+    try {
+      while (!this.#ended) await this.#step();
+      await replies;
+    } finally {
+      clearInterval(ticker);
+      connectionCount.dec({ role: "receiver" });
+      this.#timeline.receivers.delete(this);
+      this.#timeline.listeners.delete(listener);
+      this.#reader.close();
+      replies.catch(() => {}); // it ends when the connection is closed behind us
+    }
+  }
+
+  /** End of what may be sent. Throws Conflict when the term asked for is over. */
+  #limit(): Lsn {
+    const { acceptor } = this.#timeline;
+    if (this.#term === undefined) return acceptor.commitLsn;
+    if (acceptor.state.term !== this.#term) {
+      throw new Conflict(
+        `Cannot stream the WAL of term ${this.#term}: the term is ${acceptor.state.term}`,
+      );
+    }
+    return acceptor.flushLsn;
+  }
+
+  async #step(): Promise<void> {
+    const limit = this.#limit();
+    if (this.sentLsn < limit) {
+      this.#silent = false;
+      this.#queueChunk(limit);
+      await this.#copy.flush();
+      return;
+    }
+    await new Promise<void>((resolve) => this.#wake = resolve);
+    // Woken by silence, not by news?
+    if (!this.#ended && this.#silent && this.sentLsn >= this.#limit()) {
+      queueKeepalive(this.#copy, this.sentLsn, postgresTime(Date.now()), true);
+      await this.#copy.flush();
+    }
+  }
+
+  #queueChunk(limit: Lsn): void {
+    const segmentSize = this.#timeline.acceptor.state.walSegmentSize;
+    const start = this.sentLsn;
+    let end = Math.min(limit, start + CHUNK_BYTES, start - start % segmentSize + segmentSize);
+    if (end < limit) end -= end % PAGE_SIZE;
+    if (!this.#reader.has(start)) {
+      throw new NotFound(
+        `Cannot stream WAL from ${formatLsn(start)}: that segment is not on this safekeeper`,
+      );
+    }
+    const count = end - start;
+    const at = reserveXlogData(this.#copy, start, limit, postgresTime(Date.now()), count);
+    const read = this.#reader.read(start, this.#copy.sendBytes.subarray(at, at + count));
+    if (read !== count) {
+      // What is in the send buffer is not WAL: it must not be sent.
+      this.close();
+      throw new NotFound(`Cannot stream WAL from ${formatLsn(start)}: its segment is cut short`);
+    }
+    this.sentLsn = addLsn(start, count);
+    sentBytes.inc(count);
+  }
+
+  async #readReplies(): Promise<void> {
+    try {
+      for (;;) {
+        const payload = await this.#copy.receive();
+        if (payload === undefined) return;
+        this.#take(readReceiverMessage(payload));
+      }
+    } finally {
+      this.#ended = true;
+      this.#wakeUp();
+    }
+  }
+
+  #take(message: ReceiverMessage): void {
+    switch (message.kind) {
+      case "status":
+        this.appliedLsn = message.applied;
+        break;
+      case "hotStandbyFeedback":
+        this.hotStandby = {
+          time: Number(message.time),
+          xmin: fullXid(message.xmin),
+          catalogXmin: fullXid(message.catalogXmin),
+        };
+        break;
+      case "pageserverFeedback":
+        this.isPageserver = true;
+        this.#timeline.takeFeedback(decodeFeedback(message.feedback));
+        break;
+    }
+  }
+}
+
+/** A full transaction id; one whose lower half is 0 is none. */
+function fullXid(value: bigint): number {
+  return value % 4294967296n === 0n ? 0 : Number(value);
+}
+
+/** Serves one receiver until it leaves. Throws what should be told to it. */
+export function streamWal(
+  copy: CopyBoth,
+  timeline: Timeline,
+  request: ReplicationRequest,
+): Promise<void> {
+  return new WalSender(copy, timeline, request).run();
+}
