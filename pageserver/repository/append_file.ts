@@ -41,6 +41,7 @@ export class AppendFile {
   #flushedBytes = 0;
   #length = 0;
   #sealed = false;
+  #writerClosed = false;
 
   /** Creates the file. */
   constructor(path: string, owner: LayerOwner, resources: Resources) {
@@ -120,14 +121,16 @@ export class AppendFile {
     return this.#writer;
   }
 
-  /** Closes the write handle. */
+  /** Closes the write handle; again is fine. */
   closeWriter(): void {
+    if (this.#writerClosed) return;
+    this.#writerClosed = true;
     this.#writer.close();
   }
 
   /** Closes both handles and removes the file. */
   discard(): void {
-    this.#writer.close();
+    this.closeWriter();
     this.#files.release(this.file);
     Deno.removeSync(this.file.path);
   }

@@ -101,7 +101,8 @@ export class Tenant {
     ancestorLsn?: Lsn,
   ): Promise<Timeline> {
     const lsn = ancestorLsn === undefined ? undefined : alignLsn(ancestorLsn);
-    const existing = this.timelines.get(id) ?? await this.#creating.get(id)?.created;
+    const creating = this.#creating.get(id);
+    const existing = creating === undefined ? this.timelines.get(id) : await creating.created;
     if (existing !== undefined) return this.#sameBranch(existing, ancestorId, lsn);
     const ancestor = this.timeline(ancestorId);
     this.#checkFree(id);
@@ -137,8 +138,8 @@ export class Tenant {
   }
 
   /**
-   * Begins the import of a root timeline; it exists once the importer's finish() has resolved. Throws
-   * Conflict if it exists or is being created.
+   * Begins the import of a root timeline; it exists once the importer's finish() has resolved. If
+   * anything fails before, call abort(). Throws Conflict if it exists or is being created.
    */
   importTimeline(id: TimelineId, pgVersion: number): TimelineImporter {
     if (this.timelines.has(id) || this.broken.has(id)) {

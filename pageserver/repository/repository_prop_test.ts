@@ -1,0 +1,292 @@
+/**
+ * The repository against a naive model: lists of versions per timeline. Random batches, rollbacks,
+ * flushes, branches and crashes (the directory is copied as it is at that moment and opened again; the
+ * WAL beyond diskConsistentLsn is received again), with random reads at random LSNs in between.
+ */
+import assert from "node:assert/strict";
+import fc from "fast-check";
+import { Corrupt, NotFound } from "../../libs/utils/errors.ts";
+import { newTenantId, newTimelineId, type TenantId, type TimelineId } from "../../libs/utils/id.ts";
+import { addLsn, type Lsn, minLsn } from "../../libs/utils/lsn.ts";
+import { compareKeys, formatKey, isInherited, type Key, makeKey } from "./key.ts";
+import { Reconstruction } from "./reconstruction.ts";
+import type { Tenant } from "./tenant.ts";
+import type { TenantManager } from "./tenant_manager.ts";
+import {
+  bytesOf,
+  copyDirectory,
+  importRoot,
+  openManager,
+  START_LSN,
+  START_PREV_LSN,
+  textOf,
+} from "./test_support.ts";
+import type { Timeline } from "./timeline.ts";
+
+interface Version {
+  key: Key;
+  lsn: Lsn;
+  kind: "image" | "record" | "init" | "tombstone";
+  text: string;
+}
+
+interface Batch {
+  versions: Version[];
+  lsn: Lsn;
+  prev: Lsn;
+}
+
+interface ModelTimeline {
+  id: TimelineId;
+  ancestor: ModelTimeline | undefined;
+  startLsn: Lsn;
+  batches: Batch[];
+  last: Lsn;
+}
+
+const PAGE_KEYS = [0, 1, 2].flatMap((block) =>
+  [1, 2].map((rel) => makeKey(0, 1663, 5, rel, 0, block))
+);
+const VALUE_KEYS = [
+  makeKey(0x02, 0, 0, 0, 0, 700),
+  makeKey(0x61, 1663, 5, 1, 0, 0),
+  makeKey(0x61, 1663, 5, 2, 0, 0),
+  makeKey(0x62, 1, 2, 3, 4, 5),
+  makeKey(0x64, 1663, 5, 0, 0, 0),
+];
+const CONFIG = { checkpoint_distance: 3000, checkpoint_timeout: "1h" };
+
+/** All versions of a key that `timeline` sees at `lsn`, newest first. */
+function modelHistory(timeline: ModelTimeline, key: Key, lsn: Lsn): Version[] {
+  const own = timeline.batches.flatMap((batch) => batch.versions)
+    .filter((version) => version.lsn <= lsn && compareKeys(version.key, key) === 0).reverse();
+  if (timeline.ancestor === undefined) {
+    const isRootPage = compareKeys(key, makeKey(0, 1663, 5, 1, 0, 0)) === 0;
+    return isRootPage ? [...own, { key, lsn: START_LSN, kind: "image", text: "root" }] : own;
+  }
+  if (!isInherited(key.f1)) return own;
+  return [...own, ...modelHistory(timeline.ancestor, key, minLsn(lsn, timeline.startLsn))];
+}
+
+function modelPage(timeline: ModelTimeline, key: Key, lsn: Lsn, after: number): string {
+  const parts: string[] = [];
+  for (const version of modelHistory(timeline, key, lsn)) {
+    if (version.lsn <= after) return ["...", ...parts].join(" ");
+    parts.unshift(version.text);
+    if (version.kind !== "record") return parts.join(" ");
+  }
+  return parts.length === 0 ? "NotFound" : "Corrupt";
+}
+
+const into = new Reconstruction();
+
+function realPage(timeline: Timeline, key: Key, lsn: Lsn, after: Lsn | undefined): string {
+  const object = timeline.interner.intern(key.f1, key.f2, key.f3, key.f4, key.f5);
+  try {
+    timeline.collect(object, key.f6, lsn, into, after);
+  } catch (thrown) {
+    if (thrown instanceof NotFound) return "NotFound";
+    if (thrown instanceof Corrupt && thrown.message.includes("missing image")) return "Corrupt";
+    throw thrown;
+  }
+  const parts = into.continues ? ["..."] : [];
+  if (into.hasImage) parts.push(textOf(into.bytes.subarray(0, into.imageLength))!);
+  for (let i = 0; i < into.recordCount; i++) {
+    const offset = into.recordOffset[i]!;
+    parts.push(textOf(into.bytes.subarray(offset, offset + into.recordLength[i]!))!);
+  }
+  return parts.join(" ");
+}
+
+/** The system under test and its model, driven by random numbers. */
+class Pair {
+  #copies: string[] = [];
+  #serial = 0;
+  readonly #models: ModelTimeline[] = [];
+
+  constructor(
+    private manager: TenantManager,
+    private tenant: Tenant,
+    private readonly tenantId: TenantId,
+    private directory: string,
+    root: Timeline,
+  ) {
+    this.#models.push({
+      id: root.timelineId,
+      ancestor: undefined,
+      startLsn: START_LSN,
+      batches: [],
+      last: START_LSN,
+    });
+  }
+
+  #model(random: number): ModelTimeline {
+    return this.#models[random % this.#models.length]!;
+  }
+
+  #version(random: number, lsn: Lsn): Version {
+    const isValue = random % 3 === 0;
+    const keys = isValue ? VALUE_KEYS : PAGE_KEYS;
+    const key = keys[(random >>> 3) % keys.length]!;
+    const kinds = isValue
+      ? ["image", "image", "tombstone"] as const
+      : ["record", "record", "init", "image"] as const;
+    const kind = kinds[(random >>> 7) % kinds.length]!;
+    const text = `v${this.#serial++}${"-".repeat(random % 5 === 0 ? random % 900 : 0)}`;
+    return { key, lsn, kind, text: kind === "tombstone" ? "" : text };
+  }
+
+  #put(timeline: Timeline, versions: Version[]): void {
+    for (const { key, lsn, kind, text } of versions) {
+      const bytes = bytesOf(text);
+      const object = timeline.interner.intern(key.f1, key.f2, key.f3, key.f4, key.f5);
+      if (kind === "tombstone") timeline.putValue(key, lsn, null);
+      else if (kind === "image") timeline.putImage(object, key.f6, lsn, bytes, 0, bytes.length);
+      else {
+        const blob = timeline.beginBlob(bytes, 0, bytes.length);
+        timeline.putRecord(object, key.f6, lsn, blob, kind === "init");
+      }
+    }
+  }
+
+  batch(randoms: number[], which: number, abandon: boolean): void {
+    const model = this.#model(which);
+    const timeline = this.tenant.timeline(model.id);
+    let lsn = model.last;
+    const prev = lsn;
+    const versions = randoms.map((random) => {
+      if (random % 4 !== 0 || lsn === model.last) lsn = addLsn(lsn, 8 + 8 * (random % 30));
+      return this.#version(random, lsn);
+    });
+    this.#put(timeline, versions);
+    if (abandon) return timeline.rollback();
+    if (lsn === model.last) lsn = addLsn(lsn, 8);
+    timeline.advance(lsn, prev);
+    model.batches.push({ versions, lsn, prev });
+    model.last = lsn;
+  }
+
+  async flush(which: number): Promise<void> {
+    const model = this.#model(which);
+    assert.equal(await this.tenant.timeline(model.id).flush(), model.last);
+  }
+
+  async branch(which: number, random: number): Promise<void> {
+    const ancestor = this.#model(which);
+    const ends = [ancestor.startLsn, ...ancestor.batches.map((batch) => batch.lsn)];
+    const startLsn = ends[random % ends.length]!;
+    const id = newTimelineId();
+    await this.tenant.createBranch(id, ancestor.id, startLsn);
+    this.#models.push({ id, ancestor, startLsn, batches: [], last: startLsn });
+  }
+
+  /** Opens a copy of the directory, as after a crash, and receives the lost WAL again. */
+  async crash(generation: number): Promise<void> {
+    const copy = Deno.makeTempDirSync();
+    this.#copies.push(copy);
+    copyDirectory(this.directory, copy);
+    await this.manager.shutdown();
+    this.directory = copy;
+    this.manager = openManager(copy);
+    this.tenant = await this.manager.attach(this.tenantId, generation);
+    for (const model of this.#models) {
+      const timeline = this.tenant.timeline(model.id);
+      const disk = timeline.lastRecordLsn;
+      assert.equal(timeline.diskConsistentLsn, disk);
+      const batch = model.batches.find((one) => one.lsn === disk);
+      if (batch !== undefined) assert.equal(timeline.prevRecordLsn, batch.prev);
+      else assert.equal(disk, model.startLsn);
+      if (model.ancestor === undefined && batch === undefined) {
+        assert.equal(timeline.prevRecordLsn, START_PREV_LSN);
+      }
+      for (const { versions, lsn, prev } of model.batches) {
+        if (lsn <= disk) continue;
+        this.#put(timeline, versions);
+        timeline.advance(lsn, prev);
+      }
+    }
+  }
+
+  read(which: number, random: number): void {
+    const model = this.#model(which);
+    const timeline = this.tenant.timeline(model.id);
+    const span = model.last - START_LSN;
+    const lsn = addLsn(START_LSN, span === 0 ? 0 : random % (span + 1));
+    const key = PAGE_KEYS[random % PAGE_KEYS.length]!;
+    assert.equal(realPage(timeline, key, lsn, undefined), modelPage(model, key, lsn, -1));
+    const after = addLsn(START_LSN, (random >>> 9) % (lsn - START_LSN + 1));
+    // Only one who has a version may ask for what comes after it.
+    if (!/^(NotFound|Corrupt)$/.test(modelPage(model, key, after, -1))) {
+      assert.equal(realPage(timeline, key, lsn, after), modelPage(model, key, lsn, after));
+    }
+    const expected: string[] = [];
+    for (const value of VALUE_KEYS) {
+      const newest = modelHistory(model, value, lsn)[0];
+      const text = newest === undefined || newest.kind === "tombstone" ? undefined : newest.text;
+      assert.equal(textOf(timeline.getValue(value, lsn)), text);
+      if (text !== undefined) expected.push(`${formatKey(value)}=${text}`);
+    }
+    const scanned: string[] = [];
+    timeline.scan(makeKey(2, 0, 0, 0, 0, 0), makeKey(0x70, 0, 0, 0, 0, 0), lsn, (found, value) => {
+      scanned.push(`${formatKey(found)}=${textOf(value)}`);
+    });
+    assert.deepEqual(scanned, expected);
+  }
+
+  async close(): Promise<void> {
+    await this.manager.shutdown();
+    for (const copy of this.#copies) Deno.removeSync(copy, { recursive: true });
+  }
+}
+
+interface Step {
+  kind: "batch" | "abandon" | "flush" | "branch" | "crash";
+  which: number;
+  randoms: number[];
+}
+
+const random = fc.nat(0x7fffffff);
+
+function stepOf(weight: number, kind: Step["kind"], count: { min: number; max: number }) {
+  const randoms = fc.array(random, { minLength: count.min, maxLength: count.max });
+  const arbitrary = fc.record<Step>({ kind: fc.constant(kind), which: random, randoms });
+  return { weight, arbitrary };
+}
+
+const anyStep = fc.oneof(
+  stepOf(10, "batch", { min: 0, max: 12 }),
+  stepOf(1, "abandon", { min: 0, max: 12 }),
+  stepOf(3, "flush", { min: 0, max: 0 }),
+  stepOf(2, "branch", { min: 1, max: 1 }),
+  stepOf(1, "crash", { min: 0, max: 0 }),
+);
+
+Deno.test("the repository equals the model through flushes, branches and crashes", async () => {
+  const run = async (
+    steps: { kind: string; which: number; randoms: number[] }[],
+    reads: number[],
+  ) => {
+    const directory = Deno.makeTempDirSync();
+    const manager = openManager(directory);
+    const tenantId = newTenantId();
+    const tenant = await manager.attach(tenantId, 1, CONFIG);
+    const pair = new Pair(manager, tenant, tenantId, directory, await importRoot(tenant, manager));
+    let generation = 1;
+    try {
+      for (const { kind, which, randoms } of steps) {
+        if (kind === "batch") pair.batch(randoms, which, false);
+        if (kind === "abandon") pair.batch(randoms, which, true);
+        if (kind === "flush") await pair.flush(which);
+        if (kind === "branch") await pair.branch(which, randoms[0]!);
+        if (kind === "crash") await pair.crash(++generation);
+        for (const read of reads) pair.read(read, read);
+      }
+    } finally {
+      await pair.close();
+      Deno.removeSync(directory, { recursive: true });
+    }
+  };
+  const steps = fc.array(anyStep, { minLength: 5, maxLength: 40 });
+  const reads = fc.array(random, { minLength: 3, maxLength: 8 });
+  await fc.assert(fc.asyncProperty(steps, reads, run), { numRuns: 60, endOnFailure: false });
+});

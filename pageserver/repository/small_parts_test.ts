@@ -1,0 +1,162 @@
+/** Tests of the small parts: the memory index, sorting in slices, the layer map, waiters, the cache. */
+import assert from "node:assert/strict";
+import fc from "fast-check";
+import { TimedOut, Unavailable } from "../../libs/utils/errors.ts";
+import { toLsn } from "../../libs/utils/lsn.ts";
+import { FileTable } from "./file_table.ts";
+import { makeKey, relationBlockKey } from "./key.ts";
+import type { ObjectId } from "./key_interner.ts";
+import type { LayerDescription } from "./layer_format.ts";
+import { LayerMap } from "./layer_map.ts";
+import { LsnWaiters } from "./lsn_waiters.ts";
+import { MemoryIndex, NO_ENTRY } from "./memory_index.ts";
+import { CACHE_PAGE_BYTES, PageCache } from "./page_cache.ts";
+import { sortInSlices } from "./sliced_sort.ts";
+import { pause } from "./test_support.ts";
+
+function chainOf(index: MemoryIndex, object: number, block: number): number[] {
+  const words: number[] = [];
+  let entry = index.newest(object as ObjectId, block);
+  while (entry !== NO_ENTRY) {
+    words.push(index.word(entry));
+    entry = index.previous(entry);
+  }
+  return words;
+}
+
+Deno.test("the memory index equals a map of lists, also after truncate()", () => {
+  const puts = fc.array(
+    fc.tuple(fc.integer({ min: 0, max: 40 }), fc.integer({ min: 0, max: 40 })),
+    {
+      maxLength: 600,
+    },
+  );
+  fc.assert(fc.property(puts, fc.nat(600), (list, cut) => {
+    const index = new MemoryIndex();
+    const model = new Map<string, number[]>();
+    const kept = Math.min(cut, list.length);
+    for (const [i, [object, block]] of list.entries()) {
+      index.put(object as ObjectId, block, i, i * 8);
+      if (i < kept) {
+        model.set(`${object}/${block}`, [i * 8, ...(model.get(`${object}/${block}`) ?? [])]);
+      }
+    }
+    index.truncate(kept);
+    assert.equal(index.entryCount, kept);
+    for (const [object, block] of list) {
+      assert.deepEqual(chainOf(index, object, block), model.get(`${object}/${block}`) ?? []);
+    }
+    assert.deepEqual(chainOf(index, 99, 0), []);
+    index.put(5 as ObjectId, 5, 1000, 8000);
+    assert.deepEqual(chainOf(index, 5, 5), [8000, ...(model.get("5/5") ?? [])]);
+  }));
+});
+
+Deno.test("sortInSlices() sorts, with and without a comparison", async () => {
+  for (const length of [0, 1, 1024, 1025, 8192, 8193, 50_000]) {
+    const values = Float64Array.from({ length }, (_, i) => (i * 7919) % 10_007);
+    const expected = values.toSorted();
+    assert.deepEqual(await sortInSlices(values.slice(), pause), expected);
+    const downward = await sortInSlices(values.slice(), pause, (a, b) => b - a);
+    assert.deepEqual(downward, expected.toReversed());
+  }
+});
+
+function layerAt(lsnStart: number, lsnEnd: number, from: number, to: number): LayerDescription {
+  return {
+    kind: "delta",
+    first: relationBlockKey(1663, 5, 1, 0, from),
+    last: relationBlockKey(1663, 5, 1, 0, to),
+    lsnStart: toLsn(lsnStart),
+    lsnEnd: toLsn(lsnEnd),
+    generation: 1,
+    sizeBytes: 0,
+  };
+}
+
+Deno.test("the layer map offers the layers that can hold a key, newest first", () => {
+  const map = new LayerMap<LayerDescription>();
+  const old = layerAt(9, 10, 0, 100);
+  const middle = layerAt(10, 20, 50, 60);
+  const recent = layerAt(20, 30, 0, 55);
+  for (const layer of [middle, recent, old]) map.insert(layer);
+  const search = (block: number, lsn: number): LayerDescription[] => {
+    const key = relationBlockKey(1663, 5, 1, 0, block);
+    const found: LayerDescription[] = [];
+    for (let i = map.next(0, key, toLsn(lsn)); i >= 0; i = map.next(i + 1, key, toLsn(lsn))) {
+      found.push(map.layers[i]!);
+    }
+    return found;
+  };
+  assert.deepEqual(search(52, 100), [recent, middle, old]);
+  assert.deepEqual(search(52, 20), [middle, old]);
+  assert.deepEqual(search(52, 21), [recent, middle, old]);
+  assert.deepEqual(search(58, 100), [middle, old]);
+  assert.deepEqual(search(99, 100), [old]);
+  assert.deepEqual(search(101, 100), []);
+  assert.deepEqual(search(1, 9), []);
+  const end = makeKey(0x61, 0, 0, 0, 0, 0);
+  assert.equal(map.nextInRange(0, relationBlockKey(1663, 5, 1, 0, 60), end, toLsn(100)), 1);
+  assert.equal(map.nextInRange(0, end, end, toLsn(100)), -1);
+});
+
+Deno.test("waiters are woken at their LSN, time out naming both, and can be aborted or failed", async () => {
+  const waiters = new LsnWaiters("timeline t");
+  const current = () => toLsn(5);
+  let woken = 0;
+  const early = waiters.wait(toLsn(10), current, 60_000).then(() => woken++);
+  const late = waiters.wait(toLsn(20), current, 60_000);
+  waiters.reached(toLsn(9));
+  await pause();
+  assert.equal(woken, 0);
+  waiters.reached(toLsn(10));
+  await early;
+  assert.equal(waiters.count, 1);
+  waiters.fail(new Unavailable("closed"));
+  await assert.rejects(late, Unavailable);
+  await assert.rejects(
+    waiters.wait(toLsn(0x20), current, 1),
+    (thrown) => thrown instanceof TimedOut && /0\/20 .*0\/5/.test(thrown.message),
+  );
+  const abort = new AbortController();
+  const aborted = waiters.wait(toLsn(20), current, 60_000, abort.signal);
+  abort.abort(new Error("gone"));
+  await assert.rejects(aborted, /gone/);
+  assert.equal(waiters.count, 0);
+});
+
+Deno.test("the page cache gives the file's bytes however small it and the handle table are", () => {
+  const directory = Deno.makeTempDirSync();
+  const files = new FileTable(2);
+  const cache = new PageCache(8 * CACHE_PAGE_BYTES, files);
+  const handles = [0, 1, 2, 3].map((n) => {
+    const path = `${directory}/${n}`;
+    const bytes = Uint8Array.from(
+      { length: 5 * CACHE_PAGE_BYTES },
+      (_, i) => (i * 31 + n * 7) >>> 3,
+    );
+    Deno.writeFileSync(path, bytes);
+    return { file: files.register(path), bytes };
+  });
+  const read = fc.tuple(fc.nat(3), fc.nat(4 * CACHE_PAGE_BYTES), fc.nat(CACHE_PAGE_BYTES));
+  const into = new Uint8Array(CACHE_PAGE_BYTES);
+  fc.assert(
+    fc.property(read, ([n, position, length]) => {
+      const { file, bytes } = handles[n]!;
+      cache.read(file, position, length, into, 0);
+      assert.ok(into.subarray(0, length).every((byte, i) => byte === bytes[position + i]));
+      assert.ok(files.openCount <= 2);
+    }),
+    { numRuns: 500 },
+  );
+  assert.ok(cache.evictions > 0 && cache.hits > 0);
+  const first = handles[0]!;
+  const offset = cache.page(first.file, 0);
+  assert.equal(cache.isVerified(offset), false);
+  cache.markVerified(offset);
+  assert.equal(cache.isVerified(cache.page(first.file, 0)), true);
+  assert.throws(() => cache.page(first.file, 5), /ends before/);
+  for (const { file } of handles) files.release(file);
+  assert.equal(files.openCount, 0);
+  Deno.removeSync(directory, { recursive: true });
+});
