@@ -2,7 +2,7 @@
  * What runs beside PostgreSQL rather than in Deno, the launcher and the lazy file library, copied to
  * where PostgreSQL's user can read it whatever the modes of the checkout are:
  *
- *   <cache>/compute-<hash of the contents>/{launcher.sh, lazy_files.so}
+ *   <cache>/compute-<hash of the contents>/{neon_launch.sh, neon_lazy_files.so}
  *
  * The hash in the name means that an endpoint that runs keeps the files it started with.
  */
@@ -20,12 +20,11 @@ export interface ComputeFiles {
 }
 
 /** The launcher in the source tree. */
-const LAUNCHER = "compute/launcher/neon-launch";
+const LAUNCHER = "compute/launcher/neon_launch.sh";
 
 /** The prebuilt library in the source tree. */
 function librarySource(): string {
-  const suffix = Deno.build.os === "darwin" ? "dylib" : "so";
-  return `compute/lazy_files/prebuilt/${hostPlatform()}/liblazyfiles.${suffix}`;
+  return `compute/lazy_files/prebuilt/${hostPlatform()}/neon_lazy_files.so`;
 }
 
 function readSource(path: string): Uint8Array {

@@ -66,6 +66,7 @@ function checkDirectory(repoDir: string, force: ForceMode): void {
 async function cachePrograms(mains: string[], progress: Progress): Promise<void> {
   progress.step("Preparing the daemons");
   const { success, stderr } = await new Deno.Command(Deno.execPath(), {
+    env: { NO_COLOR: "1" },
     args: ["cache", "--quiet", `--config=${programFile("deno.json")}`, ...mains],
     stdin: "null",
     stdout: "null",

@@ -1,6 +1,11 @@
 /** Timelines on the safekeepers: creation, and the position that a majority of them holds. */
 import { NotFound, Unavailable } from "../../libs/utils/errors.ts";
-import type { TenantId, TimelineId } from "../../libs/utils/id.ts";
+import {
+  parseTenantId,
+  parseTimelineId,
+  type TenantId,
+  type TimelineId,
+} from "../../libs/utils/id.ts";
 import { alignLsn, formatLsn, type Lsn, parseLsn } from "../../libs/utils/lsn.ts";
 import type { TimelineInfo } from "../../pageserver/client.ts";
 import { type LogEnd, quorumOf, quorumPosition } from "./branch_position.ts";
@@ -14,15 +19,14 @@ export async function createOnSafekeepers(
   env: Environment,
   timeline: TimelineInfo,
 ): Promise<number[]> {
-  const startLsn = formatLsn(alignLsn(parseLsn(timeline.last_record_lsn)));
   await Promise.all(env.config.safekeepers.map((config) =>
     safekeeperClient(config).createTimeline({
-      tenant_id: timeline.tenant_id,
-      timeline_id: timeline.timeline_id,
-      pg_version: timeline.pg_version,
-      system_id: timeline.system_id,
-      wal_seg_size: timeline.wal_segment_size,
-      start_lsn: startLsn,
+      tenantId: parseTenantId(timeline.tenant_id),
+      timelineId: parseTimelineId(timeline.timeline_id),
+      pgVersion: timeline.pg_version,
+      systemId: BigInt(timeline.system_id),
+      walSegmentSize: timeline.wal_segment_size,
+      startLsn: alignLsn(parseLsn(timeline.last_record_lsn)),
     })
   ));
   return env.config.safekeepers.map((config) => config.id);

@@ -1,0 +1,64 @@
+import assert from "node:assert/strict";
+import {
+  brokerPermissions,
+  computePermissions,
+  pageserverPermissions,
+  safekeeperPermissions,
+} from "./permissions.ts";
+
+const storage = {
+  directory: "/n/role",
+  listen: ["127.0.0.1:1", "127.0.0.1:2"],
+  connect: ["127.0.0.1:50051"],
+  protocolFile: "/src/storage_broker.proto",
+  addons: ["/npm/crc32.node"],
+};
+
+/** Each role's flags, written out: a wider one must be a decision, not an accident. */
+Deno.test("daemons get exactly these permissions", () => {
+  const grpc = "--allow-env=GRPC_*,grpc_proxy,http_proxy,https_proxy,no_grpc_proxy,no_proxy";
+  const storageFlags = [
+    "--no-prompt",
+    "--cached-only",
+    "--allow-net=127.0.0.1:1,127.0.0.1:2,127.0.0.1:50051",
+    "--allow-read=/n/role,/src/storage_broker.proto",
+    "--allow-write=/n/role",
+    grpc,
+    "--allow-ffi=/npm/crc32.node",
+  ];
+  assert.deepEqual(
+    brokerPermissions({
+      directory: "/n/broker",
+      listen: ["127.0.0.1:1", "127.0.0.1:2"],
+      protocolFile: "/src/storage_broker.proto",
+    }),
+    [
+      "--no-prompt",
+      "--cached-only",
+      "--allow-net=127.0.0.1:1,127.0.0.1:2",
+      "--allow-read=/n/broker,/src/storage_broker.proto",
+      "--allow-write=/n/broker",
+      grpc,
+    ],
+  );
+  assert.deepEqual(safekeeperPermissions(storage), storageFlags);
+  assert.deepEqual(pageserverPermissions(storage), storageFlags);
+  assert.deepEqual(
+    computePermissions({
+      directory: "/n/compute",
+      listen: ["127.0.0.1:3080"],
+      connect: ["127.0.0.1:64000"],
+      addons: [],
+      launcher: "/cache/launcher.sh",
+      readable: ["/cache", "/pg"],
+    }),
+    [
+      "--no-prompt",
+      "--cached-only",
+      "--allow-net=127.0.0.1:3080,127.0.0.1:64000,127.0.0.1",
+      "--allow-read=/n/compute,/cache,/pg",
+      "--allow-write=/n/compute",
+      "--allow-run=/cache/launcher.sh",
+    ],
+  );
+});

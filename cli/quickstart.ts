@@ -1,0 +1,64 @@
+/**
+ * `deno task quickstart`: from a clean checkout to a running PostgreSQL in one command. Everything that
+ * is there already is used, so it may be run again at any time.
+ */
+import { openEnvironment } from "./control_plane/environment.ts";
+import { connectionString, startEndpoint } from "./control_plane/endpoints.ts";
+import { DEFAULT_PG_VERSION, initEnvironment } from "./control_plane/init.ts";
+import { MAIN_BRANCH } from "./control_plane/config.ts";
+import { startAll } from "./control_plane/lifecycle.ts";
+import { repoDirectory } from "./control_plane/repo_dir.ts";
+import { createTenant } from "./control_plane/tenants.ts";
+import { NotFound } from "../libs/utils/errors.ts";
+import { printError, printLine, terminalProgress } from "./output.ts";
+import { lifecyclePrinter } from "./role_command.ts";
+import { runCommands } from "./sql_client.ts";
+
+const progress = terminalProgress();
+
+/** The local Neon of this directory, made if there is none. */
+async function environment() {
+  try {
+    return openEnvironment();
+  } catch (thrown) {
+    if (!(thrown instanceof NotFound)) throw thrown;
+    return await initEnvironment(repoDirectory(), { pgVersion: DEFAULT_PG_VERSION }, progress);
+  }
+}
+
+async function main(): Promise<void> {
+  await environment();
+  await startAll(openEnvironment(), lifecyclePrinter(openEnvironment()));
+  let tenant = openEnvironment().config.default_tenant_id;
+  if (tenant === undefined) {
+    const created = await createTenant(openEnvironment(), { setDefault: true }, progress);
+    tenant = created.tenantId;
+    printLine(`tenant ${tenant} created, with the branch ${MAIN_BRANCH}`);
+  }
+  const { record } = await startEndpoint(openEnvironment(), tenant, MAIN_BRANCH);
+  const target = {
+    host: "127.0.0.1",
+    port: record.pg_port,
+    user: "cloud_admin",
+    database: "postgres",
+  };
+  printLine("");
+  if (!await runCommands(target, ["select version()"])) throw new Error("Cannot run a query");
+  printLine(`PostgreSQL is ready: ${connectionString(record.pg_port)}
+
+What to try next (bin/neon is the command; the README shows how to have it as "neon"):
+  bin/neon sql -c 'create table t(key int primary key, value text)'
+  bin/neon timeline branch --branch-name experiment     # a branch of everything, at once
+  bin/neon endpoint start experiment                    # PostgreSQL on that branch
+  bin/neon sql experiment                               # changes here do not touch main
+  bin/neon endpoint list
+  bin/neon stop                                         # quickstart again brings it all back`);
+}
+
+try {
+  await main();
+} catch (thrown) {
+  printError(thrown instanceof Error ? thrown.message : String(thrown));
+  Deno.exit(1);
+}
+Deno.exit(0);

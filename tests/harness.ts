@@ -1,0 +1,162 @@
+/**
+ * A whole local Neon for one test: real processes in a temporary directory on free ports, reached
+ * through the same functions as the commands, or through the command itself. Whatever happens in the
+ * test, everything is stopped and removed at its end; when it fails, the ends of all logs are shown.
+ *
+ *     testWithNeon("rows survive a restart", { safekeepers: 3 }, async (neon) => {
+ *       const main = await neon.local.startEndpoint("main");
+ *       const sql = neon.connect(main);
+ *       ...
+ *     });
+ */
+import postgres from "postgres";
+import { allRoles } from "../cli/control_plane/lifecycle.ts";
+import type { Role } from "../cli/control_plane/roles.ts";
+import { daemonPid, programFile } from "../cli/control_plane/supervisor.ts";
+import type { CreatedTenant } from "../mod.ts";
+import { LocalNeon, type LocalNeonOptions, type RunningEndpoint, startLocalNeon } from "../mod.ts";
+
+/** Lines of each log that a failed test shows. */
+const LOG_LINES = 40;
+
+/** What a run of the command gave. */
+export interface CommandResult {
+  code: number;
+  stdout: string;
+  stderr: string;
+}
+
+/** A PostgreSQL client. */
+export type Sql = ReturnType<typeof postgres>;
+
+/** Runs the real `neon` command on a state directory. */
+export async function runNeon(
+  repoDir: string,
+  args: string[],
+  cwd = Deno.cwd(),
+): Promise<CommandResult> {
+  const { code, stdout, stderr } = await new Deno.Command(programFile("bin/neon"), {
+    args,
+    cwd,
+    env: { NEON_REPO_DIR: repoDir, NEON_DENO: Deno.execPath(), NO_COLOR: "1" },
+    stdin: "null",
+  }).output();
+  const decoder = new TextDecoder();
+  return { code, stdout: decoder.decode(stdout), stderr: decoder.decode(stderr) };
+}
+
+/** Opens a client of one connection; the caller ends it. */
+export function openSql(port: number, database = "postgres"): Sql {
+  return postgres({
+    host: "127.0.0.1",
+    port,
+    user: "cloud_admin",
+    database,
+    max: 1,
+    fetch_types: false,
+    idle_timeout: 0,
+    max_lifetime: null,
+    connect_timeout: 10,
+    backoff: false,
+    onnotice: () => {},
+  });
+}
+
+/** The ends of all log files below a directory. */
+export function logTails(directory: string): string {
+  let text = "";
+  const walk = (path: string) => {
+    for (const entry of Deno.readDirSync(path)) {
+      if (entry.isDirectory && entry.name !== "pgdata") walk(`${path}/${entry.name}`);
+      else if (entry.name.endsWith(".log")) {
+        const lines = Deno.readTextFileSync(`${path}/${entry.name}`).trimEnd().split("\n");
+        text += `--- ${path}/${entry.name}\n${lines.slice(-LOG_LINES).join("\n")}\n`;
+      }
+    }
+  };
+  try {
+    walk(directory);
+  } catch (thrown) {
+    text += `(logs could not be read: ${thrown})\n`;
+  }
+  return text;
+}
+
+/** A running local Neon with what tests do to it. */
+export class TestNeon {
+  readonly local: LocalNeon;
+  readonly tenant: CreatedTenant;
+  readonly #clients: Sql[] = [];
+
+  /** Use testWithNeon(). */
+  constructor(local: LocalNeon, tenant: CreatedTenant) {
+    this.local = local;
+    this.tenant = tenant;
+  }
+
+  /** Runs the `neon` command on this local Neon. Throws if it fails. */
+  async run(...args: string[]): Promise<string> {
+    const result = await runNeon(this.local.directory, args);
+    if (result.code === 0) return result.stdout;
+    throw new Error(`neon ${args.join(" ")} ended with ${result.code}: ${result.stderr}`);
+  }
+
+  /** Opens a client that ends with the test. */
+  connect(endpoint: RunningEndpoint, database?: string): Sql {
+    const client = openSql(endpoint.port, database);
+    this.#clients.push(client);
+    return client;
+  }
+
+  /** Ends all clients. */
+  async closeClients(): Promise<void> {
+    await Promise.all(this.#clients.splice(0).map((client) => client.end({ timeout: 0 })));
+  }
+
+  /** The daemon of a name such as "pageserver", "safekeeper 1", "storage_broker", "compute". */
+  role(name: string): Role {
+    const role = allRoles(this.local.environment()).find((known) => known.name === name);
+    if (role === undefined) throw new Error(`Cannot find the role "${name}"`);
+    return role;
+  }
+
+  /** kill -9 of a daemon; returns when it is gone. */
+  async killRole(name: string): Promise<void> {
+    const role = this.role(name);
+    const pid = daemonPid(role);
+    if (pid === undefined) throw new Error(`Cannot kill ${name}: it does not run`);
+    Deno.kill(pid, "SIGKILL");
+    while (daemonPid(role) === pid) await new Promise((resolve) => setTimeout(resolve, 2));
+  }
+
+  /** The pid of an endpoint's postmaster. */
+  postmasterPid(endpoint: string): number {
+    const directory = `${this.local.directory}/compute/endpoints/${endpoint}/pgdata`;
+    return Number(Deno.readTextFileSync(`${directory}/postmaster.pid`).split("\n")[0]);
+  }
+
+  /** kill -9 of an endpoint's postmaster. */
+  killPostgres(endpoint: string): void {
+    Deno.kill(this.postmasterPid(endpoint), "SIGKILL");
+  }
+}
+
+/** Registers a test on a local Neon of its own that has a default tenant. */
+export function testWithNeon(
+  name: string,
+  options: LocalNeonOptions,
+  body: (neon: TestNeon) => Promise<void>,
+): void {
+  Deno.test(name, async () => {
+    await using local = await startLocalNeon(options);
+    const neon = new TestNeon(local, await local.createTenant({ setDefault: true }));
+    try {
+      await body(neon);
+    } catch (thrown) {
+      console.error(logTails(local.directory));
+      throw thrown;
+    } finally {
+      await neon.closeClients();
+    }
+  });
+}
