@@ -1,0 +1,132 @@
+/**
+ * What a compute host does about endpoints that an earlier host, killed or crashed, left behind.
+ *
+ * A Postgres lives on without its host: reads work, commits wait. It is taken over only if it is
+ * certainly the one that the state file speaks of (pid, start time, boot of the machine), and it goes
+ * on under the same term: if somebody else was elected meanwhile, the first safekeeper that says so
+ * ends it. Terms are compared, never LSNs. Everything else is stopped at once and its data dropped.
+ */
+import type { PgClient } from "../libs/pgwire/client.ts";
+import { WAL_SEGMENT_SIZE } from "../libs/postgres/constants.ts";
+import { TimedOut, Unavailable } from "../libs/utils/errors.ts";
+import { type Lsn, parseLsn } from "../libs/utils/lsn.ts";
+import type { EndpointDirectory } from "./endpoint_directory.ts";
+import { EndpointRun, type HostServices } from "./endpoint_run.ts";
+import { type EndpointState, removeEndpointState } from "./endpoint_state.ts";
+import type { PostgresProcess } from "./postgres_process.ts";
+import { SLOT_NAME } from "./wal_proposer/postgres_stream.ts";
+
+/** Longest wait for an answer of a Postgres that is to be adopted. */
+const ANSWER_MS_MAX = 10_000;
+/** Longest wait for one that is not to end. */
+const END_MS_MAX = 10_000;
+
+/**
+ * Takes over the Postgres of `state`. Throws Unavailable if that cannot be; then none runs any more
+ * and its data is gone.
+ */
+export async function adoptEndpoint(
+  services: HostServices,
+  directory: EndpointDirectory,
+  state: EndpointState,
+  onFailure: (why: string) => void,
+): Promise<EndpointRun> {
+  const process = await findProcess(services, directory, state);
+  if (process === undefined) {
+    drop(directory);
+    throw new Unavailable("Postgres ended while the compute host was away");
+  }
+  try {
+    if (state.process === undefined) {
+      throw new Unavailable("the compute host ended before this Postgres was recorded");
+    }
+    const { flushLsn, restartLsn } = await askPositions(services, directory, state);
+    const { term, startLsn, history } = state;
+    const resume = { term, startLsn, history, endLsnMax: flushLsn, streamFrom: restartLsn };
+    const run = new EndpointRun(
+      services,
+      state.spec,
+      directory,
+      state.standbyName,
+      { walSegmentSize: WAL_SEGMENT_SIZE, resume },
+      onFailure,
+    );
+    run.attach(process);
+    run.proposer.start();
+    run.inBackground("open the WAL stream", () => run.openStream(true));
+    return run;
+  } catch (thrown) {
+    await process.signal("QUIT");
+    if (!(await process.endsWithin(END_MS_MAX))) await process.signal("KILL");
+    await process.endsWithin(END_MS_MAX);
+    drop(directory);
+    throw thrown;
+  }
+}
+
+function drop(directory: EndpointDirectory): void {
+  removeEndpointState(directory.stateFile);
+  directory.discardData();
+  directory.sweep();
+}
+
+/** The process of the state file, or the one that was launched but not yet recorded there. */
+async function findProcess(
+  services: HostServices,
+  directory: EndpointDirectory,
+  state: EndpointState,
+): Promise<PostgresProcess | undefined> {
+  if (state.bootId !== services.bootId) return undefined;
+  if (state.process !== undefined) return await services.launcher.adopt(state.process);
+  const pid = recordedPid(directory.pgdata);
+  const startTime = pid === undefined ? undefined : await services.launcher.startTime(pid);
+  if (pid === undefined || startTime === undefined) return undefined;
+  return await services.launcher.adopt({ pid, startTime });
+}
+
+function recordedPid(pgdata: string): number | undefined {
+  try {
+    return Number(Deno.readTextFileSync(`${pgdata}/postmaster.pid`).split("\n")[0]);
+  } catch (thrown) {
+    if (thrown instanceof Deno.errors.NotFound) return undefined;
+    throw thrown;
+  }
+}
+
+/** How far Postgres has flushed, and from where its slot still has WAL. */
+async function askPositions(
+  services: HostServices,
+  directory: EndpointDirectory,
+  state: EndpointState,
+): Promise<{ flushLsn: Lsn; restartLsn: Lsn }> {
+  const asking = services.sockets.connect(directory.socketDirectory, state.spec.pg_port, {
+    database: "postgres",
+    application_name: "neon compute host",
+  }).then(positions);
+  const limit = Promise.withResolvers<never>();
+  const timer = setTimeout(() => {
+    limit.reject(new TimedOut("Cannot adopt Postgres: it does not answer"));
+  }, ANSWER_MS_MAX);
+  try {
+    return await Promise.race([asking, limit.promise]);
+  } finally {
+    clearTimeout(timer);
+    asking.catch(() => {});
+  }
+}
+
+async function positions(client: PgClient): Promise<{ flushLsn: Lsn; restartLsn: Lsn }> {
+  try {
+    const { rows } = await client.query(
+      `SELECT pg_current_wal_flush_lsn(), restart_lsn FROM pg_get_replication_slots() ` +
+        `WHERE slot_name = '${SLOT_NAME}'`,
+    );
+    const [flush, restart] = rows[0] ?? [];
+    if (typeof flush !== "string" || typeof restart !== "string") {
+      throw new Unavailable("this Postgres has no slot of the WAL proposer");
+    }
+    return { flushLsn: parseLsn(flush), restartLsn: parseLsn(restart) };
+  } finally {
+    client.close();
+  }
+}

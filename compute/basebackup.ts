@@ -1,0 +1,196 @@
+/**
+ * Fetches the basebackup of a start LSN and lays out a data directory from it.
+ *
+ * The archive (`basebackup TENANT TIMELINE LSN --lazy`) holds directories, the small files that
+ * Postgres reads before any page, `lazy_files.map`, and last `global/pg_control`. The last two stay in
+ * memory: relation files are laid out from the map, and pg_control goes in place only when everything
+ * else is there, so that a directory that was left half-made never starts.
+ */
+import { dirname, join } from "node:path";
+import { PgClient } from "../libs/pgwire/client.ts";
+import { type ControlFile, decodeControlFile } from "../libs/postgres/control_file.ts";
+import { startLsnAfter, synthesizeStartWal } from "../libs/postgres/wal/start_checkpoint.ts";
+import { Corrupt } from "../libs/utils/errors.ts";
+import { formatLsn, type Lsn } from "../libs/utils/lsn.ts";
+import { writeAll } from "../libs/utils/durable.ts";
+import { TarReader } from "../libs/utils/tar.ts";
+import type { EndpointSpec } from "./client.ts";
+import { type FileOwner, give } from "./endpoint_directory.ts";
+
+/** Largest file that is kept in memory (the map of a cluster with 3 million relation forks). */
+const HELD_BYTES_MAX = 64 * 1024 * 1024;
+
+/** What a basebackup says besides the files that were written. */
+export interface Basebackup {
+  readonly controlBytes: Uint8Array;
+  readonly control: ControlFile;
+  readonly mapBytes: Uint8Array;
+  /** Files in pg_twophase: prepared transactions that the start inherits. */
+  readonly preparedTransactions: number;
+}
+
+/** Connects ahead of time, so that the request can go out the moment the LSN is known. */
+export function connectPageserver(spec: EndpointSpec): Promise<PgClient> {
+  return PgClient.connect(
+    { hostname: spec.pageserver.host, port: spec.pageserver.port },
+    { user: "compute", database: "pageserver", application_name: spec.endpoint_id },
+  );
+}
+
+/** Our own versions of these are written instead. */
+const REPLACED = new Set([
+  "postgresql.conf",
+  "postgresql.auto.conf",
+  "pg_hba.conf",
+  "lazy_files.map",
+  "global/pg_control",
+]);
+
+/** Streams the archive into `pgdata`. Throws ServerError, Corrupt or Unavailable. */
+export async function fetchBasebackup(
+  client: PgClient,
+  spec: EndpointSpec,
+  lsn: Lsn,
+  pgdata: string,
+  owner: FileOwner | undefined,
+): Promise<Basebackup> {
+  const command = `basebackup ${spec.tenant_id} ${spec.timeline_id} ${formatLsn(lsn)} --lazy`;
+  const tar = new TarReader(client.copyOut(command));
+  const held = new Map<string, Uint8Array>();
+  let preparedTransactions = 0;
+  for (let entry = await tar.next(); entry !== undefined; entry = await tar.next()) {
+    const name = checkName(entry.name);
+    if (REPLACED.has(name)) {
+      held.set(name, await readBody(tar, name, entry.sizeBytes));
+      continue;
+    }
+    const path = join(pgdata, name);
+    if (entry.type === "directory") {
+      makeOwned(path, owner);
+    } else if (entry.type === "file") {
+      if (name.startsWith("pg_twophase/")) preparedTransactions++;
+      const file = openNew(path, owner);
+      try {
+        for await (const part of tar.body()) writeAll(file, part);
+      } finally {
+        file.close();
+      }
+      give(path, owner);
+    } else {
+      throw new Corrupt(`Cannot use the basebackup: "${name}" is neither file nor directory`);
+    }
+  }
+  const controlBytes = heldFile(held, "global/pg_control");
+  return {
+    controlBytes,
+    control: decodeControlFile(controlBytes),
+    mapBytes: heldFile(held, "lazy_files.map"),
+    preparedTransactions,
+  };
+}
+
+function heldFile(held: ReadonlyMap<string, Uint8Array>, name: string): Uint8Array {
+  const bytes = held.get(name);
+  if (bytes === undefined) throw new Corrupt(`Cannot use the basebackup: it has no "${name}"`);
+  return bytes;
+}
+
+/** A relative name without "..", "./" or a trailing slash. Throws Corrupt. */
+function checkName(name: string): string {
+  const parts = name.split("/").filter((part) => part !== "" && part !== ".");
+  if (name.startsWith("/") || parts.includes("..")) {
+    throw new Corrupt(`Cannot use the basebackup: it names "${name}"`);
+  }
+  return parts.join("/");
+}
+
+async function readBody(tar: TarReader, name: string, sizeBytes: number): Promise<Uint8Array> {
+  if (sizeBytes > HELD_BYTES_MAX) {
+    throw new Corrupt(`Cannot use the basebackup: "${name}" has ${sizeBytes} bytes`);
+  }
+  const bytes = new Uint8Array(sizeBytes);
+  let at = 0;
+  for await (const part of tar.body()) {
+    bytes.set(part, at);
+    at += part.length;
+  }
+  return bytes;
+}
+
+/** Makes a directory (0700) and its missing parents. */
+function makeOwned(path: string, owner: FileOwner | undefined): void {
+  try {
+    Deno.mkdirSync(path, { mode: 0o700 });
+  } catch (thrown) {
+    if (thrown instanceof Deno.errors.AlreadyExists) return;
+    if (!(thrown instanceof Deno.errors.NotFound)) throw thrown;
+    makeOwned(dirname(path), owner);
+    Deno.mkdirSync(path, { mode: 0o700 });
+  }
+  give(path, owner);
+}
+
+const NEW_FILE = { write: true, create: true, truncate: true, mode: 0o600 } as const;
+
+function openNew(path: string, owner: FileOwner | undefined): Deno.FsFile {
+  try {
+    return Deno.openSync(path, NEW_FILE);
+  } catch (thrown) {
+    if (!(thrown instanceof Deno.errors.NotFound)) throw thrown;
+    makeOwned(dirname(path), owner);
+    return Deno.openSync(path, NEW_FILE);
+  }
+}
+
+/** Writes a small file of the data directory. */
+export function writeDataFile(
+  path: string,
+  bytes: Uint8Array,
+  owner: FileOwner | undefined,
+): void {
+  const file = openNew(path, owner);
+  try {
+    writeAll(file, bytes);
+  } finally {
+    file.close();
+  }
+  give(path, owner);
+}
+
+/**
+ * Writes the WAL segment(s) in which Postgres finds its synthesized shutdown checkpoint. `x` is the
+ * end of the last record of the history, `prev` its start. Throws Corrupt if pg_control is of
+ * another position.
+ */
+export function writeStartWal(
+  pgdata: string,
+  x: Lsn,
+  prev: Lsn,
+  control: ControlFile,
+  owner: FileOwner | undefined,
+): void {
+  const segmentSize = control.walSegmentSize;
+  const start = startLsnAfter(x, segmentSize);
+  if (control.checkPointLsn !== start) {
+    throw new Corrupt(
+      `Cannot start at ${formatLsn(x)}: the basebackup is of ${formatLsn(control.checkPointLsn)}`,
+    );
+  }
+  const { checkPoint, systemId, version } = control;
+  makeOwned(join(pgdata, "pg_wal"), owner);
+  const segments = synthesizeStartWal({ x, prev, checkPoint, systemId, version, segmentSize });
+  for (const segment of segments) {
+    const path = join(pgdata, "pg_wal", segment.segmentName);
+    const file = Deno.openSync(path, NEW_FILE);
+    try {
+      file.truncateSync(segmentSize);
+      for (const piece of segment.pieces) {
+        file.seekSync(piece.offset, Deno.SeekMode.Start);
+        writeAll(file, piece.bytes);
+      }
+    } finally {
+      file.close();
+    }
+    give(path, owner);
+  }
+}

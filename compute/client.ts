@@ -1,0 +1,165 @@
+/**
+ * Client of the compute host's HTTP API, used by the CLI, and the JSON that goes over it.
+ *
+ * A refused request throws the class of libs/utils/errors.ts that fits its status, with the host's own
+ * message; a host that cannot be reached throws Unavailable.
+ */
+import {
+  BadRequest,
+  Conflict,
+  Corrupt,
+  messageOf,
+  NotFound,
+  TimedOut,
+  Unavailable,
+} from "../libs/utils/errors.ts";
+import type { TenantId, TimelineId } from "../libs/utils/id.ts";
+
+/** What an endpoint is to be: the body of a start. */
+export interface EndpointSpec {
+  readonly endpoint_id: string;
+  readonly tenant_id: TenantId;
+  readonly timeline_id: TimelineId;
+  readonly mode: "Primary";
+  /** Major version. */
+  readonly pg_version: number;
+  readonly pg_port: number;
+  /** Directory of the `postgres` program. */
+  readonly pg_bin_dir: string;
+  readonly pageserver: { readonly host: string; readonly port: number };
+  readonly safekeepers: readonly {
+    readonly id: number;
+    readonly host: string;
+    readonly pg_port: number;
+  }[];
+  /** Whom Postgres runs as; needed when the host is root. */
+  readonly postgres_user?: { readonly uid: number; readonly gid: number };
+  /** Lines of postgresql.conf; ALTER SYSTEM and the endpoint's own postgresql.conf go before them. */
+  readonly settings?: Readonly<Record<string, string>>;
+}
+
+/** Milliseconds of the phases of the last start; phases overlap. */
+export interface StartTimings {
+  readonly election: number;
+  readonly basebackup: number;
+  readonly files: number;
+  readonly postgres: number;
+  readonly first_query: number;
+  readonly total: number;
+}
+
+/** An endpoint as the host sees it. */
+export interface EndpointStatus {
+  readonly endpoint_id: string;
+  readonly tenant_id: TenantId;
+  readonly timeline_id: TimelineId;
+  readonly mode: "Primary";
+  readonly pg_version: number;
+  /** Where clients connect, host:port. */
+  readonly address: string;
+  readonly status: "running" | "starting" | "stopped" | "crashed";
+  /** What is committed; after a stop, what was. */
+  readonly lsn: string | null;
+  /** Where Postgres was started. */
+  readonly start_lsn: string | null;
+  readonly pid: number | null;
+  readonly timings_ms: StartTimings | null;
+  /** Why it crashed or did not start. */
+  readonly error?: string;
+}
+
+/** A timeline that an endpoint of this host writes. */
+export interface ProposerStatus {
+  readonly commit_lsn: string;
+  /** End of the WAL that Postgres has handed over. */
+  readonly flush_lsn: string;
+  readonly term: number;
+  readonly endpoint: string;
+}
+
+/** One compute host. */
+export class ComputeClient {
+  readonly #base: string;
+
+  /** `address` is "host:port" of the HTTP API. */
+  constructor(address: string) {
+    this.#base = `http://${address}`;
+  }
+
+  /** All endpoints that the host has files of. */
+  endpoints(): Promise<EndpointStatus[]> {
+    return this.#request("GET", "/v1/endpoints");
+  }
+
+  /** One endpoint. Throws NotFound. */
+  endpoint(name: string): Promise<EndpointStatus> {
+    return this.#request("GET", `/v1/endpoints/${name}`);
+  }
+
+  /** Starts an endpoint and waits until it has answered a query; one that runs is left alone. */
+  startEndpoint(spec: EndpointSpec): Promise<EndpointStatus> {
+    return this.#request("POST", `/v1/endpoints/${spec.endpoint_id}/start`, spec);
+  }
+
+  /** Stops an endpoint and waits until it is gone; its status holds the last LSN. */
+  stopEndpoint(name: string, mode: "fast" | "immediate"): Promise<EndpointStatus> {
+    return this.#request("POST", `/v1/endpoints/${name}/stop`, { mode });
+  }
+
+  /** Stops an endpoint and removes its files. */
+  async deleteEndpoint(name: string): Promise<void> {
+    await this.#request("DELETE", `/v1/endpoints/${name}`);
+  }
+
+  /** The running writer of a timeline, or undefined. */
+  async timeline(tenant: TenantId, timeline: TimelineId): Promise<ProposerStatus | undefined> {
+    try {
+      return await this.#request("GET", `/v1/timelines/${tenant}/${timeline}`);
+    } catch (thrown) {
+      if (thrown instanceof NotFound) return undefined;
+      throw thrown;
+    }
+  }
+
+  async #request<T>(method: string, path: string, body?: unknown): Promise<T> {
+    let response: Response;
+    try {
+      response = await fetch(this.#base + path, {
+        method,
+        ...(body === undefined
+          ? {}
+          : { body: JSON.stringify(body), headers: { "content-type": "application/json" } }),
+      });
+    } catch (thrown) {
+      throw new Unavailable(`Cannot reach the compute host at ${this.#base}: ${messageOf(thrown)}`);
+    }
+    const text = await response.text();
+    if (response.ok) return (text === "" ? undefined : JSON.parse(text)) as T;
+    throw failure(response.status, errorText(text));
+  }
+}
+
+function errorText(body: string): string {
+  try {
+    return (JSON.parse(body) as { msg: string }).msg;
+  } catch {
+    return body;
+  }
+}
+
+function failure(status: number, message: string): Error {
+  switch (status) {
+    case 400:
+      return new BadRequest(message);
+    case 404:
+      return new NotFound(message);
+    case 409:
+      return new Conflict(message);
+    case 503:
+      return new Unavailable(message);
+    case 504:
+      return new TimedOut(message);
+    default:
+      return new Corrupt(message);
+  }
+}

@@ -1,0 +1,131 @@
+/**
+ * All endpoints of one machine: found by name for the API, by timeline for whoever asks what is
+ * committed, taken over at the start of the host and stopped at its end.
+ */
+import { join } from "node:path";
+import { BadRequest, messageOf, NotFound } from "../libs/utils/errors.ts";
+import type { TenantId, TimelineId } from "../libs/utils/id.ts";
+import { logger } from "../libs/utils/log.ts";
+import { formatLsn } from "../libs/utils/lsn.ts";
+import { makeDirectory } from "../libs/utils/durable.ts";
+import type { EndpointSpec, EndpointStatus, ProposerStatus } from "./client.ts";
+import { Endpoint } from "./endpoint.ts";
+import { EndpointDirectory, exists } from "./endpoint_directory.ts";
+import type { HostServices } from "./endpoint_run.ts";
+import { readEndpointState } from "./endpoint_state.ts";
+
+const log = logger("compute", "host");
+
+const ENDPOINT_NAME = /^[A-Za-z0-9][A-Za-z0-9_-]{0,62}$/;
+
+/** See the head of the file. */
+export class ComputeHost {
+  readonly #services: HostServices;
+  readonly #directory: string;
+  readonly #endpoints = new Map<string, Endpoint>();
+
+  /** `directory` holds one directory for each endpoint. */
+  constructor(services: HostServices, directory: string) {
+    this.#services = services;
+    this.#directory = directory;
+  }
+
+  /** Takes over the endpoints that an earlier host left running. */
+  async adoptAll(): Promise<void> {
+    makeDirectory(this.#directory);
+    const adoptions = [...Deno.readDirSync(this.#directory)].map(async ({ name }) => {
+      const directory = new EndpointDirectory(join(this.#directory, name));
+      try {
+        const state = readEndpointState(directory.stateFile);
+        if (state === undefined) return;
+        const endpoint = new Endpoint(this.#services, directory, state.spec);
+        this.#endpoints.set(name, endpoint);
+        await endpoint.adopt(state);
+      } catch (thrown) {
+        log.error("cannot look after endpoint {name}: {why}", { name, why: messageOf(thrown) });
+      }
+    });
+    await Promise.all(adoptions);
+  }
+
+  /** Endpoints that were started or adopted by this host. */
+  list(): EndpointStatus[] {
+    return [...this.#endpoints.values()].map((endpoint) => endpoint.status());
+  }
+
+  /** One of them. Throws NotFound. */
+  find(name: string): Endpoint {
+    const endpoint = this.#endpoints.get(name);
+    if (endpoint !== undefined) return endpoint;
+    throw new NotFound(`Cannot find endpoint "${name}": this compute host has not started it`);
+  }
+
+  /** Starts an endpoint unless it runs. */
+  start(spec: EndpointSpec): Promise<EndpointStatus> {
+    const name = spec.endpoint_id;
+    let endpoint = this.#endpoints.get(name);
+    if (endpoint === undefined) {
+      endpoint = new Endpoint(this.#services, this.#directoryOf(name), spec);
+      this.#endpoints.set(name, endpoint);
+    }
+    return endpoint.start(spec);
+  }
+
+  /** Stops an endpoint and removes its files, also those that an earlier host left. */
+  async delete(name: string): Promise<void> {
+    const endpoint = this.#endpoints.get(name);
+    if (endpoint !== undefined) {
+      await endpoint.delete();
+      this.#endpoints.delete(name);
+      return;
+    }
+    const directory = this.#directoryOf(name);
+    if (!exists(directory.root)) throw new NotFound(`Cannot delete endpoint "${name}": no files`);
+    await directory.remove();
+  }
+
+  #directoryOf(name: string): EndpointDirectory {
+    if (!ENDPOINT_NAME.test(name)) throw new BadRequest(`Cannot use "${name}" as endpoint name`);
+    return new EndpointDirectory(join(this.#directory, name));
+  }
+
+  /** The running writer of a timeline. Throws NotFound. */
+  writerOf(tenant: TenantId, timeline: TimelineId): ProposerStatus {
+    for (const endpoint of this.#endpoints.values()) {
+      const { spec, run } = endpoint;
+      if (spec.tenant_id !== tenant || spec.timeline_id !== timeline) continue;
+      if (run === undefined || run.failure !== undefined) continue;
+      const { proposer } = run;
+      return {
+        commit_lsn: formatLsn(proposer.acknowledgedLsn),
+        flush_lsn: formatLsn(proposer.endLsn),
+        term: proposer.term,
+        endpoint: spec.endpoint_id,
+      };
+    }
+    throw new NotFound(`Cannot find a running writer of timeline ${tenant}/${timeline} here`);
+  }
+
+  /** Sums over running endpoints, for the metrics. */
+  totals(): { running: number; bufferBytes: number; uncommittedBytes: number } {
+    const totals = { running: 0, bufferBytes: 0, uncommittedBytes: 0 };
+    for (const { run } of this.#endpoints.values()) {
+      if (run === undefined) continue;
+      totals.running++;
+      totals.bufferBytes += run.proposer.bufferBytes;
+      totals.uncommittedBytes += run.proposer.endLsn - run.proposer.acknowledgedLsn;
+    }
+    return totals;
+  }
+
+  /** Stops everything that runs. */
+  async stopAll(mode: "fast" | "immediate"): Promise<void> {
+    await Promise.all([...this.#endpoints].map(async ([name, endpoint]) => {
+      try {
+        await endpoint.stop(mode);
+      } catch (thrown) {
+        log.error("cannot stop endpoint {name}: {why}", { name, why: messageOf(thrown) });
+      }
+    }));
+  }
+}

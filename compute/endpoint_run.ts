@@ -1,0 +1,203 @@
+/**
+ * One run of an endpoint: a Postgres with its WAL proposer, from the start (start_endpoint.ts) or
+ * adoption (adoption.ts) to the end.
+ *
+ * A run ends in one of two ways. Asked for: `stop`. Otherwise it has failed: Postgres ended by itself,
+ * or somebody else was elected. Then whatever is left is killed at once and the local data is thrown
+ * away; nothing is ever recovered locally (without full page images a torn page would go unseen), and
+ * nothing is lost, because what was acknowledged is in the safekeepers.
+ */
+import { assert } from "../libs/utils/assert.ts";
+import { messageOf } from "../libs/utils/errors.ts";
+import { logger } from "../libs/utils/log.ts";
+import { formatLsn, type Lsn } from "../libs/utils/lsn.ts";
+import type { EndpointSpec } from "./client.ts";
+import type { EndpointDirectory } from "./endpoint_directory.ts";
+import { removeEndpointState } from "./endpoint_state.ts";
+import type { Launcher, PostgresProcess } from "./postgres_process.ts";
+import type { PrivateSocket } from "./private_socket.ts";
+import { WalProposer, type WalProposerOptions } from "./wal_proposer/driver.ts";
+import { PostgresStream } from "./wal_proposer/postgres_stream.ts";
+
+const log = logger("compute", "endpoint");
+
+/** A fast stop whose last WAL no quorum takes for so long becomes an immediate one. */
+const STOP_WITHOUT_QUORUM_MS_MAX = 10_000;
+/** Longest fast stop in any case. */
+const STOP_MS_MAX = 120_000;
+/** How often a stop looks at the quorum's progress. */
+const STOP_LOOK_MS = 100;
+/** PostgreSQL itself kills its processes 5 s after an immediate shutdown began. */
+const QUIT_MS_MAX = 6000;
+const KILL_MS_MAX = 5000;
+
+/** What all endpoints of a host share. */
+export interface HostServices {
+  readonly launcher: Launcher;
+  readonly sockets: PrivateSocket;
+  readonly bootId: string;
+}
+
+/** PG_VERSION_NUM of some minor release: safekeepers look at the major version only. */
+export function versionNumber(spec: EndpointSpec): number {
+  return spec.pg_version * 10000;
+}
+
+/** See the head of the file. */
+export class EndpointRun {
+  readonly spec: EndpointSpec;
+  readonly proposer: WalProposer;
+  readonly services: HostServices;
+  readonly directory: EndpointDirectory;
+  readonly standbyName: string;
+  readonly #onFailure: (why: string) => void;
+  #process: PostgresProcess | undefined;
+  #stream: PostgresStream | undefined;
+  #background: Promise<void> = Promise.resolve();
+  #ending = false;
+  #failure: string | undefined;
+  #cleared: Promise<void> = Promise.resolve();
+
+  /** `onFailure` is called once, when a failed run has been cleaned up. */
+  constructor(
+    services: HostServices,
+    spec: EndpointSpec,
+    directory: EndpointDirectory,
+    standbyName: string,
+    proposing: Pick<WalProposerOptions, "walSegmentSize" | "resume">,
+    onFailure: (why: string) => void,
+  ) {
+    this.services = services;
+    this.spec = spec;
+    this.directory = directory;
+    this.standbyName = standbyName;
+    this.#onFailure = onFailure;
+    this.proposer = new WalProposer({
+      ...proposing,
+      tenantId: spec.tenant_id,
+      timelineId: spec.timeline_id,
+      pgVersionNum: versionNumber(spec),
+      safekeepers: spec.safekeepers.map(({ id, host, pg_port }) => ({ id, host, pgPort: pg_port })),
+      onDeposed: (why) => this.#fail(`somebody else writes this timeline now: ${why}`),
+    });
+  }
+
+  /** Why the run failed, as soon as it has. */
+  get failure(): string | undefined {
+    return this.#failure;
+  }
+
+  get process(): PostgresProcess {
+    assert(this.#process !== undefined, "Postgres was launched");
+    return this.#process;
+  }
+
+  get pid(): number | undefined {
+    return this.#process?.pid;
+  }
+
+  /** Watches over a launched or adopted Postgres from now on. */
+  attach(process: PostgresProcess): void {
+    this.#process = process;
+    process.exited.then((how) => this.#fail(`Postgres ended by itself with ${how}`));
+  }
+
+  /** Starts to take WAL out of Postgres; resolves when the stream is open. */
+  async openStream(slotExists: boolean): Promise<void> {
+    const { services, directory, spec } = this;
+    this.#stream = new PostgresStream(
+      this.proposer,
+      this.standbyName,
+      slotExists,
+      (parameters) => services.sockets.connect(directory.socketDirectory, spec.pg_port, parameters),
+    );
+    this.#stream.start();
+    await this.#stream.opened;
+  }
+
+  /** Does something beside serving; a stop waits for it. Errors are logged. */
+  inBackground(what: string, work: () => Promise<void>): void {
+    this.#background = this.#background.then(async () => {
+      if (this.#ending || this.#failure !== undefined) return;
+      try {
+        await work();
+      } catch (thrown) {
+        log.warning("{endpoint}: cannot {what}: {why}", {
+          endpoint: this.spec.endpoint_id,
+          what,
+          why: messageOf(thrown),
+        });
+      }
+    });
+  }
+
+  #fail(why: string): void {
+    if (this.#ending || this.#failure !== undefined) return;
+    this.#failure = why;
+    log.error("{endpoint} crashed: {why}", { endpoint: this.spec.endpoint_id, why });
+    this.#cleared = this.#clear().catch((thrown) => {
+      log.error("{endpoint}: {why}", { endpoint: this.spec.endpoint_id, why: messageOf(thrown) });
+    }).then(() => this.#onFailure(why));
+  }
+
+  /** Ends a start that did not succeed; a run that has failed is being cleared already. */
+  async abandon(): Promise<void> {
+    if (this.#failure !== undefined) return await this.#cleared;
+    this.#ending = true;
+    await this.#clear();
+  }
+
+  /** Stops Postgres and everything around it; returns what is committed. */
+  async stop(mode: "fast" | "immediate"): Promise<Lsn> {
+    this.#ending = true;
+    if (mode === "fast") await this.#shutDown();
+    await this.#clear();
+    return this.proposer.acknowledgedLsn;
+  }
+
+  /** Fast shutdown: Postgres ends when its last WAL record is acknowledged. */
+  async #shutDown(): Promise<void> {
+    const { process, proposer } = this;
+    await process.signal("INT");
+    const began = performance.now();
+    let progressed = began;
+    let commitLsn = proposer.commitLsn;
+    while (!(await process.endsWithin(STOP_LOOK_MS))) {
+      const now = performance.now();
+      if (proposer.commitLsn !== commitLsn || proposer.commitLsn >= proposer.endLsn) {
+        commitLsn = proposer.commitLsn;
+        progressed = now;
+      }
+      const isStuck = now - progressed > STOP_WITHOUT_QUORUM_MS_MAX;
+      if (!isStuck && now - began < STOP_MS_MAX) continue;
+      log.warning("{endpoint}: stopping immediately, {why}", {
+        endpoint: this.spec.endpoint_id,
+        why: isStuck
+          ? `no quorum takes the WAL behind ${formatLsn(proposer.acknowledgedLsn)}`
+          : "the shutdown takes too long",
+      });
+      return;
+    }
+  }
+
+  /** Leaves nothing running and no data behind. */
+  async #clear(): Promise<void> {
+    await this.#kill();
+    await this.#stream?.stop();
+    await this.#background;
+    await this.proposer.stop();
+    removeEndpointState(this.directory.stateFile);
+    this.directory.discardData();
+    this.directory.sweep();
+  }
+
+  async #kill(): Promise<void> {
+    const process = this.#process;
+    if (process === undefined) return;
+    await process.signal("QUIT");
+    if (await process.endsWithin(QUIT_MS_MAX)) return;
+    await process.signal("KILL");
+    if (await process.endsWithin(KILL_MS_MAX)) return;
+    throw new Error(`Cannot stop process ${process.pid}: it is still there after SIGKILL`);
+  }
+}

@@ -1,0 +1,136 @@
+/**
+ * The compute host's management API, JSON in and out.
+ *
+ *   GET    /v1/status
+ *   GET    /v1/endpoints, /v1/endpoints/NAME
+ *   POST   /v1/endpoints/NAME/start    an EndpointSpec; answers when a query was answered
+ *   POST   /v1/endpoints/NAME/stop     {"mode": "fast" | "immediate"}; answers when nothing runs
+ *   DELETE /v1/endpoints/NAME
+ *   GET    /v1/timelines/TENANT/TIMELINE    the running writer and what it has committed
+ *   GET    /metrics
+ *
+ * Errors are `{"msg": "..."}` with the status of their class (libs/utils/errors.ts): 400 BadRequest,
+ * 404 NotFound, 409 Conflict, 503 Unavailable, 504 TimedOut, anything else 500. Listens on loopback and
+ * has no authentication of its own.
+ */
+import { type Context, Hono } from "hono";
+import { z } from "zod";
+import { metricsText } from "../libs/metrics/registry.ts";
+import {
+  BadRequest,
+  Conflict,
+  messageOf,
+  NotFound,
+  TimedOut,
+  Unavailable,
+} from "../libs/utils/errors.ts";
+import { parseTenantId, parseTimelineId } from "../libs/utils/id.ts";
+import { logger } from "../libs/utils/log.ts";
+import type { EndpointSpec } from "./client.ts";
+import type { ComputeHost } from "./compute_host.ts";
+import { failedStarts, startSeconds } from "./metrics.ts";
+
+const log = logger("compute", "http");
+
+const port = z.int().min(1).max(65535);
+
+const specSchema = z.strictObject({
+  endpoint_id: z.string(),
+  tenant_id: z.string().transform((text) => parseTenantId(text)),
+  timeline_id: z.string().transform((text) => parseTimelineId(text)),
+  mode: z.literal("Primary"),
+  pg_version: z.int().min(14).max(18),
+  pg_port: port,
+  pg_bin_dir: z.string().startsWith("/"),
+  pageserver: z.strictObject({ host: z.string(), port }),
+  safekeepers: z.array(z.strictObject({ id: z.int().min(0), host: z.string(), pg_port: port }))
+    .min(1).max(32)
+    .refine((list) => new Set(list.map(({ id }) => id)).size === list.length, "ids are distinct"),
+  postgres_user: z.strictObject({ uid: z.int().min(1), gid: z.int().min(0) }).optional(),
+  settings: z.record(z.string().regex(/^[a-z_][a-z0-9_.]*$/), z.string()).optional(),
+});
+
+const stopSchema = z.strictObject({ mode: z.enum(["fast", "immediate"]) });
+
+/** The API over one host. */
+export function httpApi(host: ComputeHost): Hono {
+  const app = new Hono();
+  app.onError((thrown, c) => {
+    const status = statusOf(thrown);
+    if (status === 500) log.error("{path}: {why}", { path: c.req.path, why: thrown.stack });
+    return c.json({ msg: messageOf(thrown) }, status);
+  });
+  app.notFound((c) => c.json({ msg: `Cannot find ${c.req.method} ${c.req.path}` }, 404));
+  app.get("/v1/status", (c) => c.json({ id: 1 }));
+  app.get("/metrics", async (c) => {
+    const { body, contentType } = await metricsText();
+    return c.body(body, 200, { "content-type": contentType });
+  });
+  app.get("/v1/endpoints", (c) => c.json(host.list()));
+  app.get("/v1/endpoints/:name", (c) => c.json(host.find(c.req.param("name")).status()));
+  app.post("/v1/endpoints/:name/start", (c) => start(host, c));
+  app.post("/v1/endpoints/:name/stop", async (c) => {
+    const { mode } = await readBody(c, stopSchema);
+    return c.json(await host.find(c.req.param("name")).stop(mode));
+  });
+  app.delete("/v1/endpoints/:name", async (c) => {
+    await host.delete(c.req.param("name"));
+    return c.json({});
+  });
+  app.get("/v1/timelines/:tenant/:timeline", (c) => {
+    const tenant = parseId(parseTenantId, c.req.param("tenant"));
+    const timeline = parseId(parseTimelineId, c.req.param("timeline"));
+    return c.json(host.writerOf(tenant, timeline));
+  });
+  return app;
+}
+
+async function start(host: ComputeHost, c: Context): Promise<Response> {
+  const spec = await readBody(c, specSchema) as EndpointSpec;
+  if (spec.endpoint_id !== c.req.param("name")) {
+    throw new BadRequest(
+      `Cannot start endpoint "${c.req.param("name")}": its spec is of "${spec.endpoint_id}"`,
+    );
+  }
+  const began = performance.now();
+  try {
+    const status = await host.start(spec);
+    startSeconds.observe((performance.now() - began) / 1000);
+    return c.json(status);
+  } catch (thrown) {
+    failedStarts.inc();
+    throw thrown;
+  }
+}
+
+async function readBody<T>(c: Context, schema: z.ZodType<T>): Promise<T> {
+  let json: unknown;
+  try {
+    json = await c.req.json();
+  } catch {
+    throw new BadRequest("Cannot read the request: its body is not JSON");
+  }
+  try {
+    return schema.parse(json);
+  } catch (thrown) {
+    const why = thrown instanceof z.ZodError ? z.prettifyError(thrown) : messageOf(thrown);
+    throw new BadRequest(`Cannot use the request: ${why}`);
+  }
+}
+
+function parseId<T>(parse: (text: string) => T, text: string): T {
+  try {
+    return parse(text);
+  } catch (thrown) {
+    throw new BadRequest(messageOf(thrown));
+  }
+}
+
+function statusOf(thrown: Error): 400 | 404 | 409 | 500 | 503 | 504 {
+  if (thrown instanceof BadRequest) return 400;
+  if (thrown instanceof NotFound) return 404;
+  if (thrown instanceof Conflict) return 409;
+  if (thrown instanceof Unavailable) return 503;
+  if (thrown instanceof TimedOut) return 504;
+  return 500;
+}

@@ -1,0 +1,213 @@
+/**
+ * Postgres as a process: started, signalled and looked at through the launcher, the only program that
+ * the host may run. A process is known by its pid and its start time, so that a number that was given
+ * to somebody else in the meantime is never signalled.
+ *
+ * A Postgres that this host started tells its end at once (it is our child); one that was adopted from
+ * an earlier host is looked at every ADOPTED_LOOK_MS.
+ */
+import { NotFound, TimedOut, Unavailable } from "../libs/utils/errors.ts";
+import type { FileOwner } from "./endpoint_directory.ts";
+
+/** Pause between two looks at an adopted process. */
+const ADOPTED_LOOK_MS = 250;
+/** Pause between two looks at postmaster.pid while Postgres starts. */
+const READY_LOOK_MS = 1;
+/** Line of postmaster.pid that says whether connections are accepted (pidfile.h). */
+const STATUS_LINE = 7;
+
+/** Which signal does what: PostgreSQL's fast and immediate shutdown, reload, and the last resort. */
+export type PostgresSignal = "INT" | "QUIT" | "HUP" | "KILL";
+
+/** A running process, for the state file. */
+export interface ProcessIdentity {
+  readonly pid: number;
+  /** Clock ticks from boot. */
+  readonly startTime: string;
+}
+
+/** What to start. */
+export interface LaunchOptions {
+  readonly pgdata: string;
+  readonly logFile: string;
+  readonly arena: string;
+  readonly binDir: string;
+  readonly owner: FileOwner | undefined;
+  readonly settings: readonly (readonly [string, string])[];
+}
+
+/** The launcher and the library that it preloads. */
+export class Launcher {
+  readonly #path: string;
+  readonly #library: string;
+
+  constructor(path: string, library: string) {
+    this.#path = path;
+    this.#library = library;
+  }
+
+  /** The id of this boot of the machine. */
+  async bootId(): Promise<string> {
+    return (await this.#run(["boot-id"])).text;
+  }
+
+  /** Becomes Postgres. It is a session of its own: it outlives us. */
+  start(options: LaunchOptions): PostgresProcess {
+    const { pgdata, logFile, arena, binDir, owner } = options;
+    const ids = owner === undefined ? ["-", "-"] : [String(owner.uid), String(owner.gid)];
+    const settings = options.settings.flatMap(([name, value]) => ["-c", `${name}=${value}`]);
+    const child = new Deno.Command(this.#path, {
+      args: [
+        "start",
+        "--library",
+        this.#library,
+        pgdata,
+        logFile,
+        arena,
+        binDir,
+        ...ids,
+        "--",
+        ...settings,
+      ],
+      clearEnv: true,
+      stdin: "null",
+      stdout: "null",
+      stderr: "null",
+      detached: true,
+    }).spawn();
+    child.unref();
+    const exited = child.status.then(({ code, signal }) =>
+      signal === null ? `exit code ${code}` : `signal ${signal}`
+    );
+    return new PostgresProcess(this, child.pid, exited);
+  }
+
+  /** Takes over a process that an earlier host started; undefined if it is gone. */
+  async adopt(identity: ProcessIdentity): Promise<PostgresProcess | undefined> {
+    if (await this.startTime(identity.pid) !== identity.startTime) return undefined;
+    const ended = async () => {
+      do await new Promise((resolve) => setTimeout(resolve, ADOPTED_LOOK_MS)); while (
+        await this.startTime(identity.pid) === identity.startTime
+      );
+      return "an unknown exit code";
+    };
+    return new PostgresProcess(this, identity.pid, ended(), identity.startTime);
+  }
+
+  /** When the Postgres with this pid started; undefined if there is none. */
+  async startTime(pid: number): Promise<string | undefined> {
+    const [state, startTime, kind] = (await this.#run(["probe", String(pid)])).text.split(" ");
+    return state === "alive" && kind === "postgres" ? startTime : undefined;
+  }
+
+  /** False if the process is gone. */
+  async signal(name: PostgresSignal, identity: ProcessIdentity): Promise<boolean> {
+    const { code } = await this.#run(["signal", name, String(identity.pid), identity.startTime]);
+    return code === 0;
+  }
+
+  async #run(args: string[]): Promise<{ code: number; text: string }> {
+    const { code, stdout, stderr } = await new Deno.Command(this.#path, {
+      args,
+      clearEnv: true,
+      stdin: "null",
+      stdout: "piped",
+      stderr: "piped",
+    }).output();
+    if (code >= 64) {
+      const why = new TextDecoder().decode(stderr).trim();
+      throw new Unavailable(`Cannot run "${this.#path} ${args[0]}": ${why}`);
+    }
+    return { code, text: new TextDecoder().decode(stdout).trim() };
+  }
+}
+
+/** One Postgres. */
+export class PostgresProcess {
+  readonly pid: number;
+  /** Resolves with how it ended. */
+  readonly exited: Promise<string>;
+  readonly #launcher: Launcher;
+  #startTime: string | undefined;
+  #hasExited = false;
+
+  constructor(launcher: Launcher, pid: number, exited: Promise<string>, startTime?: string) {
+    this.#launcher = launcher;
+    this.pid = pid;
+    this.#startTime = startTime;
+    this.exited = exited.finally(() => this.#hasExited = true);
+  }
+
+  /** Pid and start time. Call it once Postgres runs: before, the pid is the launcher's shell. */
+  async identity(): Promise<ProcessIdentity> {
+    this.#startTime ??= await this.#launcher.startTime(this.pid);
+    if (this.#startTime === undefined) {
+      throw new NotFound(`Cannot find process ${this.pid}: Postgres has ended`);
+    }
+    return { pid: this.pid, startTime: this.#startTime };
+  }
+
+  /** Sends a signal if it still runs. */
+  async signal(name: PostgresSignal): Promise<void> {
+    if (this.#hasExited) return;
+    try {
+      await this.#launcher.signal(name, await this.identity());
+    } catch (thrown) {
+      if (!(thrown instanceof NotFound)) throw thrown;
+    }
+  }
+
+  /** Resolves true when it has ended, false when the time is over. */
+  async endsWithin(ms: number): Promise<boolean> {
+    const limit = Promise.withResolvers<false>();
+    const timer = setTimeout(() => limit.resolve(false), ms);
+    try {
+      return await Promise.race([this.exited.then(() => true), limit.promise]);
+    } finally {
+      clearTimeout(timer);
+    }
+  }
+
+  /**
+   * Waits until postmaster.pid says that connections are accepted. Throws Unavailable with the end of
+   * the log if Postgres ends first, TimedOut.
+   */
+  async ready(pgdata: string, logFile: string, logStart: number, timeoutMs: number): Promise<void> {
+    const deadline = performance.now() + timeoutMs;
+    for (;;) {
+      if (readyLine(`${pgdata}/postmaster.pid`)?.startsWith("ready")) return;
+      if (this.#hasExited) {
+        throw new Unavailable(
+          `Cannot start Postgres: it ended with ${await this.exited}; the end of "${logFile}" ` +
+            `says:\n${tailOf(logFile, logStart)}`,
+        );
+      }
+      if (performance.now() > deadline) {
+        throw new TimedOut(
+          `Cannot start Postgres: it accepts no connections after ${timeoutMs / 1000} s; the end ` +
+            `of "${logFile}" says:\n${tailOf(logFile, logStart)}`,
+        );
+      }
+      await new Promise((resolve) => setTimeout(resolve, READY_LOOK_MS));
+    }
+  }
+}
+
+function readyLine(path: string): string | undefined {
+  try {
+    return Deno.readTextFileSync(path).split("\n")[STATUS_LINE];
+  } catch (thrown) {
+    if (thrown instanceof Deno.errors.NotFound) return undefined;
+    throw thrown;
+  }
+}
+
+const TAIL_BYTES = 4096;
+const TAIL_LINES = 12;
+
+/** The last lines of a log file, from byte `from` on. */
+function tailOf(path: string, from: number): string {
+  const bytes = Deno.readFileSync(path);
+  const text = new TextDecoder().decode(bytes.subarray(Math.max(from, bytes.length - TAIL_BYTES)));
+  return text.trimEnd().split("\n").slice(-TAIL_LINES).join("\n");
+}

@@ -1,0 +1,95 @@
+/**
+ * What Postgres is told: fixed settings on its command line, which nothing can override, and defaults
+ * in postgresql.conf, which the user's own file and ALTER SYSTEM can.
+ *
+ * Fixed is what the storage depends on. Commits are durable in the safekeepers, so local fsync and
+ * full page images are off; a crash must never be recovered locally, because without full page images
+ * a torn page would be missed (restart_after_crash); the only standby that commits wait for is the WAL
+ * proposer, under a name that nobody can guess; its slot must never be invalidated.
+ */
+import type { EndpointSpec } from "./client.ts";
+
+/** Connections for clients, unless set otherwise. */
+const MAX_CONNECTIONS = "100";
+/** Small: pages that fall out are in the local files, that is in the page cache. */
+const SHARED_BUFFERS = "128MB";
+
+/** The superuser of every cluster. */
+export const SUPERUSER = "cloud_admin";
+
+/** What the fixed settings depend on, besides the spec. */
+export interface PostgresSettings {
+  readonly spec: EndpointSpec;
+  /** The application name of the WAL proposer. */
+  readonly standbyName: string;
+  /** Prepared transactions that the start inherits. */
+  readonly preparedTransactions: number;
+}
+
+/** Fixed settings, in the order of the command line. */
+export function fixedSettings(settings: PostgresSettings): [string, string][] {
+  const { spec, standbyName, preparedTransactions } = settings;
+  const asked = spec.settings ?? {};
+  const walLevel = asked["wal_level"] === "logical" ? "logical" : "replica";
+  const prepared = Math.max(Number(asked["max_prepared_transactions"] ?? 0), preparedTransactions);
+  return [
+    ["listen_addresses", "127.0.0.1"],
+    ["port", String(spec.pg_port)],
+    // Relative to pgdata, because a socket's path may not be longer than 107 bytes
+    ["unix_socket_directories", "../socket"],
+    ["unix_socket_permissions", "0700"],
+    ["hba_file", "pg_hba.conf"],
+    ["fsync", "off"],
+    ["full_page_writes", "off"],
+    ["synchronous_commit", "on"],
+    ["synchronous_standby_names", standbyName],
+    ["wal_level", walLevel],
+    ["wal_log_hints", "off"],
+    ["wal_init_zero", "off"],
+    ["wal_recycle", "off"],
+    ["archive_mode", "off"],
+    ["restart_after_crash", "off"],
+    ["max_wal_senders", asked["max_wal_senders"] ?? "10"],
+    ["max_replication_slots", asked["max_replication_slots"] ?? "10"],
+    ["max_slot_wal_keep_size", "-1"],
+    ...(preparedTransactions > 0
+      ? [["max_prepared_transactions", String(prepared)] as [string, string]]
+      : []),
+    ...(spec.pg_version >= 17 ? [["summarize_wal", "off"] as [string, string]] : []),
+    ...(spec.pg_version >= 18
+      ? [["io_method", "worker"], ["idle_replication_slot_timeout", "0"]] as [string, string][]
+      : []),
+  ];
+}
+
+/** The generated postgresql.conf. Autovacuum waits until the first query was answered. */
+export function postgresConf(spec: EndpointSpec, autovacuum: boolean): string {
+  const lines = [
+    "# Written at every start. Edit ../postgresql.conf instead, or use ALTER SYSTEM.",
+    `max_connections = ${MAX_CONNECTIONS}`,
+    `shared_buffers = ${SHARED_BUFFERS}`,
+    "timezone = 'UTC'",
+    "log_timezone = 'UTC'",
+    "datestyle = 'iso, mdy'",
+    "default_text_search_config = 'pg_catalog.english'",
+    ...Object.entries(spec.settings ?? {}).map(([name, value]) => `${name} = ${quote(value)}`),
+    "include_if_exists = '../postgresql.conf'",
+    ...(autovacuum ? [] : ["autovacuum = off"]),
+  ];
+  return lines.join("\n") + "\n";
+}
+
+/**
+ * Who may connect: anybody on this machine over TCP, as in Neon's local setup; replication of the
+ * whole cluster only over the private socket, which is the WAL proposer.
+ */
+export const HBA_CONF = `# Written at every start.
+local  all          all                 trust
+local  replication  all                 trust
+host   replication  all  127.0.0.1/32   reject
+host   all          all  127.0.0.1/32   trust
+`;
+
+function quote(value: string): string {
+  return `'${value.replaceAll("'", "''")}'`;
+}

@@ -1,0 +1,266 @@
+/**
+ * The start of an endpoint, in the order that its safety rests on:
+ *
+ *   1. an election among the safekeepers: gives the term, and the LSN where the history ends
+ *   2. (term, LSN) written durably, before anything is appended under that term
+ *   3. a basebackup of that LSN; relation files laid out sparse, a shutdown checkpoint synthesized
+ *   4. Postgres launched; it finds a clean shutdown and accepts connections without recovery
+ *   5. its WAL stream opened; from now on a commit waits for a quorum
+ *   6. a query answered, with the stream in force (sync_state = sync): only now it is announced
+ *
+ * What can overlap does: directories are prepared and the pageserver is connected to during the
+ * election, and the durable write happens while the pageserver works.
+ */
+import { decodeLazyFilesMap } from "../libs/basebackup/lazy_files_map.ts";
+import { PgClient } from "../libs/pgwire/client.ts";
+import { WAL_SEGMENT_SIZE } from "../libs/postgres/constants.ts";
+import { Conflict, Corrupt, TimedOut, Unavailable } from "../libs/utils/errors.ts";
+import { encodeHex } from "../libs/utils/hex.ts";
+import { logger } from "../libs/utils/log.ts";
+import { formatLsn } from "../libs/utils/lsn.ts";
+import {
+  type Basebackup,
+  connectPageserver,
+  fetchBasebackup,
+  writeDataFile,
+  writeStartWal,
+} from "./basebackup.ts";
+import type { EndpointSpec, StartTimings } from "./client.ts";
+import type { EndpointDirectory, FileOwner } from "./endpoint_directory.ts";
+import { EndpointRun, type HostServices } from "./endpoint_run.ts";
+import { type EndpointState, writeEndpointState } from "./endpoint_state.ts";
+import { layOutFiles, LAZY_CONTROL_FILE } from "./lazy_files/lay_out.ts";
+import { fixedSettings, HBA_CONF, postgresConf, SUPERUSER } from "./postgres_settings.ts";
+import type { Election } from "./wal_proposer/driver.ts";
+
+const log = logger("compute", "start");
+
+/** Longest wait for a quorum of safekeepers. */
+const ELECTION_MS_MAX = 10_000;
+/** Longest wait for Postgres to accept connections. */
+const READY_MS_MAX = 60_000;
+/** Longest wait for the WAL stream to be the synchronous standby. */
+const SYNC_MS_MAX = 10_000;
+const SYNC_LOOK_MS = 1;
+
+/** A started endpoint. */
+export interface Started {
+  readonly run: EndpointRun;
+  readonly timings: StartTimings;
+}
+
+/** Times since the start, by phase. */
+class PhaseClock {
+  readonly #began = performance.now();
+  #last = this.#began;
+  readonly #phases: Record<string, number> = {};
+
+  /** The phase that began at the last call ends. */
+  end(phase: keyof StartTimings): void {
+    const now = performance.now();
+    this.#phases[phase] = Math.round((now - this.#last) * 10) / 10;
+    this.#last = now;
+  }
+
+  timings(): StartTimings {
+    const total = Math.round((performance.now() - this.#began) * 10) / 10;
+    return { ...this.#phases, total } as unknown as StartTimings;
+  }
+}
+
+/** Starts an endpoint. Throws what goes wrong, after everything has been cleaned up again. */
+export async function startEndpoint(
+  services: HostServices,
+  spec: EndpointSpec,
+  directory: EndpointDirectory,
+  onFailure: (why: string) => void,
+): Promise<Started> {
+  checkPort(spec);
+  const standbyName = `neon_${encodeHex(crypto.getRandomValues(new Uint8Array(16)))}`;
+  const run = new EndpointRun(
+    services,
+    spec,
+    directory,
+    standbyName,
+    { walSegmentSize: WAL_SEGMENT_SIZE },
+    onFailure,
+  );
+  const clock = new PhaseClock();
+  try {
+    await bringUp(run, clock);
+    if (run.failure === undefined) return { run, timings: clock.timings() };
+    throw new Unavailable(run.failure);
+  } catch (thrown) {
+    const { failure } = run;
+    await run.abandon();
+    if (failure === undefined || thrown instanceof Unavailable) throw thrown;
+    throw new Unavailable(`Cannot start endpoint "${spec.endpoint_id}": ${failure}`);
+  }
+}
+
+async function bringUp(run: EndpointRun, clock: PhaseClock): Promise<void> {
+  const { services, spec, directory, proposer } = run;
+  proposer.start();
+  const connecting = connectPageserver(spec);
+  try {
+    connecting.catch(() => {}); // thrown below, unless the election fails first
+    const savedSettings = directory.prepare(spec.postgres_user);
+    const election = await proposer.elected(ELECTION_MS_MAX);
+    clock.end("election");
+    const { startLsn } = election;
+    const { pgdata } = directory;
+    const client = await connecting;
+    const fetching = fetchBasebackup(client, spec, startLsn, pgdata, spec.postgres_user);
+    fetching.catch(() => {});
+    const state = stateOf(run, election);
+    writeEndpointState(directory.stateFile, state);
+    const basebackup = await fetching;
+    clock.end("basebackup");
+    layOut(run, election, basebackup, savedSettings);
+    clock.end("files");
+    const logStart = Deno.statSync(directory.logFile).size;
+    const { preparedTransactions } = basebackup;
+    run.attach(services.launcher.start({
+      pgdata,
+      logFile: directory.logFile,
+      arena: directory.arena,
+      binDir: spec.pg_bin_dir,
+      owner: spec.postgres_user,
+      settings: fixedSettings({ spec, standbyName: run.standbyName, preparedTransactions }),
+    }));
+    await run.process.ready(pgdata, directory.logFile, logStart, READY_MS_MAX);
+    clock.end("postgres");
+    await Promise.all([run.openStream(false), firstQuery(spec)]);
+    clock.end("first_query");
+    afterStart(run, state, preparedTransactions);
+  } finally {
+    connecting.then((client) => client.close(), () => {});
+  }
+}
+
+function stateOf(run: EndpointRun, election: Election): EndpointState {
+  return {
+    spec: run.spec,
+    ...election,
+    standbyName: run.standbyName,
+    bootId: run.services.bootId,
+  };
+}
+
+function checkPort(spec: EndpointSpec): void {
+  try {
+    Deno.listen({ hostname: "127.0.0.1", port: spec.pg_port }).close();
+  } catch (thrown) {
+    if (!(thrown instanceof Deno.errors.AddrInUse)) throw thrown;
+    throw new Conflict(
+      `Cannot start endpoint "${spec.endpoint_id}": port ${spec.pg_port} is in use`,
+    );
+  }
+}
+
+/** Everything in pgdata that is not in the basebackup; pg_control last. */
+function layOut(
+  run: EndpointRun,
+  election: Election,
+  basebackup: Basebackup,
+  savedSettings: Uint8Array,
+): void {
+  const { spec, directory } = run;
+  const { pgdata } = directory;
+  const owner: FileOwner | undefined = spec.postgres_user;
+  const map = decodeLazyFilesMap(basebackup.mapBytes);
+  if (map.lsn !== election.startLsn || map.pgMajor !== spec.pg_version) {
+    throw new Corrupt(
+      `Cannot start PostgreSQL ${spec.pg_version} at ${formatLsn(election.startLsn)}: the ` +
+        `basebackup is of PostgreSQL ${map.pgMajor} at ${formatLsn(map.lsn)}`,
+    );
+  }
+  layOutFiles({
+    pgdata,
+    arenaPath: directory.arena,
+    map,
+    tenantId: spec.tenant_id,
+    timelineId: spec.timeline_id,
+    pageserver: spec.pageserver,
+    bootId: run.services.bootId,
+    ...(owner === undefined ? {} : { owner }),
+  });
+  writeStartWal(pgdata, map.lsn, map.prevLsn, basebackup.control, owner);
+  const text = (name: string, content: string) =>
+    writeDataFile(`${pgdata}/${name}`, new TextEncoder().encode(content), owner);
+  text("postgresql.conf", postgresConf(spec, false));
+  text("pg_hba.conf", HBA_CONF);
+  writeDataFile(`${pgdata}/postgresql.auto.conf`, savedSettings, owner);
+  writeDataFile(`${pgdata}/${LAZY_CONTROL_FILE}`, basebackup.controlBytes, owner);
+}
+
+/** A client's first query over TCP, and the stream's place as the synchronous standby. */
+async function firstQuery(spec: EndpointSpec): Promise<void> {
+  const client = await connectAsClient(spec);
+  try {
+    await client.query("SELECT 1");
+    const deadline = performance.now() + SYNC_MS_MAX;
+    while (!(await isSynchronous(client))) {
+      if (performance.now() > deadline) {
+        throw new TimedOut("Cannot start Postgres: its WAL stream is not synchronous");
+      }
+      await new Promise((resolve) => setTimeout(resolve, SYNC_LOOK_MS));
+    }
+  } finally {
+    client.close();
+  }
+}
+
+function connectAsClient(spec: EndpointSpec): Promise<PgClient> {
+  return PgClient.connect({ hostname: "127.0.0.1", port: spec.pg_port }, {
+    user: SUPERUSER,
+    database: "postgres",
+    application_name: "neon compute host",
+  });
+}
+
+/** The function under pg_stat_replication: the view would read more catalogs for the same answer. */
+async function isSynchronous(client: PgClient): Promise<boolean> {
+  const { rows } = await client.query(
+    "SELECT 1 FROM pg_stat_get_wal_senders() WHERE sync_state = 'sync'",
+  );
+  return rows.length > 0;
+}
+
+/** What is not needed for the first query. */
+function afterStart(run: EndpointRun, state: EndpointState, preparedTransactions: number): void {
+  const { spec, directory } = run;
+  run.inBackground("record the process", async () => {
+    writeEndpointState(directory.stateFile, { ...state, process: await run.process.identity() });
+  });
+  run.inBackground("start autovacuum", async () => {
+    writeDataFile(
+      `${directory.pgdata}/postgresql.conf`,
+      new TextEncoder().encode(postgresConf(spec, true)),
+      spec.postgres_user,
+    );
+    await run.process.signal("HUP");
+  });
+  if (preparedTransactions > 0) {
+    run.inBackground("list prepared transactions", () => logPreparedTransactions(spec));
+  }
+  directory.sweep();
+}
+
+/** Prepared transactions come with a branch and hold their locks until somebody ends them. */
+async function logPreparedTransactions(spec: EndpointSpec): Promise<void> {
+  const client = await connectAsClient(spec);
+  try {
+    const { rows } = await client.query("SELECT gid, owner, database FROM pg_prepared_xacts");
+    for (const [gid, owner, database] of rows) {
+      log.warning("{endpoint} has inherited prepared transaction {gid} of {owner} in {database}", {
+        endpoint: spec.endpoint_id,
+        gid,
+        owner,
+        database,
+      });
+    }
+  } finally {
+    client.close();
+  }
+}
