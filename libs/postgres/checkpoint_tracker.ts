@@ -1,0 +1,354 @@
+/**
+ * What a shutdown checkpoint at any position of the WAL would say, kept up to date record by record.
+ *
+ * It follows what PostgreSQL's own redo does to the counters (xlog.c xlog_redo, varsup.c, multixact.c),
+ * with the following choices:
+ *  - nextXid is exact: it advances with each record's xid, and with all subtransactions, multixact
+ *    members and running-transaction records that name a later one;
+ *  - a shutdown checkpoint replaces all counters; prepared transactions survive it;
+ *  - an online checkpoint only raises them, and says nothing about nextOid;
+ *  - commit timestamps are not stored, so both of their fields are always 0;
+ *  - oldestXid moves with the truncation of pg_xact, not only at the next checkpoint.
+ *
+ * The state that is kept with each LSN is serialise(). The set of running transactions, which only a
+ * replica needs, lives in memory: every xid below nextXid that is not known to have ended, whether it
+ * logged anything or not. After restore() it is unknown until the WAL tells.
+ */
+import { assert } from "../utils/assert.ts";
+import { ByteReader, ByteWriter } from "../utils/bytes.ts";
+import { Corrupt } from "../utils/errors.ts";
+import {
+  type CheckPoint,
+  CHECKPOINT_SIZE,
+  decodeCheckPoint,
+  encodeCheckPoint,
+} from "./checkpoint.ts";
+import { FIRST_NORMAL_XID, Rmgr, XactInfo, XlogInfo } from "./constants.ts";
+import type { WalParameters } from "./control_file.ts";
+import type { PgVersion } from "./versions.ts";
+import type { RecordCursor } from "./wal/record_cursor.ts";
+import {
+  ClogInfo,
+  mainU32,
+  MultiXactInfo,
+  readCheckPoint,
+  readClogTruncate,
+  readMultiXactCreate,
+  readMultiXactTruncate,
+  readParameterChange,
+  readRunningXacts,
+  StandbyInfo,
+} from "./wal/small_records.ts";
+import { XACT_OPCODE_MASK, XactRecord } from "./xact_record.ts";
+import { advancePast, circlePrecedes, fullXidBefore, xidPrecedes } from "./xid.ts";
+
+const TWO_32 = 4294967296;
+const STATE_VERSION = 1;
+const FIRST_MULTIXACT = 1;
+
+/** Beyond this many running transactions the set is given up as unknown: nothing can serve it. */
+const RUNNING_XIDS_MAX = 1_000_000;
+
+/** The state of a cluster at one LSN. */
+export class CheckpointTracker {
+  readonly version: PgVersion;
+  #checkPoint: CheckPoint;
+  #parameters: WalParameters;
+  /** Full xids of the transactions that are prepared and not finished. */
+  readonly #prepared: Set<number>;
+  /** Full xids of subtransactions of prepared ones, by parent: of those whose record we saw. */
+  readonly #preparedSubxacts = new Map<number, number[]>();
+  #running: Set<number> | undefined;
+  readonly #xact = new XactRecord();
+  #changed = false;
+
+  /** Starts after a clean shutdown with this checkpoint; `preparedXids` are full xids. */
+  constructor(
+    version: PgVersion,
+    checkPoint: CheckPoint,
+    parameters: WalParameters,
+    preparedXids: Iterable<number> = [],
+  ) {
+    this.version = version;
+    this.#checkPoint = { ...checkPoint, oldestCommitTsXid: 0, newestCommitTsXid: 0 };
+    this.#parameters = { ...parameters };
+    this.#prepared = new Set(preparedXids);
+    this.#running = this.#onlyPrepared();
+  }
+
+  /** The counters. Read only: they change with the next apply(). */
+  get checkPoint(): Readonly<CheckPoint> {
+    return this.#checkPoint;
+  }
+
+  /** The settings that the WAL depends on. */
+  get parameters(): Readonly<WalParameters> {
+    return this.#parameters;
+  }
+
+  /** Full xids of prepared transactions. */
+  get preparedXids(): ReadonlySet<number> {
+    return this.#prepared;
+  }
+
+  /**
+   * Full xids of all transactions and subtransactions that may still be running, prepared ones
+   * included; undefined while that is not known.
+   */
+  get runningXids(): ReadonlySet<number> | undefined {
+    return this.#running;
+  }
+
+  /** The full xid of an xid that a record up to here names. */
+  fullXid(xid: number): number {
+    return fullXidBefore(this.#checkPoint.nextXid, xid);
+  }
+
+  /** Follows one record. Returns whether what serialise() returns is different now. */
+  apply(cursor: RecordCursor): boolean {
+    this.#changed = false;
+    if (cursor.xid !== 0) this.#advanceXid(cursor.xid);
+    switch (cursor.rmid) {
+      case Rmgr.XLOG:
+        this.#applyXlog(cursor);
+        break;
+      case Rmgr.XACT:
+        this.#applyXact(cursor);
+        break;
+      case Rmgr.CLOG:
+        if ((cursor.info & 0xf0) === ClogInfo.TRUNCATE) this.#applyClogTruncate(cursor);
+        break;
+      case Rmgr.MULTIXACT:
+        this.#applyMultiXact(cursor);
+        break;
+      case Rmgr.STANDBY:
+        if ((cursor.info & 0xf0) === StandbyInfo.RUNNING_XACTS) this.#applyRunningXacts(cursor);
+        break;
+    }
+    return this.#changed;
+  }
+
+  #advanceXid(xid: number): void {
+    this.#raiseNextXid(advancePast(this.#checkPoint.nextXid, xid));
+  }
+
+  /** Everything between the old and the new nextXid was assigned, so it is running. */
+  #raiseNextXid(next: number): void {
+    const before = this.#checkPoint.nextXid;
+    if (next <= before) return;
+    this.#checkPoint.nextXid = next;
+    this.#changed = true;
+    if (this.#running === undefined) return;
+    if (next - before + this.#running.size > RUNNING_XIDS_MAX) {
+      this.#running = undefined;
+      return;
+    }
+    for (let full = before; full < next; full++) {
+      if (full % TWO_32 >= FIRST_NORMAL_XID) this.#running.add(full);
+    }
+  }
+
+  #applyXlog(cursor: RecordCursor): void {
+    switch (cursor.info & 0xf0) {
+      case XlogInfo.CHECKPOINT_SHUTDOWN:
+        return this.#applyShutdown(readCheckPoint(cursor, this.version));
+      case XlogInfo.CHECKPOINT_ONLINE:
+        return this.#applyOnline(readCheckPoint(cursor, this.version));
+      case XlogInfo.NEXTOID:
+        return this.#set("nextOid", mainU32(cursor, 0));
+      case XlogInfo.PARAMETER_CHANGE:
+        this.#parameters = readParameterChange(cursor);
+        this.#changed = true;
+        return this.#set("walLevel", this.#parameters.walLevel);
+      case XlogInfo.FPW_CHANGE:
+        return this.#set("fullPageWrites", cursor.bytes[cursor.mainOffset] !== 0);
+      case XlogInfo.END_OF_RECOVERY:
+        this.#set("timelineId", mainU32(cursor, 8));
+        return this.#set("previousTimelineId", mainU32(cursor, 12));
+    }
+  }
+
+  #set<K extends keyof CheckPoint>(field: K, value: CheckPoint[K]): void {
+    if (this.#checkPoint[field] === value) return;
+    this.#checkPoint[field] = value;
+    this.#changed = true;
+  }
+
+  #applyShutdown(checkPoint: CheckPoint): void {
+    checkPoint.oldestCommitTsXid = 0;
+    checkPoint.newestCommitTsXid = 0;
+    this.#checkPoint = checkPoint;
+    this.#running = this.#onlyPrepared();
+    this.#changed = true;
+  }
+
+  /** What runs after a clean shutdown; unknown if the subtransactions of a prepared one are. */
+  #onlyPrepared(): Set<number> | undefined {
+    const running = new Set(this.#prepared);
+    for (const full of this.#prepared) {
+      const subxacts = this.#preparedSubxacts.get(full);
+      if (subxacts === undefined) return undefined;
+      for (const subxact of subxacts) running.add(subxact);
+    }
+    return running;
+  }
+
+  #applyOnline(checkPoint: CheckPoint): void {
+    this.#raiseNextXid(checkPoint.nextXid);
+    this.#advanceMultiXact(checkPoint.nextMulti, checkPoint.nextMultiOffset);
+    if (circlePrecedes(this.#checkPoint.oldestMulti, checkPoint.oldestMulti)) {
+      this.#set("oldestMulti", checkPoint.oldestMulti);
+      this.#set("oldestMultiDb", checkPoint.oldestMultiDb);
+    }
+    this.#advanceOldestXid(checkPoint.oldestXid, checkPoint.oldestXidDb);
+    this.#set("redo", checkPoint.redo);
+    this.#set("time", checkPoint.time);
+    this.#set("fullPageWrites", checkPoint.fullPageWrites);
+    if (this.version.checkPointHasWalLevel) this.#set("walLevel", checkPoint.walLevel);
+    this.#set("oldestActiveXid", checkPoint.oldestActiveXid);
+  }
+
+  #advanceOldestXid(oldestXid: number, oldestXidDb: number): void {
+    if (!xidPrecedes(this.#checkPoint.oldestXid, oldestXid)) return;
+    this.#set("oldestXid", oldestXid);
+    this.#set("oldestXidDb", oldestXidDb);
+  }
+
+  #advanceMultiXact(nextMulti: number, nextOffset: number): void {
+    if (circlePrecedes(this.#checkPoint.nextMulti, nextMulti)) this.#set("nextMulti", nextMulti);
+    if (circlePrecedes(this.#checkPoint.nextMultiOffset, nextOffset)) {
+      this.#set("nextMultiOffset", nextOffset);
+    }
+  }
+
+  #applyClogTruncate(cursor: RecordCursor): void {
+    const { oldestXid, oldestXidDb } = readClogTruncate(cursor, this.version);
+    this.#advanceOldestXid(oldestXid, oldestXidDb);
+  }
+
+  #applyMultiXact(cursor: RecordCursor): void {
+    const opcode = cursor.info & 0xf0;
+    if (opcode === MultiXactInfo.CREATE_ID) {
+      const { multi, firstMember, count, membersAt } = readMultiXactCreate(cursor);
+      const next = (multi + 1) % TWO_32;
+      this.#advanceMultiXact(Math.max(next, FIRST_MULTIXACT), (firstMember + count) % TWO_32);
+      for (let i = 0; i < count; i++) {
+        this.#advanceXid(cursor.view.getUint32(membersAt + 8 * i, true));
+      }
+    } else if (opcode === MultiXactInfo.TRUNCATE_ID) {
+      const { oldestMulti, oldestMultiDb } = readMultiXactTruncate(cursor);
+      this.#set("oldestMulti", oldestMulti);
+      this.#set("oldestMultiDb", oldestMultiDb);
+    }
+  }
+
+  #applyXact(cursor: RecordCursor): void {
+    const opcode = cursor.info & XACT_OPCODE_MASK;
+    if (opcode === XactInfo.ASSIGNMENT) {
+      const count = mainU32(cursor, 4);
+      for (let i = 0; i < count; i++) this.#advanceXid(mainU32(cursor, 8 + 4 * i));
+      return;
+    }
+    if (opcode === XactInfo.INVALIDATIONS) return;
+    const record = this.#xact;
+    record.decode(cursor, this.version);
+    this.#advanceXid(record.xid);
+    for (let i = 0; i < record.subxactCount; i++) this.#advanceXid(record.subxact(i));
+    if (opcode === XactInfo.PREPARE) return this.#prepare(record);
+    if (opcode === XactInfo.COMMIT_PREPARED || opcode === XactInfo.ABORT_PREPARED) {
+      const full = this.fullXid(record.xid);
+      if (this.#prepared.delete(full)) this.#changed = true;
+      this.#preparedSubxacts.delete(full);
+    }
+    if (this.#running === undefined) return;
+    this.#running.delete(this.fullXid(record.xid));
+    for (let i = 0; i < record.subxactCount; i++) {
+      this.#running.delete(this.fullXid(record.subxact(i)));
+    }
+  }
+
+  #prepare(record: XactRecord): void {
+    const full = this.fullXid(record.xid);
+    this.#prepared.add(full);
+    this.#changed = true;
+    const subxacts: number[] = [];
+    for (let i = 0; i < record.subxactCount; i++) subxacts.push(this.fullXid(record.subxact(i)));
+    this.#preparedSubxacts.set(full, subxacts);
+  }
+
+  /**
+   * The server lists what runs, so whatever is older than its oldest has ended without a record. A list
+   * that did not overflow also tells the set where it was unknown; it may name a transaction whose end was
+   * logged just before the list, which then counts as running until the next list, as on a standby.
+   */
+  #applyRunningXacts(cursor: RecordCursor): void {
+    const { count, overflowed, nextXid, oldestRunningXid, xidsAt } = readRunningXacts(cursor);
+    const last = nextXid === FIRST_NORMAL_XID ? TWO_32 - 1 : nextXid - 1;
+    this.#advanceXid(last);
+    if (this.#running === undefined) {
+      if (overflowed) return;
+      this.#running = new Set(this.#prepared);
+      for (let i = 0; i < count; i++) {
+        this.#running.add(this.fullXid(cursor.view.getUint32(xidsAt + 4 * i, true)));
+      }
+      return;
+    }
+    const oldest = this.fullXid(oldestRunningXid);
+    for (const full of this.#running) {
+      if (full < oldest && !this.#isPrepared(full)) this.#running.delete(full);
+    }
+  }
+
+  #isPrepared(full: number): boolean {
+    if (this.#prepared.has(full)) return true;
+    for (const subxacts of this.#preparedSubxacts.values()) {
+      if (subxacts.includes(full)) return true;
+    }
+    return false;
+  }
+
+  /**
+   * The state at this LSN, about 120 bytes, little endian:
+   * version u8 | CheckPoint 88 | wal_level u32 | five limits u32 | flags u8 | count u32 | full xids u64
+   */
+  serialise(): Uint8Array<ArrayBuffer> {
+    const { walLevel, walLogHints, trackCommitTimestamp, ...limits } = this.#parameters;
+    const writer = new ByteWriter("little", CHECKPOINT_SIZE + 64 + 8 * this.#prepared.size);
+    writer.u8(STATE_VERSION).raw(encodeCheckPoint(this.#checkPoint, this.version)).u32(walLevel);
+    writer.u32(limits.maxConnections).u32(limits.maxWorkerProcesses).u32(limits.maxWalSenders);
+    writer.u32(limits.maxPreparedTransactions).u32(limits.maxLocksPerTransaction);
+    writer.u8((walLogHints ? 1 : 0) | (trackCommitTimestamp ? 2 : 0));
+    writer.u32(this.#prepared.size);
+    for (const full of [...this.#prepared].sort((a, b) => a - b)) writer.u64(BigInt(full));
+    return writer.bytes();
+  }
+
+  /** The tracker at the LSN for which `bytes` were serialised. Throws Corrupt. */
+  static restore(bytes: Uint8Array, version: PgVersion): CheckpointTracker {
+    const reader = new ByteReader(bytes, "little", "checkpoint state");
+    const stateVersion = reader.u8();
+    if (stateVersion !== STATE_VERSION) {
+      throw new Corrupt(`Cannot read checkpoint state: its version is ${stateVersion}`);
+    }
+    const checkPoint = decodeCheckPoint(reader.raw(CHECKPOINT_SIZE), 0, version);
+    const parameters: WalParameters = {
+      walLevel: reader.u32(),
+      maxConnections: reader.u32(),
+      maxWorkerProcesses: reader.u32(),
+      maxWalSenders: reader.u32(),
+      maxPreparedTransactions: reader.u32(),
+      maxLocksPerTransaction: reader.u32(),
+      walLogHints: false,
+      trackCommitTimestamp: false,
+    };
+    const flags = reader.u8();
+    parameters.walLogHints = (flags & 1) !== 0;
+    parameters.trackCommitTimestamp = (flags & 2) !== 0;
+    const prepared = Array.from({ length: reader.u32() }, () => Number(reader.u64()));
+    reader.end();
+    const tracker = new CheckpointTracker(version, checkPoint, parameters, prepared);
+    tracker.#running = undefined;
+    assert(prepared.every((full) => full < checkPoint.nextXid), "prepared xids are below nextXid");
+    return tracker;
+  }
+}
