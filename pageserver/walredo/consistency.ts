@@ -37,7 +37,7 @@ import { vmBlockOf } from "./visibility_map.ts";
 const SLAB_PAGES = 512;
 /** What a page is filled with before it is made from nothing. */
 const GARBAGE = 0xa5;
-/** Differences kept for the report; the rest is counted. */
+/** Pages whose first difference is kept for the report; a wrong page goes on being wrong. */
 const DIFFERENCES_KEPT_MAX = 50;
 const SMGR_TRUNCATE = 0x20;
 const PAGES_PER_SEGMENT = 32;
@@ -79,7 +79,9 @@ export class ConsistencyChecker {
   readonly applied: Map<string, number> = new Map();
   /** Images that could only be taken over, by record name. */
   readonly adopted: Map<string, number> = new Map();
+  /** The first difference of each page that has any. */
   readonly differences: Difference[] = [];
+  /** All differences, also of pages that were wrong before. */
   differenceCount = 0;
 
   readonly #input: ConsistencyInput;
@@ -88,6 +90,7 @@ export class ConsistencyChecker {
   readonly #theirs = newTarget(new Uint8Array(PAGE_SIZE), 0);
   #slab = new Uint8Array(0);
   #slabUsed = 0;
+  readonly #wrong: Set<string> = new Set();
 
   constructor(input: ConsistencyInput) {
     this.#input = input;
@@ -253,10 +256,12 @@ export class ConsistencyChecker {
     const difference = compareBytes(ours.bytes, theirs.bytes);
     if (difference === undefined) return;
     this.differenceCount++;
-    if (this.differences.length >= DIFFERENCES_KEPT_MAX) return;
+    const name = describeKey(key);
+    if (this.#wrong.has(name) || this.#wrong.size >= DIFFERENCES_KEPT_MAX) return;
+    this.#wrong.add(name);
     this.differences.push({
       record: `${record} at ${formatLsn(cursor.lsn)}`,
-      page: describeKey(key),
+      page: name,
       ...difference,
     });
   }

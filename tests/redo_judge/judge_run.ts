@@ -1,0 +1,254 @@
+/**
+ * One run of the judge: a cluster is made and copied, the workload runs with an image of every
+ * changed page in every record, the server stops; then the WAL is replayed over the copy, and
+ * compared with the images on the way and with the server's own files at the end.
+ */
+import { join } from "node:path";
+import {
+  FORK_FSM,
+  FORK_VM,
+  PAGE_SIZE,
+  RELATION_SEGMENT_PAGES,
+  Rmgr,
+} from "../../libs/postgres/constants.ts";
+import { decodeControlFile } from "../../libs/postgres/control_file.ts";
+import { pageFlags, pageLsn } from "../../libs/postgres/page.ts";
+import { relationSegmentPath } from "../../libs/postgres/relation.ts";
+import { pgVersion } from "../../libs/postgres/versions.ts";
+import { RecordCursor } from "../../libs/postgres/wal/record_cursor.ts";
+import { segmentName, segmentNumber } from "../../libs/postgres/wal/segment.ts";
+import { WalStreamDecoder } from "../../libs/postgres/wal/stream_decoder.ts";
+import type { Lsn } from "../../libs/utils/lsn.ts";
+import {
+  compareBytes,
+  ConsistencyChecker,
+  type ConsistencyInput,
+} from "../../pageserver/walredo/consistency.ts";
+import { maskPage } from "../../pageserver/walredo/masking.ts";
+import { describeKey } from "../../pageserver/walredo/redo_error.ts";
+import type { PageTarget, RedoKey } from "../../pageserver/walredo/types.ts";
+import { StockPostgres } from "./stock_postgres.ts";
+import {
+  btreeWorkload,
+  churnWorkload,
+  conflictWorkload,
+  copyWorkload,
+  heapWorkload,
+  lockWorkload,
+  logicalWorkload,
+  sequenceWorkload,
+  transactionWorkload,
+} from "./workload.ts";
+
+export const VERSION = pgVersion(17);
+const PD_ALL_VISIBLE = 4;
+
+const SETTINGS: Record<string, string> = {
+  wal_consistency_checking: "all",
+  full_page_writes: "off",
+  wal_level: "replica",
+  wal_compression: "pglz",
+  max_prepared_transactions: "10",
+  autovacuum: "off",
+  fsync: "off",
+  jit: "off",
+  shared_buffers: "64MB",
+  checkpoint_timeout: "1h",
+  max_wal_size: "8GB",
+  wal_keep_size: "8GB",
+  bgwriter_lru_maxpages: "0",
+};
+
+/** What a workload left behind. */
+export interface RecordedWal {
+  readonly server: StockPostgres;
+  /** The cluster's files before the workload. */
+  readonly baseDir: string;
+  /** Start of the first record to replay. */
+  readonly startLsn: Lsn;
+  readonly segmentSize: number;
+}
+
+/** Makes a cluster, runs the workload, stops the server. The caller removes it. */
+export async function recordWal(binDir: string): Promise<RecordedWal> {
+  const server = new StockPostgres(binDir);
+  try {
+    const control = decodeControlFile(
+      Deno.readFileSync(join(server.dataDir, "global", "pg_control")),
+    );
+    const baseDir = server.copyData("base");
+    await server.start(SETTINGS);
+    const [one, two, three] = [
+      await server.connect(),
+      await server.connect(),
+      await server.connect(),
+    ];
+    await heapWorkload(one);
+    await churnWorkload(one);
+    await copyWorkload(one, server);
+    await lockWorkload(one, two);
+    await transactionWorkload(one);
+    await btreeWorkload(two);
+    await sequenceWorkload(one);
+    await conflictWorkload(one, two, three);
+    for (const client of [one, two, three]) client.close();
+    await server.stop();
+    await server.start({ ...SETTINGS, wal_level: "logical" });
+    const last = await server.connect();
+    await logicalWorkload(last);
+    last.close();
+    await server.stop();
+    return {
+      server,
+      baseDir,
+      startLsn: control.checkPointLsn,
+      segmentSize: control.walSegmentSize,
+    };
+  } catch (thrown) {
+    await server.remove();
+    throw thrown;
+  }
+}
+
+/**
+ * Calls `visit` for each record from the start LSN to the end of the WAL; returns the bytes read.
+ */
+function eachRecord(wal: RecordedWal, visit: (cursor: RecordCursor) => boolean): number {
+  const decoder = new WalStreamDecoder(wal.startLsn, wal.segmentSize, VERSION);
+  const cursor = new RecordCursor();
+  let position = wal.startLsn as number;
+  for (;;) {
+    const segment = segmentNumber(position as Lsn, wal.segmentSize);
+    const name = segmentName(1, segment, wal.segmentSize);
+    let bytes: Uint8Array;
+    try {
+      bytes = Deno.readFileSync(join(wal.server.dataDir, "pg_wal", name));
+    } catch {
+      return position - wal.startLsn;
+    }
+    decoder.feed(bytes.subarray(position % wal.segmentSize));
+    try {
+      while (decoder.next(cursor)) {
+        if (!visit(cursor)) return decoder.recordLsn - wal.startLsn;
+      }
+    } catch (thrown) {
+      // The unwritten rest of the last segment is no record.
+      if (String(thrown).includes("Cannot read the WAL record")) {
+        return decoder.recordLsn - wal.startLsn;
+      }
+      throw thrown;
+    }
+    position = (segment + 1) * wal.segmentSize;
+  }
+}
+
+const SLRU_DIRECTORIES = ["pg_xact", "pg_multixact/members", "pg_multixact/offsets"];
+
+/** Path of the file with the page, and the page's number in it. */
+function fileOf(key: RedoKey): { path: string; block: number } {
+  if (key.kind === "slru") {
+    const segment = key.segno.toString(16).toUpperCase().padStart(4, "0");
+    return { path: join(SLRU_DIRECTORIES[key.slruKind]!, segment), block: key.block };
+  }
+  const segment = Math.floor(key.block / RELATION_SEGMENT_PAGES);
+  return {
+    path: relationSegmentPath(key, segment),
+    block: key.block % RELATION_SEGMENT_PAGES,
+  };
+}
+
+/** Reads one page of a cluster's files; false if the file or the page is not there. */
+function readPage(directory: string, key: RedoKey, page: PageTarget): boolean {
+  const { path, block } = fileOf(key);
+  let file: Deno.FsFile;
+  try {
+    file = Deno.openSync(join(directory, path));
+  } catch {
+    return false;
+  }
+  try {
+    file.seekSync(block * PAGE_SIZE, Deno.SeekMode.Start);
+    const target = page.bytes.subarray(page.offset, page.offset + PAGE_SIZE);
+    for (let filled = 0; filled < PAGE_SIZE;) {
+      const count = file.readSync(target.subarray(filled));
+      if (count === null) return false;
+      filled += count;
+    }
+    return true;
+  } finally {
+    file.close();
+  }
+}
+
+/** Replays the WAL and compares on the way, to its end or until `enough` says so. */
+export function judge(
+  wal: RecordedWal,
+  afterApply?: ConsistencyInput["afterApply"],
+  enough: () => boolean = () => false,
+): { checker: ConsistencyChecker; walBytes: number; records: number } {
+  const checker = new ConsistencyChecker({
+    version: VERSION,
+    loadPage: (key, page) => readPage(wal.baseDir, key, page),
+    ...(afterApply === undefined ? {} : { afterApply }),
+  });
+  let records = 0;
+  const walBytes = eachRecord(wal, (cursor) => {
+    checker.apply(cursor);
+    records++;
+    return !enough();
+  });
+  return { checker, walBytes, records };
+}
+
+/** Which mask function a page needs, judged by the page itself. */
+function rmgrOf(page: PageTarget): number {
+  const special = page.view.getUint16(page.offset + 16, true);
+  if (special === PAGE_SIZE) return Rmgr.HEAP;
+  const isSequence = special === PAGE_SIZE - 8 &&
+    page.view.getUint32(page.offset + special, true) === 0x1717;
+  return isSequence ? Rmgr.SEQ : Rmgr.BTREE;
+}
+
+/**
+ * Compares every page that replay touched with the files of the stopped server: the judge of what
+ * the images do not cover, SLRU pages and map pages that records do not name. Returns
+ * descriptions.
+ */
+export function compareWithFiles(
+  wal: RecordedWal,
+  checker: ConsistencyChecker,
+): { compared: Map<string, number>; differences: string[] } {
+  const compared = new Map<string, number>();
+  const differences: string[] = [];
+  const bytes = new Uint8Array(2 * PAGE_SIZE);
+  const view = new DataView(bytes.buffer);
+  const ours: PageTarget = { bytes, view, offset: 0 };
+  const theirs: PageTarget = { bytes, view, offset: PAGE_SIZE };
+  for (const { key, target } of checker.pages()) {
+    if (key.kind === "relation" && key.fork === FORK_FSM) continue; // not in the WAL
+    if (!readPage(wal.server.dataDir, key, theirs)) continue;
+    // A sequence is logged ahead of what is on its page: only the images say what it should be.
+    if (key.kind === "relation" && rmgrOf(theirs) === Rmgr.SEQ) continue;
+    bytes.set(target.bytes.subarray(target.offset, target.offset + PAGE_SIZE), 0);
+    const kind = key.kind === "slru"
+      ? SLRU_DIRECTORIES[key.slruKind]!
+      : key.fork === FORK_VM
+      ? "visibility map"
+      : "relation";
+    compared.set(kind, (compared.get(kind) ?? 0) + 1);
+    if (key.kind === "relation" && view.getUint16(14, true) !== 0) {
+      const visible = (pageFlags(view, 0) ^ pageFlags(view, PAGE_SIZE)) & PD_ALL_VISIBLE;
+      if (visible !== 0) differences.push(`${describeKey(key)}: PD_ALL_VISIBLE`);
+      if (pageLsn(view, 0) !== pageLsn(view, PAGE_SIZE)) {
+        differences.push(`${describeKey(key)}: pd_lsn`);
+      }
+      maskPage(ours, rmgrOf(theirs), key.fork, key.block);
+      maskPage(theirs, rmgrOf(theirs), key.fork, key.block);
+    }
+    const found = compareBytes(bytes.subarray(0, PAGE_SIZE), bytes.subarray(PAGE_SIZE));
+    if (found !== undefined) {
+      differences.push(`${describeKey(key)}: ${found.bytes} bytes from ${found.offset}`);
+    }
+  }
+  return { compared, differences };
+}
