@@ -16,7 +16,7 @@ export function crc32AddonPath(): string | undefined {
   if (Deno.build.os !== "linux" && Deno.build.os !== "darwin") return undefined;
   const platform = `${Deno.build.os}-${cpu}${libc}`;
   try {
-    const main = new URL(import.meta.resolve("@node-rs/crc32")).pathname;
+    const main = new URL(import.meta.resolve("@node-rs/crc32/package.json")).pathname;
     const scope = main.slice(0, main.lastIndexOf("/crc32/"));
     return `${scope}/crc32-${platform}/${PACKAGE_VERSION}/crc32.${platform}.node`;
   } catch {
