@@ -13,7 +13,9 @@ import {
   type ProposerMessage,
   START_WAL_PUSH_COMMAND,
 } from "../libs/safekeeper_protocol/messages.ts";
+import { crc32AddonPath } from "../libs/utils/crc32c.ts";
 import type { Lsn } from "../libs/utils/lsn.ts";
+import { SafekeeperClient } from "./client.ts";
 
 /** A cluster of PostgreSQL 17. */
 export const TEST_IDENTITY: WalIdentity = {
@@ -121,4 +123,78 @@ export function connectTo(
     database: "replication",
     ...parameters,
   });
+}
+
+/** Configures safekeeper 7 on free ports. */
+export function writeConfig(directory: string): void {
+  Deno.writeTextFileSync(
+    `${directory}/safekeeper.toml`,
+    'id = 7\nlisten_pg_addr = "127.0.0.1:0"\nlisten_http_addr = "127.0.0.1:0"\n' +
+      'broker_endpoint = "http://127.0.0.1:1"\n', // there is none: nothing else may suffer
+  );
+}
+
+/** The safekeeper as a process of its own, under narrow permissions. */
+export class Daemon {
+  readonly pg: string;
+  readonly http: SafekeeperClient;
+  readonly #child: Deno.ChildProcess;
+  readonly #log: ReadableStreamDefaultReader<string>;
+
+  private constructor(
+    child: Deno.ChildProcess,
+    log: ReadableStreamDefaultReader<string>,
+    pg: string,
+    http: string,
+  ) {
+    this.#child = child;
+    this.#log = log;
+    this.pg = pg;
+    this.http = new SafekeeperClient(http);
+  }
+
+  private static spawn(directory: string): Deno.ChildProcess {
+    const addon = crc32AddonPath();
+    const main = new URL("./main.ts", import.meta.url).pathname;
+    const protocol = new URL("../broker/storage_broker.proto", import.meta.url).pathname;
+    return new Deno.Command(Deno.execPath(), {
+      args: [
+        "run",
+        "--no-prompt",
+        "--quiet",
+        "--cached-only",
+        `--allow-read=${directory},${protocol}`,
+        `--allow-write=${directory}`,
+        "--allow-net=127.0.0.1",
+        "--allow-env=GRPC_*,grpc_proxy,http_proxy,https_proxy,no_grpc_proxy,no_proxy",
+        ...(addon === undefined ? [] : [`--allow-ffi=${addon}`]),
+        main,
+        "-D",
+        directory,
+      ],
+      stderr: "piped",
+      stdout: "null",
+    }).spawn();
+  }
+
+  /** Runs it on `directory`; resolves once it says where it listens, throws what it printed if it ends. */
+  static async start(directory: string): Promise<Daemon> {
+    const child = Daemon.spawn(directory);
+    const log = child.stderr.pipeThrough(new TextDecoderStream()).getReader();
+    let text = "";
+    for (;;) {
+      const { value, done } = await log.read();
+      if (done) throw new Error(`the safekeeper did not start: ${text}`);
+      text += value;
+      const match = /serves WAL at (\S+), HTTP at (\S+)/.exec(text);
+      if (match !== null) return new Daemon(child, log, match[1]!, match[2]!);
+    }
+  }
+
+  /** Ends it and waits. */
+  async end(signal: "SIGKILL" | "SIGTERM" | "SIGQUIT"): Promise<Deno.CommandStatus> {
+    this.#child.kill(signal);
+    while (!(await this.#log.read()).done);
+    return await this.#child.status;
+  }
 }

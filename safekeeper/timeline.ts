@@ -68,6 +68,8 @@ export class Timeline {
   /** Segments below were removed. */
   #removedBelow = 0;
   #closed = false;
+  /** What listeners know. */
+  #announced: { commitLsn: Lsn; flushLsn: Lsn; term: Term };
 
   private constructor(directory: string, nodeId: number, state: TimelineState) {
     this.directory = directory;
@@ -82,6 +84,8 @@ export class Timeline {
       joinLsns: state.termHistory.map((entry) => entry.lsn),
     });
     this.#acceptor = new Acceptor(nodeId, state, this.#storage.flushLsn);
+    const { commitLsn, flushLsn } = this.#acceptor;
+    this.#announced = { commitLsn, flushLsn, term: state.term };
   }
 
   /** Makes a new timeline durable. What an unfinished creation or deletion left there is removed. */
@@ -148,14 +152,10 @@ export class Timeline {
   #runAll(effects: readonly Effect[], proposer?: Proposer): void {
     // A deleted timeline may exist anew in the same directory: this object must not touch it.
     if (this.#closed) throw new Unavailable(`Cannot use timeline ${this.timelineId}: it is closed`);
-    const { commitLsn, flushLsn, state } = this.#acceptor;
     try {
       for (const effect of effects) this.#run(effect, proposer);
     } finally {
-      if (this.#acceptor.commitLsn !== commitLsn) this.#committed();
-      const moved = this.#acceptor.flushLsn !== flushLsn ||
-        this.#acceptor.state.term !== state.term;
-      if (moved) this.#flushed();
+      this.#announce();
     }
   }
 
@@ -200,11 +200,9 @@ export class Timeline {
         const covered = this.#awaiting;
         this.#awaiting = new Set();
         const begun = performance.now();
-        const { commitLsn, flushLsn } = this.#acceptor;
         this.#acceptor.flushed(await this.#storage.flush());
         for (const proposer of covered) this.#acknowledge(proposer);
-        if (this.#acceptor.commitLsn !== commitLsn) this.#committed();
-        if (this.#acceptor.flushLsn !== flushLsn) this.#flushed();
+        this.#announce();
         flushSeconds.observe((performance.now() - begun) / 1000);
       }
     } catch (thrown) {
@@ -223,12 +221,17 @@ export class Timeline {
     proposer.send(feedback === undefined ? response : { ...response, feedback });
   }
 
-  #committed(): void {
-    for (const listener of this.listeners) listener.onCommit?.();
-  }
-
-  #flushed(): void {
-    for (const listener of this.listeners) listener.onFlush?.();
+  /** Wakes listeners if something moved since the last time. */
+  #announce(): void {
+    const { commitLsn, flushLsn, state } = this.#acceptor;
+    const before = this.#announced;
+    this.#announced = { commitLsn, flushLsn, term: state.term };
+    const committed = commitLsn !== before.commitLsn;
+    const flushed = flushLsn !== before.flushLsn || state.term !== before.term;
+    for (const listener of this.listeners) {
+      if (committed) listener.onCommit?.();
+      if (flushed) listener.onFlush?.();
+    }
   }
 
   /** Takes a pageserver's feedback: remembered, and relayed with the next acknowledgements. */
