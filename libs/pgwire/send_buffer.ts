@@ -70,7 +70,8 @@ export class SendBuffer {
 
   /** Appends a whole message. */
   message(type: number, body: Uint8Array): void {
-    this.bytes.set(body, this.beginMessage(type, body.length));
+    const at = this.beginMessage(type, body.length); // first: it may replace `bytes`
+    this.bytes.set(body, at);
   }
 
   /** Appends bytes as they are. */
