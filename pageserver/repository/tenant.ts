@@ -40,6 +40,8 @@ export class Tenant {
   readonly timelines: Map<TimelineId, Timeline> = new Map();
   /** Timelines that cannot, and why: their state, or an ancestor's, is harmed. */
   readonly broken: Map<TimelineId, string> = new Map();
+  /** Of the broken ones, those that are whole but miss their ancestor, and which. */
+  readonly #orphans = new Map<TimelineId, TimelineId>();
   readonly #directory: string;
   readonly #resources: Resources;
   readonly #settings: TimelineSettings;
@@ -170,7 +172,7 @@ export class Tenant {
   /** Deletes a timeline durably. Throws Conflict while it has children, NotFound. */
   async deleteTimeline(id: TimelineId): Promise<void> {
     if (!this.broken.has(id)) this.timeline(id);
-    this.#checkFree(id);
+    this.#checkNotBusy(id);
     this.#checkChildless(id);
     this.#busy.add(id);
     try {
@@ -178,6 +180,7 @@ export class Tenant {
       removeDirectory(`${this.#directory}/${id}`);
       this.timelines.delete(id);
       this.broken.delete(id);
+      this.#orphans.delete(id);
     } finally {
       this.#busy.delete(id);
     }
@@ -222,6 +225,7 @@ export class Tenant {
     }
     for (const [id, part] of parts) {
       const ancestor = part.ancestorTimelineId;
+      if (ancestor !== undefined) this.#orphans.set(id, ancestor);
       this.#markBroken(id, `Cannot load timeline ${id}: its ancestor ${ancestor} is not there`);
     }
   }
@@ -255,23 +259,28 @@ export class Tenant {
   }
 
   #checkFree(id: TimelineId): void {
+    this.#checkNotBusy(id);
+    const why = this.broken.get(id);
+    if (why !== undefined) throw new Conflict(why);
+  }
+
+  #checkNotBusy(id: TimelineId): void {
     if (this.#busy.has(id)) {
       throw new Conflict(`Cannot use timeline ${id}: it is being created or deleted`);
     }
-    if (this.broken.has(id)) throw new Conflict(this.broken.get(id)!);
   }
 
   #checkChildless(id: TimelineId): void {
     const child = [...this.timelines.values()].find((other) => other.ancestorTimelineId === id);
-    const unborn = [...this.#creating.values()].some(({ ancestorId }) => ancestorId === id);
-    if (child !== undefined || unborn) {
-      throw new Conflict(
-        `Cannot delete timeline ${id}: it has children (${child?.timelineId ?? "being created"})`,
-      );
+    const unborn = [...this.#creating].find(([_, { ancestorId }]) => ancestorId === id);
+    const orphan = [...this.#orphans].find(([_, ancestorId]) => ancestorId === id);
+    const name = child?.timelineId ?? unborn?.[0] ?? orphan?.[0];
+    if (name !== undefined) {
+      throw new Conflict(`Cannot delete timeline ${id}: it has children, for example ${name}`);
     }
     // Of a timeline that cannot be read it is not known whose child it is.
-    const unknown = [...this.broken.keys()].find((other) => other !== id);
-    if (unknown !== undefined && !this.broken.has(id)) {
+    const unknown = [...this.broken.keys()].find((other) => !this.#orphans.has(other));
+    if (unknown !== undefined && unknown !== id && !this.broken.has(id)) {
       throw new Conflict(
         `Cannot delete timeline ${id}: timeline ${unknown} cannot be read and may be its child`,
       );

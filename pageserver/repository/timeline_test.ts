@@ -240,6 +240,27 @@ Deno.test("the open layer is frozen and flushed by size and by age, and on reque
   }, { checkpoint_distance: 2000, checkpoint_timeout: "5s" });
 });
 
+Deno.test("frozen layers are searched from the newest, and ingest waits while there are too many", async () => {
+  await withTimeline(async ({ manager, timeline }) => {
+    const relation = manager.interner.relation(1663, 5, 1, 0);
+    for (const [offset, text] of [[8, "a"], [16, "b"], [24, "c"]] as const) {
+      putRecord(timeline, relation, 0, at(offset), text, text !== "c");
+      timeline.advance(at(offset), timeline.lastRecordLsn);
+    }
+    assert.deepEqual(timeline.layerInfos().map((layer) => layer.kind), [
+      "Frozen",
+      "Frozen",
+      "Frozen",
+      "Image",
+    ]);
+    assert.equal(page(timeline, relation, 0, at(24)), "b c");
+    assert.equal(page(timeline, relation, 0, at(8)), "a");
+    await timeline.waitForRoom();
+    assert.deepEqual(timeline.layerInfos().filter((layer) => layer.kind === "Frozen"), []);
+    assert.equal(page(timeline, relation, 0, at(24)), "b c");
+  }, { checkpoint_distance: 1 });
+});
+
 Deno.test("flush() inside a batch waits for the batch's end", async () => {
   await withTimeline(async ({ manager, timeline }) => {
     const relation = manager.interner.relation(1663, 5, 1, 0);

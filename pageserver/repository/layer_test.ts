@@ -1,0 +1,190 @@
+/** Layer files: many blocks, and every kind of harm to one. */
+import assert from "node:assert/strict";
+import { Corrupt, NotFound } from "../../libs/utils/errors.ts";
+import type { TenantId, TimelineId } from "../../libs/utils/id.ts";
+import { addLsn } from "../../libs/utils/lsn.ts";
+import { makeKey, relationSizeKey } from "./key.ts";
+import { Reconstruction } from "./reconstruction.ts";
+import {
+  bytesOf,
+  copyDirectory,
+  openManager,
+  putRecord,
+  START_LSN,
+  textOf,
+  withTimeline,
+} from "./test_support.ts";
+import type { Timeline } from "./timeline.ts";
+
+const into = new Reconstruction();
+
+/** Image and records of a page as text. */
+function readPage(timeline: Timeline, rel: number, block: number): string {
+  const object = timeline.interner.relation(1663, 5, rel, 0);
+  timeline.collect(object, block, timeline.lastRecordLsn, into);
+  const parts = into.hasImage ? [textOf(into.bytes.subarray(0, into.imageLength))] : [];
+  for (let i = 0; i < into.recordCount; i++) {
+    const offset = into.recordOffset[i]!;
+    parts.push(textOf(into.bytes.subarray(offset, offset + into.recordLength[i]!)));
+  }
+  return parts.join(" ");
+}
+
+Deno.test("a layer of many blocks finds keys with long histories and many objects", async () => {
+  await withTimeline(async ({ manager, timeline }) => {
+    const hot = manager.interner.relation(1663, 5, 500, 0);
+    const history = 3000; // about six index blocks
+    let lsn = START_LSN;
+    for (let i = 0; i < history; i++) {
+      lsn = addLsn(lsn, 8);
+      putRecord(timeline, hot, 3, lsn, `r${i}`, i === 0);
+      if (i < 1200) {
+        const object = manager.interner.relation(1663, 5, i, 1);
+        putRecord(timeline, object, 0, lsn, `o${i}`, true);
+        timeline.putValue(relationSizeKey(1663, 5, i, 1), lsn, bytesOf(`${i}`));
+      }
+      timeline.advance(lsn, addLsn(lsn, -8));
+    }
+    const all = Array.from({ length: history }, (_, i) => `r${i}`).join(" ");
+    for (let round = 0; round < 2; round++) {
+      assert.equal(readPage(timeline, 500, 3), all);
+      for (const at of [1, 509, 510, 511, 512, 1000, 2999]) {
+        timeline.collect(hot, 3, addLsn(START_LSN, 8 * at), into);
+        assert.equal(into.recordCount, at);
+      }
+      for (const block of [0, 2, 4, 4294967295]) {
+        assert.throws(() => timeline.collect(hot, block, lsn, into), NotFound);
+      }
+      for (let i = 0; i < 1200; i += 7) {
+        timeline.collect(manager.interner.relation(1663, 5, i, 1), 0, lsn, into);
+        assert.equal(textOf(into.bytes.subarray(0, into.length)), `o${i}`);
+      }
+      const rels: number[] = [];
+      const from = relationSizeKey(1663, 5, 300, 0);
+      timeline.scan(from, relationSizeKey(1663, 5, 1100, 0), addLsn(START_LSN, 8 * 1000), (key) => {
+        rels.push(key.f4);
+      });
+      assert.deepEqual(rels, Array.from({ length: 700 }, (_, i) => 300 + i));
+      await timeline.flush();
+    }
+  });
+});
+
+interface Small {
+  directory: string;
+  layerPath: string;
+  tenantId: TenantId;
+  timelineId: TimelineId;
+  expected: string[];
+}
+
+const READS: ((timeline: Timeline) => string)[] = [
+  (timeline) => readPage(timeline, 1, 0),
+  (timeline) => readPage(timeline, 1, 1),
+  (timeline) => textOf(timeline.getValue(relationSizeKey(1663, 5, 1, 0), timeline.lastRecordLsn))!,
+  (timeline) => {
+    const found: string[] = [];
+    const [from, to] = [makeKey(0x61, 0, 0, 0, 0, 0), makeKey(0x62, 0, 0, 0, 0, 0)];
+    timeline.scan(from, to, timeline.lastRecordLsn, (key, value) => {
+      found.push(`${key.f4}=${textOf(value)}`);
+    });
+    return found.join(" ");
+  },
+];
+
+/** Runs `work` with a closed directory that holds one small delta layer above the imported one. */
+async function withSmallLayer(work: (small: Small) => Promise<void>): Promise<void> {
+  const copy = Deno.makeTempDirSync();
+  try {
+    await withTimeline(async ({ directory, manager, tenant, timeline }) => {
+      const relation = manager.interner.relation(1663, 5, 1, 0);
+      putRecord(timeline, relation, 0, addLsn(START_LSN, 8), "first record", false);
+      putRecord(timeline, relation, 0, addLsn(START_LSN, 16), "second record", false);
+      putRecord(timeline, relation, 1, addLsn(START_LSN, 16), "other page", true);
+      timeline.putValue(relationSizeKey(1663, 5, 1, 0), addLsn(START_LSN, 16), bytesOf("2"));
+      timeline.putValue(relationSizeKey(1663, 5, 2, 0), addLsn(START_LSN, 16), null);
+      timeline.advance(addLsn(START_LSN, 16), addLsn(START_LSN, 8));
+      await timeline.flush();
+      copyDirectory(directory, copy);
+      const name = timeline.layerInfos()[0]!.fileName;
+      const path = `tenants/${tenant.tenantId}/timelines/${timeline.timelineId}/${name}`;
+      await work({
+        directory: copy,
+        layerPath: `${copy}/${path}`,
+        tenantId: tenant.tenantId,
+        timelineId: timeline.timelineId,
+        expected: READS.map((read) => read(timeline)),
+      });
+    });
+  } finally {
+    Deno.removeSync(copy, { recursive: true });
+  }
+}
+
+/** Opens the copy anew and says for each read: same, or the error. */
+async function outcomes(small: Small): Promise<(true | Error)[]> {
+  const manager = openManager(small.directory);
+  const tenant = await manager.attach(small.tenantId, 1);
+  const timeline = tenant.timeline(small.timelineId);
+  const results = READS.map((read, i) => {
+    try {
+      assert.equal(read(timeline), small.expected[i], "a harmed layer never gives another value");
+      return true;
+    } catch (thrown) {
+      if (thrown instanceof Corrupt) return thrown;
+      throw thrown;
+    }
+  });
+  await manager.shutdown();
+  return results;
+}
+
+Deno.test("a flipped byte anywhere in a layer gives an error that names it, or the same values", async () => {
+  await withSmallLayer(async (small) => {
+    const intact = Deno.readFileSync(small.layerPath);
+    assert.deepEqual(await outcomes(small), [true, true, true, true]);
+    let errors = 0;
+    let unharmed = 0;
+    for (let at = 0; at < intact.length; at++) {
+      // Every byte of every structure; of the zeros behind them a sample.
+      if (at % 8192 > 450 && at % 509 !== 0) continue;
+      const harmed = intact.slice();
+      harmed[at]! ^= 1 << (at % 8);
+      Deno.writeFileSync(small.layerPath, harmed);
+      const results = await outcomes(small);
+      for (const result of results) {
+        if (result !== true) assert.ok(result.message.includes(small.layerPath), result.message);
+      }
+      if (results.some((result) => result !== true)) errors++;
+      else unharmed++;
+      // A harmed value harms only those who read it.
+      if (at >= 64 && at < 8192) assert.ok(results.some((result) => result === true));
+    }
+    assert.ok(errors > 400 && unharmed > 0, `${errors} errors, ${unharmed} unharmed`);
+  });
+});
+
+Deno.test("a missing, shortened or foreign layer is an error of the reads that need it", async () => {
+  await withSmallLayer(async (small) => {
+    const intact = Deno.readFileSync(small.layerPath);
+    const allFail = async () => {
+      const results = await outcomes(small);
+      assert.ok(results.every((result) => result !== true));
+    };
+    Deno.removeSync(small.layerPath);
+    await allFail();
+    for (const length of [0, 10, 8192, intact.length - 8192, intact.length - 1]) {
+      Deno.writeFileSync(small.layerPath, intact.subarray(0, length));
+      await allFail();
+    }
+    Deno.writeFileSync(small.layerPath, intact);
+    assert.deepEqual(await outcomes(small), [true, true, true, true]);
+    const manager = openManager(small.directory);
+    const timeline = (await manager.attach(small.tenantId, 1)).timeline(small.timelineId);
+    Deno.removeSync(small.layerPath);
+    // What is below the layer does not need it.
+    timeline.collect(manager.interner.relation(1663, 5, 1, 0), 0, START_LSN, into);
+    assert.equal(textOf(into.bytes.subarray(0, into.length)), "root");
+    await manager.shutdown();
+  });
+});

@@ -1,0 +1,129 @@
+import assert from "node:assert/strict";
+import { BadRequest, Conflict, Corrupt, NotFound, Unavailable } from "../../libs/utils/errors.ts";
+import { newTenantId, newTimelineId } from "../../libs/utils/id.ts";
+import { addLsn } from "../../libs/utils/lsn.ts";
+import { databaseKey, KeyClass, makeKey } from "./key.ts";
+import {
+  bytesOf,
+  openManager,
+  START_LSN,
+  START_PREV_LSN,
+  textOf,
+  withTimeline,
+} from "./test_support.ts";
+
+Deno.test("a tenant is served from its attach on, and never under an older generation", async () => {
+  const directory = Deno.makeTempDirSync();
+  const id = newTenantId();
+  let manager = openManager(directory);
+  assert.throws(() => manager.tenant(id), NotFound);
+  const tenant = await manager.attach(id, 3, { checkpoint_timeout: "1h" });
+  assert.equal(await manager.attach(id, 3), tenant);
+  await assert.rejects(manager.attach(id, 2), Conflict);
+  assert.equal(await manager.attach(id, 5), tenant);
+  assert.equal(tenant.generation, 5);
+  await manager.shutdown();
+
+  manager = openManager(directory);
+  assert.deepEqual(manager.list().map((one) => [one.tenantId, one.generation, one.tenant]), [
+    [id, 5, undefined],
+  ]);
+  assert.throws(() => manager.tenant(id), Unavailable);
+  await assert.rejects(manager.attach(id, 4), Conflict);
+  assert.deepEqual((await manager.attach(id, 6)).config, { checkpoint_timeout: "1h" });
+  await manager.setConfig(id, { checkpoint_distance: 1000, other: "kept" });
+  await assert.rejects(
+    async () => await manager.setConfig(id, { checkpoint_timeout: 5 }),
+    BadRequest,
+  );
+  await manager.detach(id);
+  assert.throws(() => manager.tenant(id), Unavailable);
+  assert.deepEqual((await manager.attach(id, 6)).config, {
+    checkpoint_distance: 1000,
+    other: "kept",
+  });
+  await manager.delete(id);
+  assert.throws(() => manager.tenant(id), NotFound);
+  await manager.shutdown();
+  assert.deepEqual(openManager(directory).list(), []);
+  Deno.removeSync(directory, { recursive: true });
+});
+
+Deno.test("an import is there after finish(), and leaves nothing after abort() or a crash", async () => {
+  await withTimeline(async ({ directory, manager, tenant }) => {
+    const id = newTimelineId();
+    const aborted = tenant.importTimeline(id, 17);
+    aborted.putValue(databaseKey(1663, 5), bytesOf("x"));
+    assert.throws(() => tenant.importTimeline(id, 17), Conflict);
+    await assert.rejects(tenant.createBranch(id, [...tenant.timelines.keys()][0]!), Conflict);
+    aborted.abort();
+    const importer = tenant.importTimeline(id, 16);
+    const database = makeKey(KeyClass.database, 1663, 0, 0, 0, 0);
+    const page = new Uint8Array(8192).fill(7);
+    for (let db = 9; db >= 1; db--) {
+      importer.putValue({ ...database, f3: db }, bytesOf(`${db}`));
+      importer.putImage(manager.interner.relation(1663, db, 1259, 0), db, page, 0, 8192);
+    }
+    const timeline = await importer.finish(START_LSN, START_PREV_LSN);
+    assert.equal(timeline, tenant.timeline(id));
+    assert.deepEqual(
+      [timeline.pgVersion, timeline.lastRecordLsn, timeline.prevRecordLsn, timeline.initdbLsn],
+      [16, START_LSN, START_PREV_LSN, START_LSN],
+    );
+    const seen: string[] = [];
+    timeline.scan(database, { ...database, f1: 0x65 }, START_LSN, (_, value) => {
+      seen.push(textOf(value)!);
+    });
+    assert.deepEqual(seen, ["1", "2", "3", "4", "5", "6", "7", "8", "9"]);
+    tenant.importTimeline(newTimelineId(), 17).putValue(database, bytesOf("unfinished"));
+    const after = openManager(directory);
+    const again = await after.attach(tenant.tenantId, 1);
+    assert.equal(again.timelines.size, 2);
+    const timelines = `${directory}/tenants/${tenant.tenantId}/timelines`;
+    assert.equal([...Deno.readDirSync(timelines)].length, 2);
+    await after.shutdown();
+  });
+});
+
+Deno.test("a timeline whose state is harmed is broken, with its children; others are served", async () => {
+  await withTimeline(async ({ directory, manager, tenant, timeline }) => {
+    const [child, grandchild] = [newTimelineId(), newTimelineId()];
+    await tenant.createBranch(child, timeline.timelineId);
+    await tenant.createBranch(grandchild, child);
+    await manager.detach(tenant.tenantId);
+    const path = `${directory}/tenants/${tenant.tenantId}/timelines/${child}/index_part`;
+    const bytes = Deno.readFileSync(path);
+    bytes[20]! ^= 1;
+    Deno.writeFileSync(path, bytes);
+    const again = await manager.attach(tenant.tenantId, 1);
+    assert.equal(again.timeline(timeline.timelineId).lastRecordLsn, START_LSN);
+    assert.throws(
+      () => again.timeline(child),
+      (thrown) => thrown instanceof Corrupt && thrown.message.includes(path),
+    );
+    assert.throws(() => again.timeline(grandchild), Corrupt);
+    await assert.rejects(again.createBranch(child, timeline.timelineId), Conflict);
+    await assert.rejects(again.deleteTimeline(timeline.timelineId), Conflict);
+    await assert.rejects(again.deleteTimeline(child), Conflict);
+    await again.deleteTimeline(grandchild);
+    await again.deleteTimeline(child);
+    await again.deleteTimeline(timeline.timelineId);
+  });
+});
+
+Deno.test("after a failed flush a timeline can be read and takes no more changes", async () => {
+  await withTimeline(async ({ directory, tenant, timeline }) => {
+    const key = databaseKey(1663, 5);
+    timeline.putValue(key, addLsn(START_LSN, 8), bytesOf("x"));
+    timeline.advance(addLsn(START_LSN, 8), START_LSN);
+    const path = `${directory}/tenants/${tenant.tenantId}/timelines/${timeline.timelineId}`;
+    Deno.mkdirSync(`${path}/index_part.___temp`); // the temporary file cannot be made
+    await assert.rejects(timeline.flush(), Unavailable);
+    assert.equal(timeline.state, "Broken");
+    assert.equal(timeline.diskConsistentLsn, START_LSN);
+    assert.equal(textOf(timeline.getValue(key, addLsn(START_LSN, 8))), "x");
+    assert.throws(() => timeline.putValue(key, addLsn(START_LSN, 16), bytesOf("y")), Unavailable);
+    assert.throws(() => timeline.advance(addLsn(START_LSN, 16), START_LSN), Unavailable);
+    await assert.rejects(timeline.flush(), Unavailable);
+  });
+});
