@@ -41,6 +41,8 @@ export interface ComputeAccess {
   listen: string[];
   connect: string[];
   addons: string[];
+  /** The path under which it opens PostgreSQL's Unix sockets. */
+  socket: string;
   /** The launcher, the only program that may be started. */
   launcher: string;
   /** The preloaded library and the PostgreSQL installation, read only. */
@@ -85,12 +87,12 @@ function storagePermissions(access: StorageAccess): string[] {
 
 /**
  * Flags of the compute host. Endpoint ports are chosen while it runs, so it may connect to any port
- * of the loopback address; PostgreSQL's sockets are under its own directory.
+ * of the loopback address; PostgreSQL's own sockets it reaches by way of one path in its directory.
  */
 export function computePermissions(access: ComputeAccess): string[] {
   return [
     ...COMMON,
-    ...flag("net", [...access.listen, ...access.connect, "127.0.0.1"]),
+    ...flag("net", [...access.listen, ...access.connect, "127.0.0.1", `unix:${access.socket}`]),
     ...flag("read", [access.directory, ...access.readable]),
     ...flag("write", [access.directory]),
     ...flag("run", [access.launcher]),

@@ -70,6 +70,7 @@ async function unpack(chunks: AsyncIterable<Uint8Array>, directory: string): Pro
     }
     Deno.chmodSync(path, executable ? 0o755 : 0o644); // whatever our umask is
   }
+  await reader.drain(); // the padding after the archive counts for the hash
   makeLinks(links, directory);
   openToAll(directory);
 }
@@ -124,9 +125,8 @@ export async function downloadPostgres(
         received += count;
         progress.bytes(`Downloading PostgreSQL ${pkg.version}`, received, total);
       }))
-      .pipeThrough(new DecompressionStream("gzip"))[Symbol.asyncIterator]();
-    await unpack({ [Symbol.asyncIterator]: () => chunks }, temporary);
-    while (!(await chunks.next()).done); // the padding after the archive counts for the hash
+      .pipeThrough(new DecompressionStream("gzip"));
+    await unpack(chunks, temporary);
     const integrity = `sha512-${hash.digest("base64")}`;
     if (integrity !== pkg.integrity) {
       throw new Corrupt(`Cannot use ${url}: its hash is ${integrity}, expected ${pkg.integrity}`);

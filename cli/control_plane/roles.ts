@@ -140,6 +140,7 @@ export function computeRole(env: Environment): Role {
       listen: [listen_http_addr],
       connect: [...pageservers, ...safekeeperAddresses(env)],
       addons: addons(),
+      socket: join(directory, "postgres.sock"),
       launcher: files.launcher,
       readable: [
         dirname(files.launcher),

@@ -121,6 +121,11 @@ export class TarReader {
     }
   }
 
+  /** Reads what follows the archive's end mark, so that the sender sees all of it taken. */
+  async drain(): Promise<void> {
+    while (await this.#more());
+  }
+
   /** The body of the current entry, in views valid until the next step. */
   async *body(): AsyncGenerator<Uint8Array> {
     while (this.#bodyLeft > 0) {
