@@ -2,13 +2,13 @@
  * The acceptor: a safekeeper's part in agreeing on one timeline's WAL. A pure state machine.
  *
  * It is Raft seen from a follower that never leads. Proposers ask for votes, one wins a term and is
- * elected by a quorum, tells where this log and its own part (`elected`), and appends. Entry terms are
- * kept as a term history (libs/safekeeper_protocol/term_history.ts).
+ * elected by a quorum, tells where this log and its own part (`elected`), and appends. Entry terms
+ * are kept as a term history (libs/safekeeper_protocol/term_history.ts).
  *
  * `handle` turns a message into effects that the driver carries out in order, each durable before
  * the next begins, and reports back through the completions (`persisted`, `written`, `truncated`,
- * `flushed`). State changes only in completions: an effect that fails leaves the acceptor as it was,
- * and the effects behind it, replies above all, do not happen. Rules that may never break:
+ * `flushed`). State changes only in completions: an effect that fails leaves the acceptor as it
+ * was, and the effects behind it, replies above all, do not happen. Rules that may never break:
  *
  *   - the term and the vote are durable before the vote is answered
  *   - WAL is durable before it is acknowledged, and only whole records are
@@ -73,8 +73,8 @@ export class Acceptor {
   #peerHorizonLsn: Lsn;
   #remoteConsistentLsn: Lsn;
   /**
-   * Highest commit LSN told by a proposer that we followed, perhaps beyond our WAL. It outlives that
-   * proposer: every later one has the same WAL up to there, and we hold a prefix of theirs.
+   * Highest commit LSN told by a proposer that we followed, perhaps beyond our WAL. It outlives
+   * that proposer: every later one has the same WAL up to there, and we hold a prefix of theirs.
    */
   #proposerCommitLsn: Lsn = INVALID_LSN;
 
@@ -329,7 +329,10 @@ export class Acceptor {
     this.#remoteConsistentLsn = maxLsn(this.#remoteConsistentLsn, lsn);
   }
 
-  /** The effect that brings the control file up to date with what is only in memory; undefined if it is. */
+  /**
+   * The effect that brings the control file up to date with what is only in memory; undefined if it
+   * is.
+   */
   checkpoint(): Effect | undefined {
     const s = this.#state;
     const current = s.commitLsn === this.#commitLsn && s.peerHorizonLsn === this.#peerHorizonLsn &&

@@ -1,8 +1,8 @@
 /**
  * A small seeded simulation of consensus: three acceptors on model disks, any number of proposers
  * that campaign, reconnect, stream and go stale, crashes at every effect that lose what was not
- * synced. After each step: one vote a term, terms never fall, and every committed byte is durable on
- * a majority and in every log that claims it. A failure prints its seed.
+ * synced. After each step: one vote a term, terms never fall, and every committed byte is durable
+ * on a majority and in every log that claims it. A failure prints its seed.
  */
 import assert from "node:assert/strict";
 import type {

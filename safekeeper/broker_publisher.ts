@@ -1,9 +1,10 @@
 /**
  * Tells the broker where the timelines stand, so that pageservers know whom to ask for WAL.
  *
- * A timeline that appears or whose commit LSN moves is published at once, and then at most every 50 ms
- * while it keeps moving. Once a second everything is published that is in use or that a pageserver does
- * not have durably yet: that also reaches a broker or a pageserver that was restarted.
+ * A timeline that appears or whose commit LSN moves is published at once, and then at most every 50
+ * ms while it keeps moving. Once a second everything is published that is in use or that a
+ * pageserver does not have durably yet: that also reaches a broker or a pageserver that was
+ * restarted.
  */
 import type { SafekeeperTimelineInfo } from "../broker/client.ts";
 import type { Timeline } from "./timeline.ts";

@@ -61,7 +61,7 @@ export interface TimelineStatus {
 }
 
 /** What a new timeline needs. */
-export interface CreateTimelineArgs {
+interface CreateTimelineArgs {
   readonly tenantId: TenantId;
   readonly timelineId: TimelineId;
   /** PG_VERSION_NUM (170011) or a major version (17). */

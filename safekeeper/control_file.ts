@@ -3,7 +3,8 @@
  * "NSKC", version, length, body, CRC-32C) that is replaced atomically. Body, little endian:
  *
  *   tenant cstr | timeline cstr | u32 generation, members, new members (each u32 count, then
- *   u64 id, host cstr, u16 port) | u64 term | u32 count, (u64 term, u64 LSN)* | u32 PG_VERSION_NUM |
+ *   u64 id, host cstr, u16 port) | u64 term | u32 count, (u64 term, u64 LSN)* | u32 PG_VERSION_NUM
+ * |
  *   u64 system id | u32 segment size | u64 timeline start, local start, commit, peer horizon,
  *   remote consistent LSN
  *
@@ -65,8 +66,8 @@ export function writeControlFile(directory: string, state: TimelineState): void 
 }
 
 /**
- * Reads the control file in `directory`. Throws Corrupt naming the file if it is damaged, newer than
- * this program, or belongs to another timeline; Deno.errors.NotFound if there is none.
+ * Reads the control file in `directory`. Throws Corrupt naming the file if it is damaged, newer
+ * than this program, or belongs to another timeline; Deno.errors.NotFound if there is none.
  */
 export function readControlFile(
   directory: string,

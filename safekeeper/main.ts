@@ -4,8 +4,8 @@
  *   safekeeper/main.ts -D DIR      DIR/safekeeper.toml: id, listen_pg_addr, listen_http_addr,
  *                                  broker_endpoint, log_level
  *
- * SIGTERM and SIGINT: everything is made durable, then it ends. SIGQUIT: it ends at once, which loses
- * nothing that was acknowledged. DIR/safekeeper.pid is locked while it lives.
+ * SIGTERM and SIGINT: everything is made durable, then it ends. SIGQUIT: it ends at once, which
+ * loses nothing that was acknowledged. DIR/safekeeper.pid is locked while it lives.
  */
 import { messageOf } from "../libs/utils/errors.ts";
 import { configureLogging, logger } from "../libs/utils/log.ts";

@@ -23,8 +23,8 @@ export interface Safekeeper {
 }
 
 /**
- * Opens the directory and serves. The caller holds the directory's lock. Throws Corrupt or Conflict if
- * the directory cannot be used, Deno.errors.AddrInUse for a taken port.
+ * Opens the directory and serves. The caller holds the directory's lock. Throws Corrupt or Conflict
+ * if the directory cannot be used, Deno.errors.AddrInUse for a taken port.
  */
 export function startSafekeeper(
   directory: string,
@@ -60,8 +60,8 @@ export function startSafekeeper(
 }
 
 /**
- * Binds the directory to the safekeeper's id (`safekeeper.id`): under another id the same votes could
- * be counted twice. Throws Conflict for a directory of another id.
+ * Binds the directory to the safekeeper's id (`safekeeper.id`): under another id the same votes
+ * could be counted twice. Throws Conflict for a directory of another id.
  */
 function claimIdentity(directory: string, id: number): void {
   const path = `${directory}/safekeeper.id`;

@@ -177,7 +177,10 @@ export class Daemon {
     }).spawn();
   }
 
-  /** Runs it on `directory`; resolves once it says where it listens, throws what it printed if it ends. */
+  /**
+   * Runs it on `directory`; resolves once it says where it listens, throws what it printed if it
+   * ends.
+   */
   static async start(directory: string): Promise<Daemon> {
     const child = Daemon.spawn(directory);
     const log = child.stderr.pipeThrough(new TextDecoderStream()).getReader();

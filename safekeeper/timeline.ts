@@ -6,8 +6,8 @@
  * ends, every proposer whose appends it covered gets one AppendResponse, and what was written
  * meanwhile goes into the next. No timer is involved.
  *
- * Everything here runs in one isolate without awaiting between reading and changing state, so messages
- * of several connections are handled strictly one after the other.
+ * Everything here runs in one isolate without awaiting between reading and changing state, so
+ * messages of several connections are handled strictly one after the other.
  */
 import { pgVersion } from "../libs/postgres/versions.ts";
 import { segmentNumber } from "../libs/postgres/wal/segment.ts";
@@ -46,7 +46,7 @@ export interface Proposer {
 }
 
 /** Told when something changed that it may wait for. */
-export interface TimelineListener {
+interface TimelineListener {
   onCommit?(): void;
   /** Flush LSN or term changed. */
   onFlush?(): void;
@@ -88,7 +88,9 @@ export class Timeline {
     this.#announced = { commitLsn, flushLsn, term: state.term };
   }
 
-  /** Makes a new timeline durable. What an unfinished creation or deletion left there is removed. */
+  /**
+   * Makes a new timeline durable. What an unfinished creation or deletion left there is removed.
+   */
   static create(directory: string, nodeId: number, state: TimelineState): Timeline {
     removeDirectory(directory);
     makeDirectory(directory);

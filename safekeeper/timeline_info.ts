@@ -1,6 +1,6 @@
 /**
- * How a timeline's state looks to others: JSON of the HTTP API (Neon's field names; LSNs as text), and
- * the information published to the broker.
+ * How a timeline's state looks to others: JSON of the HTTP API (Neon's field names; LSNs as text),
+ * and the information published to the broker.
  */
 import type { SafekeeperTimelineInfo } from "../broker/client.ts";
 import type { MembershipConfiguration } from "../libs/safekeeper_protocol/membership.ts";

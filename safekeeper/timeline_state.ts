@@ -48,7 +48,10 @@ export interface NewTimeline {
   readonly startLsn: Lsn;
 }
 
-/** State of a timeline without WAL, at term 0. Throws BadRequest for a start LSN that no record ends at. */
+/**
+ * State of a timeline without WAL, at term 0. Throws BadRequest for a start LSN that no record ends
+ * at.
+ */
 export function newTimelineState(args: NewTimeline): TimelineState {
   const start = args.startLsn;
   if (start === 0 || start % 8 !== 0) {

@@ -1,7 +1,7 @@
 /**
- * All timelines of one safekeeper: `<directory>/<tenant>/<timeline>/`. They are opened at the start,
- * made only on request of the control plane (never by a proposer's greeting), and a directory without a
- * control file is what an unfinished creation or deletion left: no timeline.
+ * All timelines of one safekeeper: `<directory>/<tenant>/<timeline>/`. They are opened at the
+ * start, made only on request of the control plane (never by a proposer's greeting), and a
+ * directory without a control file is what an unfinished creation or deletion left: no timeline.
  */
 import { makeDirectory } from "../libs/utils/durable.ts";
 import { Conflict, messageOf, NotFound } from "../libs/utils/errors.ts";

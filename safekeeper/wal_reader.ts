@@ -1,7 +1,7 @@
 /**
- * Reads a timeline's WAL out of its segment files, for replication streams and for finding the end of
- * the WAL. Synchronous: what is read was written a moment ago and lies in the page cache. How far the
- * WAL is valid is the caller's business; beyond it the files hold zeros.
+ * Reads a timeline's WAL out of its segment files, for replication streams and for finding the end
+ * of the WAL. Synchronous: what is read was written a moment ago and lies in the page cache. How
+ * far the WAL is valid is the caller's business; beyond it the files hold zeros.
  */
 import { segmentNumber } from "../libs/postgres/wal/segment.ts";
 import { readAt } from "../libs/utils/durable.ts";

@@ -6,9 +6,9 @@
  *   waltmp             one that is being made: not WAL yet, removed on start
  *
  * A segment file has its full size from the start, zeros (a hole) where nothing was written, and
- * appears under its name only then. Where a timeline begins in the middle of a segment, the bytes before
- * are zeros behind valid page headers, so that a reader that starts at the segment's begin finds
- * PostgreSQL's format.
+ * appears under its name only then. Where a timeline begins in the middle of a segment, the bytes
+ * before are zeros behind valid page headers, so that a reader that starts at the segment's begin
+ * finds PostgreSQL's format.
  */
 import { PAGE_SIZE, WAL_TIMELINE_ID } from "../libs/postgres/constants.ts";
 import { type WalIdentity, writePageHeader } from "../libs/postgres/wal/page_header.ts";
@@ -20,7 +20,7 @@ const PARTIAL_SUFFIX = ".partial";
 const TEMPORARY_NAME = "waltmp";
 
 /** Path of a segment under its complete name. */
-export function segmentPath(directory: string, segment: number, segmentSize: number): string {
+function segmentPath(directory: string, segment: number, segmentSize: number): string {
   return `${directory}/${segmentName(WAL_TIMELINE_ID, segment, segmentSize)}`;
 }
 
@@ -43,7 +43,7 @@ export function openSegment(
 }
 
 /** A segment file in a directory. */
-export interface SegmentFile {
+interface SegmentFile {
   readonly segment: number;
   readonly path: string;
   readonly partial: boolean;

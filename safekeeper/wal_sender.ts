@@ -2,10 +2,10 @@
  * START_REPLICATION: streams a timeline's WAL to a pageserver, a hot standby, or a proposer that
  * recovers.
  *
- * Without a term it serves committed WAL only. With one it serves all durable WAL for as long as that
- * is the timeline's term: what an elected proposer copies from its donor. The stream sleeps until the
- * timeline says that there is more; once a second of silence it sends a keepalive that asks for a
- * reply. Replies carry standby status, hot standby feedback and pageserver feedback.
+ * Without a term it serves committed WAL only. With one it serves all durable WAL for as long as
+ * that is the timeline's term: what an elected proposer copies from its donor. The stream sleeps
+ * until the timeline says that there is more; once a second of silence it sends a keepalive that
+ * asks for a reply. Replies carry standby status, hot standby feedback and pageserver feedback.
  */
 import type { CopyBoth } from "../libs/pgwire/copy_both.ts";
 import {

@@ -1,6 +1,7 @@
 /**
  * The safekeeper's PostgreSQL port. A connection names its timeline in the startup options
- * (`-c timeline_id=<hex> tenant_id=<hex>`, or the older ztimelineid and ztenantid) and sends commands:
+ * (`-c timeline_id=<hex> tenant_id=<hex>`, or the older ztimelineid and ztenantid) and sends
+ * commands:
  *
  *   IDENTIFY_SYSTEM                                  system id, timeline 1, position, no database
  *   TIMELINE_STATUS                                  flush_lsn, commit_lsn; no row if unknown
@@ -137,7 +138,7 @@ const REPLICATION =
   /^START_REPLICATION(?:\s+SLOT\s+\S+)?(?:\s+PHYSICAL)?\s+([0-9A-F]+\/[0-9A-F]+)(?:\s+TIMELINE\s+\d+)?\s*(?:\((.*)\))?\s*;?$/i;
 
 /** Parses START_REPLICATION. Throws BadRequest. */
-export function parseReplication(query: string, name: string): ReplicationRequest {
+function parseReplication(query: string, name: string): ReplicationRequest {
   const match = REPLICATION.exec(query);
   if (match === null) throw new BadRequest(`Cannot parse "${query}"`);
   const startLsn = parseLsn(match[1]!);

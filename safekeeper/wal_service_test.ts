@@ -1,6 +1,7 @@
 /**
  * A safekeeper as a process of its own, under the permissions that it is started with in earnest:
- * WAL pushed over a socket, kill -9, restart, the next election, replication of the committed bytes.
+ * WAL pushed over a socket, kill -9, restart, the next election, replication of the committed
+ * bytes.
  */
 import assert from "node:assert/strict";
 import { readSenderMessage } from "../libs/pgwire/replication.ts";

@@ -1,19 +1,19 @@
 /**
  * The WAL of one timeline on disk: append, sync, truncate, remove.
  *
- * Positions: `writeLsn` is the end of what was written, `recordLsn` the end of the last whole record
- * in it (the WAL is decoded and its checksums verified as it comes), `flushLsn` that of the last
- * whole record that is durable. A position is a record's end, 8-aligned, perhaps on a page boundary;
- * the page header there belongs to what follows.
+ * Positions: `writeLsn` is the end of what was written, `recordLsn` the end of the last whole
+ * record in it (the WAL is decoded and its checksums verified as it comes), `flushLsn` that of the
+ * last whole record that is durable. A position is a record's end, 8-aligned, perhaps on a page
+ * boundary; the page header there belongs to what follows.
  *
  * Appending is synchronous into the page cache; `flush` is asynchronous and syncs through a second
- * file descriptor, so that appends go on meanwhile and the next flush takes them all. A truncation, or a
- * reopening, bumps the epoch, and a flush that began before reports nothing new.
+ * file descriptor, so that appends go on meanwhile and the next flush takes them all. A truncation,
+ * or a reopening, bumps the epoch, and a flush that began before reports nothing new.
  *
- * Failures: a failed write or truncation leaves bytes behind the end of the WAL in a state that we do
- * not know, so nothing may be written until a truncation has succeeded (every election truncates).
- * A failed sync is final: the kernel may have dropped the pages, and a second sync that succeeds
- * would prove nothing (PostgreSQL panics for the same reason). Then only a restart helps.
+ * Failures: a failed write or truncation leaves bytes behind the end of the WAL in a state that we
+ * do not know, so nothing may be written until a truncation has succeeded (every election
+ * truncates). A failed sync is final: the kernel may have dropped the pages, and a second sync that
+ * succeeds would prove nothing (PostgreSQL panics for the same reason). Then only a restart helps.
  */
 import type { PgVersion } from "../libs/postgres/versions.ts";
 import { RecordCursor } from "../libs/postgres/wal/record_cursor.ts";
@@ -36,7 +36,7 @@ import {
 const SCAN_BYTES = 1 << 20;
 
 /** Where and what the WAL is. */
-export interface WalStorageOptions {
+interface WalStorageOptions {
   readonly directory: string;
   readonly version: PgVersion;
   readonly segmentSize: number;
@@ -47,8 +47,8 @@ export interface WalStorageOptions {
   /** Known to be the end of a record that is durable here: the search for the end starts there. */
   readonly commitLsn: Lsn;
   /**
-   * Where proposers began to write. The first record there may link to a previous record that is not
-   * ours, so the search for the end takes up again there.
+   * Where proposers began to write. The first record there may link to a previous record that is
+   * not ours, so the search for the end takes up again there.
    */
   readonly joinLsns?: readonly Lsn[];
 }

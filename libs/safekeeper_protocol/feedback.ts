@@ -2,8 +2,8 @@
  * What a pageserver tells about a timeline, relayed by safekeepers to the proposer.
  *
  * Wire form: u8 number of pairs, then each pair as NUL-terminated key, i32 length (big endian),
- * value. Unknown keys are skipped by their length, so either side may be newer. It is the payload of
- * the 'z' message of a replication connection and the tail of an AppendResponse.
+ * value. Unknown keys are skipped by their length, so either side may be newer. It is the payload
+ * of the 'z' message of a replication connection and the tail of an AppendResponse.
  */
 import { ByteReader, ByteWriter } from "../utils/bytes.ts";
 import { Corrupt } from "../utils/errors.ts";

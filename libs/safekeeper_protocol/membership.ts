@@ -5,15 +5,15 @@
  * needs a majority of both lists, so that two disjoint majorities never exist during a change.
  * Generation 0 is "not configured": its lists may be empty and nothing is checked against it.
  *
- * Wire form, big endian: u32 generation, u32 n, n members, u32 n new, n new members (0 = not joint);
- * a member is u64 node id, host as NUL-terminated text, u16 port.
+ * Wire form, big endian: u32 generation, u32 n, n members, u32 n new, n new members (0 = not
+ * joint); a member is u64 node id, host as NUL-terminated text, u16 port.
  */
 import type { ByteReader, ByteWriter } from "../utils/bytes.ts";
 import { Corrupt } from "../utils/errors.ts";
 import { readSafeU64 } from "./wire.ts";
 
 /** One safekeeper of a configuration. */
-export interface Member {
+interface Member {
   readonly id: number;
   readonly host: string;
   readonly pgPort: number;

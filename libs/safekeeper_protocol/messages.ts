@@ -10,7 +10,8 @@
  *                       u32 WAL segment size
  *   A->P 'g' greeting   u64 node id, membership, u64 term
  *   P->A 'v' vote       u32 generation, u64 term
- *   A->P 'v' vote       u32 generation, u64 term, u8 given, u64 flush LSN, u64 truncate LSN, history
+ *   A->P 'v' vote       u32 generation, u64 term, u8 given, u64 flush LSN, u64 truncate LSN,
+ *                       history
  *   P->A 'e' elected    u32 generation, u64 term, u64 start of streaming, history
  *   P->A 'a' append     u32 generation, u64 term, u64 begin, u64 end, u64 commit, u64 truncate LSN,
  *                       then end - begin bytes of WAL (at most 128 KiB; none = heartbeat)
@@ -131,7 +132,9 @@ export type AcceptorMessage = AcceptorGreeting | VoteResponse | AppendResponse;
 /** No hot standby has reported. */
 export const NO_HOT_STANDBY: HotStandbyFeedback = { time: 0, xmin: 0, catalogXmin: 0 };
 
-/** Encodes any message but an append, for which the caller lays out header and WAL in one buffer. */
+/**
+ * Encodes any message but an append, for which the caller lays out header and WAL in one buffer.
+ */
 export function encodeProposerMessage(
   message: ProposerGreeting | VoteRequest | ProposerElected,
 ): Uint8Array<ArrayBuffer> {

@@ -2,9 +2,9 @@
  * Term histories: which proposer term wrote which part of a timeline's WAL.
  *
  * A history is a list of (term, first LSN written under it), terms strictly rising, LSNs not
- * falling. It is what Raft keeps in every log entry, compressed: the WAL between two entries belongs
- * to the term of the first. Two logs that agree on a prefix of their histories hold the same bytes
- * up to the end of that prefix; this file finds that end.
+ * falling. It is what Raft keeps in every log entry, compressed: the WAL between two entries
+ * belongs to the term of the first. Two logs that agree on a prefix of their histories hold the
+ * same bytes up to the end of that prefix; this file finds that end.
  *
  * Wire form: u32 count, then count times (u64 term, u64 LSN), big endian.
  */
@@ -17,7 +17,7 @@ import { readSafeU64 } from "./wire.ts";
 export type Term = number;
 
 /** WAL from `lsn` on (up to the next entry's) was written by the proposer of `term`. */
-export interface TermEntry {
+interface TermEntry {
   readonly term: Term;
   readonly lsn: Lsn;
 }
@@ -26,7 +26,7 @@ export interface TermEntry {
 export type TermHistory = readonly TermEntry[];
 
 /** More elections than any timeline lives through; bounds what a message may claim. */
-export const TERM_HISTORY_ENTRIES_MAX = 65536;
+const TERM_HISTORY_ENTRIES_MAX = 65536;
 
 /** Appends a history to a message. */
 export function writeTermHistory(writer: ByteWriter, history: TermHistory): void {
@@ -62,7 +62,9 @@ export function termHistoryUpTo(history: TermHistory, lsn: Lsn): TermHistory {
   return history.slice(0, count);
 }
 
-/** The term of the log's end at `flushLsn`: the last entry that starts at or before it; 0 if none. */
+/**
+ * The term of the log's end at `flushLsn`: the last entry that starts at or before it; 0 if none.
+ */
 export function lastLogTerm(history: TermHistory, flushLsn: Lsn): Term {
   for (let i = history.length - 1; i >= 0; i--) {
     if (history[i]!.lsn <= flushLsn) return history[i]!.term;
@@ -71,7 +73,7 @@ export function lastLogTerm(history: TermHistory, flushLsn: Lsn): Term {
 }
 
 /** The last term that two logs share, and the LSN up to which they hold the same bytes. */
-export interface CommonPoint {
+interface CommonPoint {
   readonly term: Term;
   readonly lsn: Lsn;
 }

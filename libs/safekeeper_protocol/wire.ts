@@ -1,4 +1,6 @@
-/** What the message parts of this folder share: 64-bit numbers that must fit a JavaScript number. */
+/**
+ * What the message parts of this folder share: 64-bit numbers that must fit a JavaScript number.
+ */
 import type { ByteReader } from "../utils/bytes.ts";
 import { Corrupt } from "../utils/errors.ts";
 
