@@ -1,13 +1,14 @@
 /**
- * The growing file of an open layer: header and blobs are appended (layer_format.ts), and can be read
- * back at once.
+ * The growing file of an open layer: header and blobs are appended (layer_format.ts), and can be
+ * read back at once.
  *
  *   [0, flushedBytes)        in the file, whole pages, read through the page cache
  *   [flushedBytes, length)   in the write buffer, BUFFER_BYTES at most
  *
- * Nothing is synced while it grows. After a crash the file is dropped, its WAL comes again. When the
- * layer is flushed, the index is put behind the blobs and the file becomes the layer (layer_writer.ts);
- * until the layer's reader takes over, this object keeps serving its blobs, so the buffer is kept.
+ * Nothing is synced while it grows. After a crash the file is dropped, its WAL comes again. When
+ * the layer is flushed, the index is put behind the blobs and the file becomes the layer
+ * (layer_writer.ts); until the layer's reader takes over, this object keeps serving its blobs, so
+ * the buffer is kept.
  */
 import { assert } from "../../libs/utils/assert.ts";
 import { crc32c } from "../../libs/utils/crc32c.ts";

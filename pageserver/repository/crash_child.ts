@@ -2,8 +2,8 @@
  * The process that crash_test.ts kills: it ingests made-up WAL for ever, with flushes, branches and
  * deletions, and prints a line for each thing that is durable.
  *
- * Record n ends at START_LSN + 16 n, changes block n % 13, and rebuilds it every 29th time; every fifth
- * also writes the value of record n. So anyone can say what has to be there at any LSN.
+ * Record n ends at START_LSN + 16 n, changes block n % 13, and rebuilds it every 29th time; every
+ * fifth also writes the value of record n. So anyone can say what has to be there at any LSN.
  *
  *   crash_child.ts <directory> <tenant> <timeline> <generation>
  */

@@ -1,4 +1,6 @@
-/** kill -9 at random moments, again and again on one directory; then everything promised is there. */
+/**
+ * kill -9 at random moments, again and again on one directory; then everything promised is there.
+ */
 import assert from "node:assert/strict";
 import {
   newTenantId,

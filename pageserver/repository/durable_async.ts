@@ -1,6 +1,6 @@
 /**
- * The asynchronous side of libs/utils/durable.ts: a sync takes milliseconds on a real disk, and page
- * reads must not wait for it.
+ * The asynchronous side of libs/utils/durable.ts: a sync takes milliseconds on a real disk, and
+ * page reads must not wait for it.
  */
 import { dirname } from "node:path";
 import { writeAll } from "../../libs/utils/durable.ts";

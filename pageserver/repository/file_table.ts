@@ -1,9 +1,9 @@
 /**
  * Read handles of layer files, at most `handlesMax` open at a time.
  *
- * A LayerFile is opened at its first read and closed by a clock sweep when the limit is reached; the
- * next read opens it again. Positional reads (pread) leave no seek state, so one handle serves all
- * readers. File ids are never reused, so cached pages of a removed file simply age out.
+ * A LayerFile is opened at its first read and closed by a clock sweep when the limit is reached;
+ * the next read opens it again. Positional reads (pread) leave no seek state, so one handle serves
+ * all readers. File ids are never reused, so cached pages of a removed file simply age out.
  */
 import { closeSync, openSync, readSync } from "node:fs";
 import { assert } from "../../libs/utils/assert.ts";

@@ -1,8 +1,8 @@
 /**
  * What a search has found of one key so far: entries newest first, over several layers.
  *
- * A layer adds entries until one is a base: an image, a record that rebuilds the page, or a tombstone;
- * the search then stops. Reused by every read; holds no bytes of values.
+ * A layer adds entries until one is a base: an image, a record that rebuilds the page, or a
+ * tombstone; the search then stops. Reused by every read; holds no bytes of values.
  */
 import { assert } from "../../libs/utils/assert.ts";
 import type { Lsn } from "../../libs/utils/lsn.ts";

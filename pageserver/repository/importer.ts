@@ -1,10 +1,10 @@
 /**
  * The initial import of a root timeline: the pages and values of a cluster as images at one LSN.
  *
- * Keys may come in any order and the LSN at the end (a base backup has its control file last). Values
- * are appended to layer files as they come; finish() puts the sorted index behind them, and the
- * timeline exists once its index_part is durable. What a crash leaves behind before that has no
- * index_part and is removed at the next start.
+ * Keys may come in any order and the LSN at the end (a base backup has its control file last).
+ * Values are appended to layer files as they come; finish() puts the sorted index behind them, and
+ * the timeline exists once its index_part is durable. What a crash leaves behind before that has
+ * no index_part and is removed at the next start.
  */
 import { BadRequest } from "../../libs/utils/errors.ts";
 import { INVALID_LSN, type Lsn } from "../../libs/utils/lsn.ts";
@@ -23,7 +23,7 @@ const LAYER_BYTES_MAX = 1024 * 1024 * 1024;
 const PLACEHOLDER_LSN = 1 as Lsn;
 
 /** What a tenant begins an import with. */
-export interface ImportOptions {
+interface ImportOptions {
   readonly owner: LayerOwner;
   readonly pgVersion: number;
   readonly generation: number;
@@ -66,8 +66,8 @@ export class TimelineImporter {
   }
 
   /**
-   * Makes everything durable as of `startLsn` and brings the timeline up; WAL is expected from there,
-   * the record before it starts at `prevRecordLsn`.
+   * Makes everything durable as of `startLsn` and brings the timeline up; WAL is expected from
+   * there, the record before it starts at `prevRecordLsn`.
    */
   async finish(startLsn: Lsn, prevRecordLsn: Lsn): Promise<Timeline> {
     if (this.#layers.length === 0) {

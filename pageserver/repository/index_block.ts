@@ -1,9 +1,10 @@
 /**
- * One index block of a layer (layer_format.ts), read in place at an offset of a page slab, and built.
+ * One index block of a layer (layer_format.ts), read in place at an offset of a page slab, and
+ * built.
  *
  * The objects of a block are a run-length coding of the first five key fields: object i covers the
- * entries from its first entry up to that of object i + 1. An object that goes on in the next block is
- * repeated there.
+ * entries from its first entry up to that of object i + 1. An object that goes on in the next
+ * block is repeated there.
  */
 import { crc32c } from "../../libs/utils/crc32c.ts";
 import { Corrupt } from "../../libs/utils/errors.ts";
@@ -28,7 +29,10 @@ export function blockEntries(view: DataView, block: number): number {
   return view.getUint16(block + 10, true);
 }
 
-/** The number of the first entry of object `object`; the number of entries for the one past the last. */
+/**
+ * The number of the first entry of object `object`; the number of entries for the one past the
+ * last.
+ */
 export function objectFirstEntry(view: DataView, block: number, object: number): number {
   if (object === blockObjects(view, block)) return blockEntries(view, block);
   return view.getUint16(block + BLOCK_ITEMS + object * BLOCK_ITEM_BYTES + 2, true);

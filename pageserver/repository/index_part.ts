@@ -13,8 +13,8 @@
  *   layer: u8 kind (1 delta, 2 image) | first key 18 | last key 18 | u64 LSN start | u64 LSN end |
  *          u32 generation | u64 file bytes
  *
- * Order of a flush: layer file synced, its name synced, index_part replaced. At the start files that
- * it does not list are removed.
+ * Order of a flush: layer file synced, its name synced, index_part replaced. At the start files
+ * that it does not list are removed.
  */
 import { ByteReader, ByteWriter } from "../../libs/utils/bytes.ts";
 import { decodeHex } from "../../libs/utils/hex.ts";

@@ -67,25 +67,9 @@ export function makeKey(
   return { f1, f2, f3, f4, f5, f6 };
 }
 
-/** The block of a relation fork. */
-export function relationBlockKey(
-  spc: number,
-  db: number,
-  rel: number,
-  fork: number,
-  block: number,
-): Key {
-  return makeKey(KeyClass.relation, spc, db, rel, fork, block);
-}
-
 /** The relation map file of a database, or of the shared catalogs (1664, 0). */
 export function relmapKey(spc: number, db: number): Key {
   return makeKey(KeyClass.relation, spc, db, 0, 0, 0);
-}
-
-/** The block of an SLRU segment. */
-export function slruBlockKey(kind: number, segno: number, block: number): Key {
-  return makeKey(KeyClass.slru, kind, 1, segno, 0, block);
 }
 
 /** The state file of a prepared transaction; `xid` is the full 64-bit id as a safe integer. */
@@ -130,7 +114,9 @@ export function isInherited(f1: number): boolean {
   return f1 !== KeyClass.auxFile && f1 !== KeyClass.replicationOrigin;
 }
 
-/** Negative, zero or positive as `a` sorts before, at or after `b`; the order of the encoded bytes. */
+/**
+ * Negative, zero or positive as `a` sorts before, at or after `b`; the order of the encoded bytes.
+ */
 export function compareKeys(a: Key, b: Key): number {
   return a.f1 - b.f1 || a.f2 - b.f2 || a.f3 - b.f3 || a.f4 - b.f4 || a.f5 - b.f5 || a.f6 - b.f6;
 }

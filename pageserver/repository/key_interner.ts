@@ -1,10 +1,10 @@
 /**
  * Objects: the first five fields of a key, interned into a small integer once.
  *
- * A hot path then carries (object, block), two numbers, and a map on them needs no strings and makes
- * no garbage. Ids are dense from 0, stable for the life of the process, never written to disk and
- * never forgotten; there are at most OBJECTS_MAX, 26 bytes each. One interner serves all timelines of
- * a pageserver (the same relation has the same id on every branch).
+ * A hot path then carries (object, block), two numbers, and a map on them needs no strings and
+ * makes no garbage. Ids are dense from 0, stable for the life of the process, never written to
+ * disk and never forgotten; there are at most OBJECTS_MAX, 26 bytes each. One interner serves all
+ * timelines of a pageserver (the same relation has the same id on every branch).
  *
  * The table is open addressing with linear probing over a power of two, at most half full; a slot
  * holds object + 1, 0 is empty.

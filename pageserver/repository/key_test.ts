@@ -7,8 +7,8 @@ import {
   type Key,
   keyFromBytes,
   keyToBytes,
+  makeKey,
   parseKey,
-  relationBlockKey,
   twophaseKey,
   twophaseXid,
 } from "./key.ts";
@@ -26,7 +26,7 @@ Deno.test("a key survives its bytes and its text", () => {
     assert.deepEqual(keyFromBytes(keyToBytes(key)), key);
     assert.deepEqual(parseKey(formatKey(key)), key);
   }));
-  const key = relationBlockKey(1663, 5, 1259, 0, 7);
+  const key = makeKey(0, 1663, 5, 1259, 0, 7);
   assert.equal(formatKey(key), "000000067F00000005000004EB0000000007");
   assert.equal(describeKey(key), "block 7 of relation 1663/5/1259 main");
   assert.throws(() => parseKey("00"), SyntaxError);

@@ -1,6 +1,6 @@
 /**
- * A finished layer in a timeline's layer map: its description, its file, and, while recently used, its
- * reader.
+ * A finished layer in a timeline's layer map: its description, its file, and, while recently used,
+ * its reader.
  */
 import type { Lsn } from "../../libs/utils/lsn.ts";
 import type { LayerFile } from "./file_table.ts";

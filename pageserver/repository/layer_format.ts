@@ -10,22 +10,23 @@
  *
  * All integers little endian; keys in the trailer are their 18 big-endian bytes (key.ts).
  *
- *   header     u32 magic "NLAY" | u32 version | tenant 16 | timeline 16 | u32 CRC-32C of these 40 bytes
+ *   header     u32 magic "NLAY" | u32 version | tenant 16 | timeline 16 | u32 CRC-32C of these
  *   blob       u32 length | u32 CRC-32C of the bytes, started with the length | bytes
  *   block      u32 CRC-32C of the rest | u32 block number | u16 objects | u16 entries | u32 0
  *              objects: u8 f1 | u8 f5 | u16 number of its first entry | u32 f2 | u32 f3 | u32 f4
  *              entries: u32 f6 | u32 word | u64 LSN
  *   directory  u8 f1 | u8 f5 | u16 0 | u32 f2 | u32 f3 | u32 f4 | u32 f6 | u32 0 | u64 LSN
- *   trailer    u32 CRC-32C of the rest of the page | u32 magic "NLTR" | u32 version | u8 kind | u8[3] |
- *              tenant 16 | timeline 16 | first key 18 | last key 18 | u32 index blocks |
+ *   trailer    u32 CRC-32C of the rest of the page | u32 magic "NLTR" | u32 version | u8 kind |
+ *              u8[3] | tenant 16 | timeline 16 | first key 18 | last key 18 | u32 index blocks |
  *              u64 LSN start | u64 LSN end | u32 first index page | u32 CRC-32C of the directory |
  *              u64 entries | u64 file bytes
  *
- * An entry's word is the blob's position (a multiple of 8, below 4 GiB) plus, in the low three bits,
- * what the blob is. Several entries may name one blob: a WAL record is stored once for all the pages
- * that it changes. A delta layer holds every change in (LSN start, LSN end]; an image layer holds
- * images at one LSN, LSN end = LSN start + 1. Blobs lie in order of arrival, because a delta layer is
- * the ephemeral file of an open layer with an index put behind it: flushing moves no data.
+ * An entry's word is the blob's position (a multiple of 8, below 4 GiB) plus, in the low three
+ * bits, what the blob is. Several entries may name one blob: a WAL record is stored once for all
+ * the pages that it changes. A delta layer holds every change in (LSN start, LSN end]; an image
+ * layer holds images at one LSN, LSN end = LSN start + 1. Blobs lie in order of arrival, because a
+ * delta layer is the ephemeral file of an open layer with an index put behind it: flushing moves
+ * no data.
  *
  * Every byte that a read depends on is under a checksum that the read verifies.
  *
@@ -144,7 +145,7 @@ export function encodeHeader(owner: LayerOwner): Uint8Array<ArrayBuffer> {
 function checkVersion(version: number, path: string): void {
   if (version !== FORMAT_VERSION) {
     throw new Corrupt(
-      `Cannot read layer file "${path}": format version ${version}, this program knows ${FORMAT_VERSION}`,
+      `Cannot read layer file "${path}": format version ${version} is not ${FORMAT_VERSION}`,
     );
   }
 }

@@ -1,9 +1,9 @@
 /**
  * Reading a finished layer (layer_format.ts) through the page cache, synchronously.
  *
- * Opening checks header and trailer against what index_part says of the layer and loads the directory;
- * each index block is checked once when it enters the cache, each blob at every read. What fails a
- * check throws Corrupt and names the file.
+ * Opening checks header and trailer against what index_part says of the layer and loads the
+ * directory; each index block is checked once when it enters the cache, each blob at every read.
+ * What fails a check throws Corrupt and names the file.
  */
 import { Corrupt } from "../../libs/utils/errors.ts";
 import { INVALID_LSN, type Lsn } from "../../libs/utils/lsn.ts";

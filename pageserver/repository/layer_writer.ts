@@ -2,8 +2,8 @@
  * Turning a frozen layer into a layer file (layer_format.ts): sort the keys, put index blocks,
  * directory and trailer behind the blobs, sync, rename, sync the directory.
  *
- * All of it runs beside page reads on the same event loop, so it pauses about every millisecond. The
- * memory layer stays readable until the caller swaps it for the finished one.
+ * All of it runs beside page reads on the same event loop, so it pauses about every millisecond.
+ * The memory layer stays readable until the caller swaps it for the finished one.
  */
 import { assert } from "../../libs/utils/assert.ts";
 import { crc32c } from "../../libs/utils/crc32c.ts";
@@ -34,7 +34,7 @@ const BLOCKS_PER_WRITE = 32;
 const TWO_32 = 4294967296;
 
 /** What to write, and where. */
-export interface LayerJob {
+interface LayerJob {
   readonly kind: LayerKind;
   readonly owner: LayerOwner;
   readonly generation: number;

@@ -1,12 +1,13 @@
 /**
  * The index of an open layer: for each key the newest entry, and from each entry the one before it.
  *
- *   hash table   (object, block) -> newest entry     open addressing, linear probing, at most half full
- *   entries      previous entry | word | LSN         16 bytes each, in chunks; never moved or removed
+ *   hash table  (object, block) -> newest entry   open addressing, linear probing, at most half full
+ *   entries     previous entry | word | LSN       16 bytes each, in chunks; never moved or removed
  *
- * The table is split into TABLES parts by hash, so that one part's growth takes about a millisecond
- * even at the limit. Words are those of layer_format.ts. An insert costs about 0.1 us and no garbage.
- * Entries of one key come in ascending LSN order, so a chain runs from the newest to the oldest.
+ * The table is split into TABLES parts by hash, so that one part's growth takes about a
+ * millisecond even at the limit. Words are those of layer_format.ts. An insert costs about 0.1 us
+ * and no garbage. Entries of one key come in ascending LSN order, so a chain runs from the newest
+ * to the oldest.
  */
 import { assert } from "../../libs/utils/assert.ts";
 import { Unavailable } from "../../libs/utils/errors.ts";

@@ -1,9 +1,10 @@
 /**
- * An open or frozen layer: what came since the last flush, in an append-only file and an index in RAM.
+ * An open or frozen layer: what came since the last flush, in an append-only file and an index in
+ * RAM.
  *
- * A timeline writes into its one open layer; freezing it only notes where it ends. Entries above the
- * timeline's lastRecordLsn may be there already (a batch being put): readers do not see them, because
- * they never ask above lastRecordLsn.
+ * A timeline writes into its one open layer; freezing it only notes where it ends. Entries above
+ * the timeline's lastRecordLsn may be there already (a batch being put): readers do not see them,
+ * because they never ask above lastRecordLsn.
  */
 import { assert } from "../../libs/utils/assert.ts";
 import type { Lsn } from "../../libs/utils/lsn.ts";

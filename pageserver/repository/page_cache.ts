@@ -1,10 +1,11 @@
 /**
- * The cache of 8 KiB pages of layer files: one slab, a hash from (file, page) to slot, clock eviction.
+ * The cache of 8 KiB pages of layer files: one slab, a hash from (file, page) to slot, clock
+ * eviction.
  *
- * Only whole pages that never change again are asked for: any page of a finished layer, and the pages
- * of an ephemeral file that have been written out in full. A slot's bytes are good until the next call
- * that may load a page. `verified` is a mark of the caller's: index blocks are checksummed once per
- * load instead of once per read.
+ * Only whole pages that never change again are asked for: any page of a finished layer, and the
+ * pages of an ephemeral file that have been written out in full. A slot's bytes are good until the
+ * next call that may load a page. `verified` is a mark of the caller's: index blocks are
+ * checksummed once per load instead of once per read.
  *
  * The hash is chained through `next`: slots and buckets are small integers, -1 ends a chain.
  */
@@ -16,7 +17,9 @@ export const CACHE_PAGE_BYTES = 8192;
 const PAGE_SHIFT = 13;
 const PAGE_MASK = CACHE_PAGE_BYTES - 1;
 
-/** The cache. Invariant: a slot is in the chain of its (file, page) exactly if slotFile is not 0. */
+/**
+ * The cache. Invariant: a slot is in the chain of its (file, page) exactly if slotFile is not 0.
+ */
 export class PageCache {
   readonly #files: FileTable;
   readonly #slots: number;
@@ -52,7 +55,9 @@ export class PageCache {
     return this.bytes.length;
   }
 
-  /** The offset in `bytes` of a page of `file`, loaded if need be. Throws Corrupt as readExactly. */
+  /**
+   * The offset in `bytes` of a page of `file`, loaded if need be. Throws Corrupt as readExactly.
+   */
   page(file: LayerFile, page: number): number {
     const bucket = this.#bucketOf(file.id, page);
     for (let slot = this.#buckets[bucket]!; slot >= 0; slot = this.#next[slot]!) {
@@ -103,7 +108,9 @@ export class PageCache {
     return Math.imul(hash, 0x2c1b3c6d) >>> 7 & (this.#buckets.length - 1);
   }
 
-  /** A slot in no chain: an unused one, or the next that was not read since the hand last passed. */
+  /**
+   * A slot in no chain: an unused one, or the next that was not read since the hand last passed.
+   */
   #freeSlot(): number {
     for (;;) {
       const slot = this.#hand;

@@ -1,9 +1,10 @@
 /**
  * Reads over a timeline and its ancestors.
  *
- * A branch's own layers hold what came after its branch point; a search that finds no base there goes
- * on in the ancestor, at the branch point at most, and so on up to the root. A search that has to go
- * on into an ancestor that has not (again) ingested the branch point is an error, never an old value.
+ * A branch's own layers hold what came after its branch point; a search that finds no base there
+ * goes on in the ancestor, at the branch point at most, and so on up to the root. A search that
+ * has to go on into an ancestor that has not (again) ingested the branch point is an error, never
+ * an old value.
  */
 import { Corrupt, NotFound, Unavailable } from "../../libs/utils/errors.ts";
 import { formatLsn, type Lsn, minLsn } from "../../libs/utils/lsn.ts";
@@ -15,7 +16,7 @@ import { Reconstruction } from "./reconstruction.ts";
 import type { TimelineLayers } from "./timeline_layers.ts";
 
 /** What a read needs of a timeline. */
-export interface ReadableTimeline {
+interface ReadableTimeline {
   readonly timelineId: string;
   readonly lastRecordLsn: Lsn;
   readonly startLsn: Lsn;

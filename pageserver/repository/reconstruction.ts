@@ -1,12 +1,12 @@
 /**
- * What a read found of one page: the newest image at or below the wanted LSN and the WAL records after
- * it, copied side by side into one slab.
+ * What a read found of one page: the newest image at or below the wanted LSN and the WAL records
+ * after it, copied side by side into one slab.
  *
- *   bytes:  | image (imageLength bytes at 0, if hasImage) | record 0 | record 1 | ...     oldest first
+ *   bytes:  | image (imageLength bytes at 0, if hasImage) | record 0 | record 1 | ...
  *
- * One object serves any number of reads: begin() empties it and keeps the memory. Record 0 rebuilds
- * the page from nothing when there is no image and the read did not continue from the caller's page.
- * The repository fills it (Timeline.collect), redo reads it.
+ * Records are oldest first. One object serves any number of reads: begin() empties it and keeps
+ * the memory. Record 0 rebuilds the page from nothing when there is no image and the read did not
+ * continue from the caller's page. The repository fills it (Timeline.collect), redo reads it.
  */
 import { assert } from "../../libs/utils/assert.ts";
 import { Unavailable } from "../../libs/utils/errors.ts";
@@ -30,7 +30,9 @@ export class Reconstruction {
   imageLsn: Lsn = INVALID_LSN;
   /** The image is bytes[0, imageLength). */
   imageLength = 0;
-  /** The caller's own page (the `after` of collect) is the base: no image, apply the records to it. */
+  /**
+   * The caller's own page (the `after` of collect) is the base: no image, apply the records to it.
+   */
   continues = false;
 
   recordCount = 0;
@@ -81,7 +83,7 @@ export class Reconstruction {
   #growSlab(needed: number): void {
     if (needed > SLAB_BYTES_MAX) {
       throw new Unavailable(
-        `Cannot hold the records of one page in memory: ${needed} bytes, the limit is ${SLAB_BYTES_MAX}`,
+        `Cannot hold a page's records: ${needed} bytes, the limit is ${SLAB_BYTES_MAX}`,
       );
     }
     const grown = new Uint8Array(Math.max(needed, this.bytes.length * 2));

@@ -1,7 +1,8 @@
 /**
  * The repository against a naive model: lists of versions per timeline. Random batches, rollbacks,
- * flushes, branches and crashes (the directory is copied as it is at that moment and opened again; the
- * WAL beyond diskConsistentLsn is received again), with random reads at random LSNs in between.
+ * flushes, branches and crashes (the directory is copied as it is at that moment and opened again;
+ * the WAL beyond diskConsistentLsn is received again), with random reads at random LSNs in
+ * between.
  */
 import assert from "node:assert/strict";
 import fc from "fast-check";

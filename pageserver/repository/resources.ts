@@ -1,11 +1,11 @@
 /**
- * What all timelines of a pageserver share: the interner, the page cache, file handles, the directories
- * of open layers, and the limits of each.
+ * What all timelines of a pageserver share: the interner, the page cache, file handles, the
+ * directories of open layers, and the limits of each.
  *
  *   page cache          cacheBytes              hits, misses, evictions
  *   file handles        HANDLES_MAX             closed by clock
  *   layer directories   DIRECTORY_BYTES_MAX     dropped by clock, loaded again at the next read
- *   open layers         OPEN_LAYER_BYTES_MAX    index and write buffer of all; above it they are frozen
+ *   open layers         OPEN_LAYER_BYTES_MAX    index and buffer of all; above it they are frozen
  */
 import { FileTable } from "./file_table.ts";
 import { KeyInterner } from "./key_interner.ts";

@@ -9,8 +9,8 @@ const SLICE = 8192;
 const COMPARED_RUN = 1024;
 
 /**
- * Returns `values` sorted ascending, or by `compare`. The result is `values` itself or a new array of
- * the same length; `values` is scratch afterwards.
+ * Returns `values` sorted ascending, or by `compare`. The result is `values` itself or a new array
+ * of the same length; `values` is scratch afterwards.
  */
 export async function sortInSlices(
   values: Float64Array,

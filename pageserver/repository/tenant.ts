@@ -1,8 +1,9 @@
 /**
  * A tenant that is attached here: its timelines, how they are created, branched and deleted.
  *
- * Creating is durable before it resolves, and the same call again gives the same timeline. A branch is
- * one index_part that names its ancestor and the branch point. Nothing here is on a hot path.
+ * Creating is durable before it resolves, and the same call again gives the same timeline. A
+ * branch is one index_part that names its ancestor and the branch point. Nothing here is on a hot
+ * path.
  */
 import { makeDirectory } from "../../libs/utils/durable.ts";
 import { BadRequest, Conflict, Corrupt, messageOf, NotFound } from "../../libs/utils/errors.ts";
@@ -24,7 +25,7 @@ import { Timeline, type TimelineSettings } from "./timeline.ts";
 const log = logger("pageserver", "tenant");
 
 /** What the tenant manager opens a tenant with. */
-export interface TenantOptions {
+interface TenantOptions {
   readonly tenantId: TenantId;
   /** `tenants/<tenant>`; there, with its config file. */
   readonly directory: string;
@@ -93,9 +94,10 @@ export class Tenant {
   }
 
   /**
-   * Creates a branch durably, of `ancestorLsn` (rounded up to 8) or the ancestor's last record. The
-   * same call again gives the same timeline. Throws Conflict if it exists with other parameters,
-   * BadRequest if the LSN is in the future or before the ancestor's start, NotFound for no ancestor.
+   * Creates a branch durably, of `ancestorLsn` (rounded up to 8) or the ancestor's last record.
+   * The same call again gives the same timeline. Throws Conflict if it exists with other
+   * parameters, BadRequest if the LSN is in the future or before the ancestor's start, NotFound
+   * for no ancestor.
    */
   async createBranch(
     id: TimelineId,

@@ -22,7 +22,9 @@ const CHECKPOINT_DISTANCE_DEFAULT = 256 * 1024 * 1024;
 const CHECKPOINT_DISTANCE_MAX = 2 * 1024 * 1024 * 1024;
 const CHECKPOINT_TIMEOUT_MS_DEFAULT = 600_000;
 
-/** Overrides by name, for example {"checkpoint_distance": 268435456, "checkpoint_timeout": "10m"}. */
+/**
+ * Overrides by name, for example {"checkpoint_distance": 268435456, "checkpoint_timeout": "10m"}.
+ */
 export type TenantConfig = Readonly<Record<string, unknown>>;
 
 /** The durable state of a tenant. */

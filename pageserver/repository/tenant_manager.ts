@@ -1,8 +1,8 @@
 /**
  * All tenants of one pageserver directory.
  *
- * At the start nothing is served: the control plane attaches each tenant with its generation number,
- * which only ever goes up. Several calls for one tenant run one after the other.
+ * At the start nothing is served: the control plane attaches each tenant with its generation
+ * number, which only ever goes up. Several calls for one tenant run one after the other.
  */
 import { makeDirectory } from "../../libs/utils/durable.ts";
 import { Conflict, Corrupt, NotFound, Unavailable } from "../../libs/utils/errors.ts";
@@ -27,7 +27,7 @@ interface Place {
 }
 
 /** One row of TenantManager.list(). */
-export interface TenantSummary {
+interface TenantSummary {
   readonly tenantId: TenantId;
   readonly generation: number;
   readonly config: TenantConfig;
@@ -91,7 +91,7 @@ export class TenantManager {
    * generation below the stored one.
    */
   attach(id: TenantId, generation: number, config?: TenantConfig): Promise<Tenant> {
-    if (config !== undefined) timelineSettings(config); // a bad value is refused before anything changes
+    if (config !== undefined) timelineSettings(config); // refuse a bad value first
     const known = this.#places.get(id);
     const place: Place = known ??
       {
@@ -104,7 +104,7 @@ export class TenantManager {
       const stored = place.state.generation;
       if (generation < stored) {
         throw new Conflict(
-          `Cannot attach tenant ${id} with generation ${generation}: generation ${stored} was attached`,
+          `Cannot attach tenant ${id} with generation ${generation}: ${stored} was attached`,
         );
       }
       const directory = `${this.#directory}/${id}`;
@@ -161,7 +161,9 @@ export class TenantManager {
     });
   }
 
-  /** To be called about once a second: flushes in the background what is not durable for too long. */
+  /**
+   * To be called about once a second: flushes in the background what is not durable for too long.
+   */
   tick(): void {
     for (const { tenant } of this.#places.values()) {
       for (const timeline of tenant?.timelines.values() ?? []) timeline.tick();

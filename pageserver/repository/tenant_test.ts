@@ -12,7 +12,7 @@ import {
   withTimeline,
 } from "./test_support.ts";
 
-Deno.test("a tenant is served from its attach on, and never under an older generation", async () => {
+Deno.test("a tenant is served from attach() on, never under an older generation", async () => {
   const directory = Deno.makeTempDirSync();
   const id = newTenantId();
   let manager = openManager(directory);
@@ -49,7 +49,7 @@ Deno.test("a tenant is served from its attach on, and never under an older gener
   Deno.removeSync(directory, { recursive: true });
 });
 
-Deno.test("an import is there after finish(), and leaves nothing after abort() or a crash", async () => {
+Deno.test("an import is there after finish(); abort() or a crash leave nothing", async () => {
   await withTimeline(async ({ directory, manager, tenant }) => {
     const id = newTimelineId();
     const aborted = tenant.importTimeline(id, 17);
@@ -85,7 +85,7 @@ Deno.test("an import is there after finish(), and leaves nothing after abort() o
   });
 });
 
-Deno.test("a timeline whose state is harmed is broken, with its children; others are served", async () => {
+Deno.test("a timeline whose state is harmed is broken, with its children", async () => {
   await withTimeline(async ({ directory, manager, tenant, timeline }) => {
     const [child, grandchild] = [newTimelineId(), newTimelineId()];
     await tenant.createBranch(child, timeline.timelineId);

@@ -1,4 +1,7 @@
-/** What the repository's tests share: a manager on its own temporary directory, and short ways to put. */
+/**
+ * What the repository's tests share: a manager on its own temporary directory, and short ways to
+ * put.
+ */
 import { setImmediate } from "node:timers";
 import { newTenantId, newTimelineId } from "../../libs/utils/id.ts";
 import { type Lsn, toLsn } from "../../libs/utils/lsn.ts";
@@ -9,7 +12,7 @@ import { TenantManager } from "./tenant_manager.ts";
 import type { Timeline } from "./timeline.ts";
 
 /** A clock that only moves when told to. */
-export class TestClock {
+class TestClock {
   nowMs = 0;
 }
 

@@ -2,9 +2,9 @@
  * One branch of a tenant: its versions of all keys, over a range of LSNs.
  *
  * The single ingest of the timeline puts changes at the end LSN of their record and then advances;
- * only then are they visible. Readers may ask for any LSN up to lastRecordLsn, at any time. What is
- * put goes to the open layer; advance() freezes it when it is large or old, and the flush moves it to
- * disk (timeline_flush.ts).
+ * only then are they visible. Readers may ask for any LSN up to lastRecordLsn, at any time. What
+ * is put goes to the open layer; advance() freezes it when it is large or old, and the flush moves
+ * it to disk (timeline_flush.ts).
  *
  *   startLsn ... diskConsistentLsn ... lastRecordLsn
  *      | finished layers | frozen, open layers |          (what is beyond is not visible yet)
@@ -46,7 +46,7 @@ declare const blobBrand: unique symbol;
 export type BlobRef = number & { readonly [blobBrand]: true };
 
 /** One layer, for the management API. */
-export interface LayerInfo {
+interface LayerInfo {
   readonly kind: "Open" | "Frozen" | "Delta" | "Image";
   /** Empty for a layer that has no name yet. */
   readonly fileName: string;
@@ -64,7 +64,7 @@ export interface TimelineSettings {
 }
 
 /** What a tenant opens a timeline with. */
-export interface TimelineOptions {
+interface TimelineOptions {
   readonly tenantId: TenantId;
   readonly timelineId: TimelineId;
   /** The directory, with exactly the files that `part` lists. */
@@ -156,8 +156,9 @@ export class Timeline {
   }
 
   /**
-   * Waits until `lsn` is readable: ingested here and, on a branch, what lies below the branch point in
-   * every ancestor. Throws TimedOut naming both LSNs, Unavailable when the timeline is closed.
+   * Waits until `lsn` is readable: ingested here and, on a branch, what lies below the branch
+   * point in every ancestor. Throws TimedOut naming both LSNs, Unavailable when the timeline is
+   * closed.
    */
   async waitForLsn(lsn: Lsn, timeoutMs: number, signal?: AbortSignal): Promise<void> {
     if (this.#closed) throw this.#closedError();
@@ -174,7 +175,9 @@ export class Timeline {
     return this.#openLayer().file.appendBlob(bytes, start, length) as BlobRef;
   }
 
-  /** Adds a WAL record that changes a page. `lsn` is the record's end, at or above the last one put. */
+  /**
+   * Adds a WAL record that changes a page. `lsn` is the record's end, at or above the last one put.
+   */
   putRecord(object: ObjectId, block: number, lsn: Lsn, blob: BlobRef, willInit: boolean): void {
     const kind = willInit ? EntryKind.initRecord : EntryKind.record;
     this.#putWord(object, block, lsn, blob + kind);
@@ -231,8 +234,8 @@ export class Timeline {
   }
 
   /**
-   * Makes everything that is visible durable; resolves to diskConsistentLsn. Inside a batch it waits
-   * for the batch's end.
+   * Makes everything that is visible durable; resolves to diskConsistentLsn. Inside a batch it
+   * waits for the batch's end.
    */
   async flush(): Promise<Lsn> {
     if (this.#closed) throw this.#closedError();
@@ -256,12 +259,12 @@ export class Timeline {
   }
 
   /**
-   * Collects the newest image at or below `lsn` and the records after it, oldest first. Synchronous:
-   * wait for the LSN before. With `after`, the caller holds the page as of that LSN; only what is
-   * newer is collected, and `into.continues` says that the caller's page is the base.
+   * Collects the newest image at or below `lsn` and the records after it, oldest first.
+   * Synchronous: wait for the LSN before. With `after`, the caller holds the page as of that LSN;
+   * only what is newer is collected, and `into.continues` says that the caller's page is the base.
    *
-   * Throws NotFound if there is no version, Corrupt if there are records without a base or a layer is
-   * harmed, Unavailable if `lsn` (here or in an ancestor) is not ingested.
+   * Throws NotFound if there is no version, Corrupt if there are records without a base or a layer
+   * is harmed, Unavailable if `lsn` (here or in an ancestor) is not ingested.
    */
   collect(
     object: ObjectId,
@@ -287,8 +290,8 @@ export class Timeline {
   }
 
   /**
-   * Visits the keys of scannable classes in [from, to) that exist at `lsn`, ascending. The key object
-   * is reused; the value is the visitor's to keep. Throws as collect().
+   * Visits the keys of scannable classes in [from, to) that exist at `lsn`, ascending. The key
+   * object is reused; the value is the visitor's to keep. Throws as collect().
    */
   scan(from: Key, to: Key, lsn: Lsn, visit: (key: Key, value: Uint8Array) => void): void {
     if (this.#closed) throw this.#closedError();

@@ -1,13 +1,13 @@
 /**
  * Moving a timeline's frozen layers to disk, one after the other, beside everything else.
  *
- * A layer is flushed in this order: its file and name durable (layer_writer.ts), index_part that lists
- * it durable, and only then, in one step, the finished layer takes the frozen one's place and
- * diskConsistentLsn moves. A crash anywhere leaves the former state: the WAL from the former
+ * A layer is flushed in this order: its file and name durable (layer_writer.ts), index_part that
+ * lists it durable, and only then, in one step, the finished layer takes the frozen one's place
+ * and diskConsistentLsn moves. A crash anywhere leaves the former state: the WAL from the former
  * diskConsistentLsn comes again.
  *
- * After a failed write or sync nothing can be said about the page cache, so the timeline takes no more
- * changes (`failure`) until the process is started again; reads go on.
+ * After a failed write or sync nothing can be said about the page cache, so the timeline takes no
+ * more changes (`failure`) until the process is started again; reads go on.
  */
 import { assert } from "../../libs/utils/assert.ts";
 import { logger } from "../../libs/utils/log.ts";

@@ -1,6 +1,6 @@
 /**
- * All layers of one timeline and the search through them, newest first: the open layer, frozen ones,
- * finished ones. Ancestors are the business of read_path.ts.
+ * All layers of one timeline and the search through them, newest first: the open layer, frozen
+ * ones, finished ones. Ancestors are the business of read_path.ts.
  */
 import type { Lsn } from "../../libs/utils/lsn.ts";
 import type { LayerSource, SearchKey } from "./blob_source.ts";
@@ -36,7 +36,10 @@ export class TimelineLayers {
     return false;
   }
 
-  /** Visits the newest entry at or below `upTo` of each key of [from, to) in each layer, newest layer first. */
+  /**
+   * Visits the newest entry at or below `upTo` of each key of [from, to) in each layer, newest
+   * layer first.
+   */
   scan(
     from: Key,
     to: Key,

@@ -107,7 +107,7 @@ Deno.test("rollback() takes back what was put since advance()", async () => {
   });
 });
 
-Deno.test("scans see the newest value of each key, without tombstones, over ancestors", async () => {
+Deno.test("scans see the newest values, without tombstones, over ancestors", async () => {
   await withTimeline(async ({ tenant, timeline }) => {
     const size = (rel: number) => relationSizeKey(1663, 5, rel, 0);
     const origin = makeKey(0x63, 0, 0, 0, 0, 1);
@@ -240,7 +240,7 @@ Deno.test("the open layer is frozen and flushed by size and by age, and on reque
   }, { checkpoint_distance: 2000, checkpoint_timeout: "5s" });
 });
 
-Deno.test("frozen layers are searched from the newest, and ingest waits while there are too many", async () => {
+Deno.test("frozen layers are searched newest first; ingest waits for room", async () => {
   await withTimeline(async ({ manager, timeline }) => {
     const relation = manager.interner.relation(1663, 5, 1, 0);
     for (const [offset, text] of [[8, "a"], [16, "b"], [24, "c"]] as const) {
@@ -312,7 +312,7 @@ Deno.test("waitForLsn() waits for the timeline and for its ancestors' branch poi
   });
 });
 
-Deno.test("values larger than the write buffer are read back, from memory and from disk", async () => {
+Deno.test("values larger than the write buffer are read back", async () => {
   await withTimeline(async ({ manager, timeline }) => {
     const relation = manager.interner.relation(1663, 5, 1, 0);
     const large = new Uint8Array(3_000_001);
