@@ -1,0 +1,271 @@
+/**
+ * Base backups: the tar of a data directory as of any LSN, in which a clean shutdown at that LSN has
+ * been synthesised (libs/postgres/wal/start_checkpoint.ts), so that stock PostgreSQL starts on it
+ * without recovery.
+ *
+ *   lazy   directories, small files, SLRUs, relation maps, two-phase files, unlogged relations, and
+ *          lazy_files.map for all other relations: the compute host lays out sparse files by it, and
+ *          makes the WAL segment itself
+ *   full   the same with all relation data and the WAL segment: boots as it is
+ *
+ * global/pg_control comes last, so that a directory from an interrupted backup cannot be started.
+ * PostgreSQL resets no unlogged relation after a clean shutdown, so each one's init fork is sent a
+ * second time as its main fork, in place of whatever main fork there was.
+ */
+import { encodeLazyFilesMap, LAZY_FILES_MAP_NAME } from "../../libs/basebackup/lazy_files_map.ts";
+import type { CheckPoint } from "../../libs/postgres/checkpoint.ts";
+import {
+  DEFAULT_TABLESPACE,
+  FORK_INIT,
+  FORK_MAIN,
+  GLOBAL_TABLESPACE,
+  PAGE_SIZE,
+  RELATION_SEGMENT_PAGES,
+} from "../../libs/postgres/constants.ts";
+import {
+  encodeControlFile,
+  shutdownControlFile,
+  type WalParameters,
+} from "../../libs/postgres/control_file.ts";
+import { relationSegmentPath, type RelTag } from "../../libs/postgres/relation.ts";
+import { startLsnAfter, synthesizeStartWal } from "../../libs/postgres/wal/start_checkpoint.ts";
+import { crc32c } from "../../libs/utils/crc32c.ts";
+import { addLsn, INVALID_LSN, type Lsn } from "../../libs/utils/lsn.ts";
+import type { PageReader } from "../page_service/page_reader.ts";
+import { restoreTracker } from "../ingest/wal_ingest.ts";
+import { relmapKey, twophaseKey, twophaseXid } from "../repository/key.ts";
+import type { ServedTimeline } from "../served_timeline.ts";
+import {
+  dataDirectories,
+  EMPTY_FILES,
+  FULL_BACKUP_CONFIGURATION,
+  SLRU_DIRECTORIES,
+  versionFile,
+} from "./layout.ts";
+import { type TarSink, TarWriter } from "./tar_writer.ts";
+
+/** Bytes of zeros written at once into a WAL segment. */
+const ZERO_RUN_BYTES = 128 * 1024;
+/** Two-phase keys go up to here: 2^53, the largest xid that is a safe integer. */
+const XID_END = Number.MAX_SAFE_INTEGER;
+
+/** What to back up. */
+export interface BasebackupOptions {
+  readonly served: ServedTimeline;
+  readonly reader: PageReader;
+  /** An LSN that has arrived. */
+  readonly lsn: Lsn;
+  readonly kind: "lazy" | "full";
+}
+
+/** One fork to send or to name in the map. */
+interface Fork {
+  readonly tag: RelTag;
+  readonly blocks: number;
+}
+
+/** Writes the whole archive. Throws Corrupt if something at that LSN cannot be read. */
+export async function writeBasebackup(options: BasebackupOptions, sink: TarSink): Promise<void> {
+  await new Basebackup(options, new TarWriter(sink)).write();
+}
+
+class Basebackup {
+  readonly #options: BasebackupOptions;
+  readonly #tar: TarWriter;
+  readonly #checkPoint: CheckPoint;
+  readonly #parameters: WalParameters;
+  readonly #prevLsn: Lsn;
+
+  constructor(options: BasebackupOptions, tar: TarWriter) {
+    this.#options = options;
+    this.#tar = tar;
+    const tracker = restoreTracker(options.served, options.lsn);
+    // Commit timestamps are not stored, so the cluster must not look for any (commit_ts.c).
+    this.#checkPoint = { ...tracker.checkPoint, oldestCommitTsXid: 0, newestCommitTsXid: 0 };
+    this.#parameters = tracker.parameters;
+    this.#prevLsn = previousLsn(options);
+  }
+
+  async write(): Promise<void> {
+    const { kind } = this.#options;
+    await this.#skeleton();
+    await this.#slrus();
+    await this.#databases();
+    await this.#relations();
+    await this.#twoPhaseFiles();
+    if (kind === "full") await this.#wal();
+    await this.#controlFile();
+    await this.#tar.finish();
+  }
+
+  async #skeleton(): Promise<void> {
+    const { version } = this.#options.served;
+    for (const path of dataDirectories(version)) await this.#tar.directory(path);
+    await this.#tar.file("PG_VERSION", versionFile(version));
+    for (const path of EMPTY_FILES) await this.#tar.file(path, new Uint8Array(0));
+    if (this.#options.kind === "lazy") return;
+    for (const [path, content] of FULL_BACKUP_CONFIGURATION) await this.#tar.file(path, content);
+  }
+
+  async #slrus(): Promise<void> {
+    const { served, reader, lsn } = this.#options;
+    for (const [kind, directory] of SLRU_DIRECTORIES.entries()) {
+      for (const { segment, blocks } of served.relations.slruSegments(kind, lsn)) {
+        const name = segment.toString(16).toUpperCase().padStart(4, "0");
+        await this.#tar.beginFile(`${directory}/${name}`, blocks * PAGE_SIZE);
+        for (let block = 0; block < blocks; block++) {
+          const page = reader.slruPage(served, kind, segment, block, lsn);
+          await this.#tar.append(page.bytes.subarray(page.offset, page.offset + PAGE_SIZE));
+        }
+        await this.#tar.endFile();
+      }
+    }
+  }
+
+  async #databases(): Promise<void> {
+    const { served, lsn } = this.#options;
+    for (const { spc, db } of served.relations.databases(lsn)) {
+      // Tablespaces of users are not carried: each of their relations is an error when it is read.
+      if (spc !== DEFAULT_TABLESPACE) continue;
+      await this.#tar.directory(`base/${db}`);
+      await this.#tar.file(`base/${db}/PG_VERSION`, versionFile(served.version));
+      await this.#relationMap(`base/${db}`, spc, db);
+    }
+    await this.#relationMap("global", GLOBAL_TABLESPACE, 0);
+  }
+
+  async #relationMap(directory: string, spc: number, db: number): Promise<void> {
+    const { served, lsn } = this.#options;
+    const map = served.timeline.getValue(relmapKey(spc, db), lsn);
+    if (map !== undefined) await this.#tar.file(`${directory}/pg_filenode.map`, map);
+  }
+
+  async #relations(): Promise<void> {
+    const { served, lsn, kind } = this.#options;
+    const logged: Fork[] = [];
+    const unlogged = new Set<string>();
+    const initForks: Fork[] = [];
+    served.relations.forEachRelation(lsn, (tag, blocks) => {
+      if (tag.spc !== DEFAULT_TABLESPACE && tag.spc !== GLOBAL_TABLESPACE) return;
+      const fork = { tag: { ...tag }, blocks };
+      if (tag.fork !== FORK_INIT) {
+        logged.push(fork);
+      } else {
+        initForks.push(fork);
+        unlogged.add(relationName(tag));
+      }
+    });
+    const stored = logged.filter(({ tag }) => !unlogged.has(relationName(tag)));
+    for (const { tag, blocks } of initForks) {
+      await this.#fork(tag, blocks, tag);
+      await this.#fork(tag, blocks, { ...tag, fork: FORK_MAIN });
+    }
+    if (kind === "full") {
+      for (const { tag, blocks } of stored) await this.#fork(tag, blocks, tag);
+      return;
+    }
+    const forks = stored.map(({ tag, blocks }) => ({ ...tag, blocks }));
+    const { prevLsn, pgMajor } = { prevLsn: this.#prevLsn, pgMajor: served.version.major };
+    await this.#tar.file(LAZY_FILES_MAP_NAME, encodeLazyFilesMap({ lsn, prevLsn, pgMajor, forks }));
+  }
+
+  /** Sends the pages of `source` as the segment files of `target`. */
+  async #fork(source: RelTag, blocks: number, target: RelTag): Promise<void> {
+    const { served, reader, lsn } = this.#options;
+    const object = served.relations.interner.relation(
+      source.spc,
+      source.db,
+      source.rel,
+      source.fork,
+    );
+    const segments = Math.max(1, Math.ceil(blocks / RELATION_SEGMENT_PAGES));
+    for (let segment = 0; segment < segments; segment++) {
+      const first = segment * RELATION_SEGMENT_PAGES;
+      const end = Math.min(blocks, first + RELATION_SEGMENT_PAGES);
+      await this.#tar.beginFile(relationSegmentPath(target, segment), (end - first) * PAGE_SIZE);
+      for (let block = first; block < end; block++) {
+        const page = reader.relationPage(served, source, object, block, lsn);
+        await this.#tar.append(page.bytes.subarray(page.offset, page.offset + PAGE_SIZE));
+      }
+      await this.#tar.endFile();
+    }
+  }
+
+  async #twoPhaseFiles(): Promise<void> {
+    const { served, lsn } = this.#options;
+    const files: { name: string; content: Uint8Array }[] = [];
+    served.timeline.scan(twophaseKey(0), twophaseKey(XID_END), lsn, (key, content) => {
+      const digits = served.version.twoPhaseNameDigits;
+      const xid = twophaseXid(key) % 16 ** digits;
+      files.push({ name: xid.toString(16).toUpperCase().padStart(digits, "0"), content });
+    });
+    for (const { name, content } of files) {
+      const file = new Uint8Array(content.length + 4);
+      file.set(content);
+      new DataView(file.buffer).setUint32(content.length, crc32c(content), true);
+      await this.#tar.file(`pg_twophase/${name}`, file);
+    }
+  }
+
+  async #wal(): Promise<void> {
+    const { served, lsn } = this.#options;
+    const { systemId, walSegmentSize } = served.control;
+    const segments = synthesizeStartWal({
+      x: lsn,
+      prev: this.#prevLsn,
+      checkPoint: this.#checkPoint,
+      systemId,
+      version: served.version,
+      segmentSize: walSegmentSize,
+    });
+    const zeros = new Uint8Array(ZERO_RUN_BYTES);
+    for (const { segmentName, pieces } of segments) {
+      await this.#tar.beginFile(`pg_wal/${segmentName}`, walSegmentSize);
+      let at = 0;
+      const fillTo = async (offset: number) => {
+        for (; at < offset;) {
+          const run = Math.min(offset - at, ZERO_RUN_BYTES);
+          await this.#tar.append(zeros.subarray(0, run));
+          at += run;
+        }
+      };
+      for (const { offset, bytes } of pieces) {
+        await fillTo(offset);
+        await this.#tar.append(bytes);
+        at += bytes.length;
+      }
+      await fillTo(walSegmentSize);
+      await this.#tar.endFile();
+    }
+  }
+
+  async #controlFile(): Promise<void> {
+    const { served, lsn } = this.#options;
+    const { systemId, walSegmentSize, nonce, defaultCharSigned } = served.control;
+    const control = shutdownControlFile({
+      version: served.version,
+      systemId,
+      start: startLsnAfter(lsn, walSegmentSize),
+      checkPoint: this.#checkPoint,
+      parameters: this.#parameters,
+      walSegmentSize,
+      nonce,
+      defaultCharSigned,
+    });
+    await this.#tar.file("global/pg_control", encodeControlFile(control));
+  }
+}
+
+function relationName(tag: RelTag): string {
+  return `${tag.spc}/${tag.db}/${tag.rel}`;
+}
+
+/**
+ * Start of the record that ends at the backup's LSN. For an LSN in the past it is not known; the
+ * synthetic checkpoint is then the first record of a history of its own (a branch, a read-only
+ * endpoint), and PostgreSQL only wants its previous-record pointer to be lower.
+ */
+function previousLsn({ served, lsn }: BasebackupOptions): Lsn {
+  const { lastRecordLsn, prevRecordLsn } = served.timeline;
+  return lsn === lastRecordLsn && prevRecordLsn !== INVALID_LSN ? prevRecordLsn : addLsn(lsn, -8);
+}

@@ -1,0 +1,37 @@
+import assert from "node:assert/strict";
+import { TarReader } from "../../libs/utils/tar.ts";
+import { TarWriter } from "./tar_writer.ts";
+
+Deno.test("TarWriter writes what a tar reader reads, whatever the sizes", async () => {
+  const chunks: Uint8Array[] = [];
+  const tar = new TarWriter((chunk) => Promise.resolve(void chunks.push(chunk.slice())));
+  const contents = [0, 1, 511, 512, 513, 8192, 300_000].map((size, i) =>
+    new Uint8Array(size).fill(i)
+  );
+  await tar.directory("base/5");
+  for (const [i, content] of contents.entries()) await tar.file(`base/5/${i}`, content);
+  await tar.beginFile("parts", 200_000);
+  for (let i = 0; i < 4; i++) await tar.append(new Uint8Array(50_000).fill(i));
+  await tar.endFile();
+  await tar.finish();
+
+  const reader = new TarReader((async function* () {
+    yield* chunks;
+  })());
+  const directory = await reader.next();
+  assert.deepEqual([directory?.name, directory?.type], ["base/5/", "directory"]);
+  for (const [i, content] of contents.entries()) {
+    assert.equal((await reader.next())?.name, `base/5/${i}`);
+    assert.deepEqual(await body(reader), content);
+  }
+  assert.equal((await reader.next())?.sizeBytes, 200_000);
+  const parts = await body(reader);
+  assert.deepEqual([0, 1, 2, 3].map((i) => parts[i * 50_000 + 49_999]), [0, 1, 2, 3]);
+  assert.equal(await reader.next(), undefined);
+});
+
+async function body(reader: TarReader): Promise<Uint8Array> {
+  const parts: number[] = [];
+  for await (const part of reader.body()) for (const byte of part) parts.push(byte);
+  return Uint8Array.from(parts);
+}

@@ -1,0 +1,239 @@
+/**
+ * The pageserver's management API: Neon's paths and fields, JSON in and out.
+ *
+ * Errors are `{"msg": "..."}` with the status of their class (libs/utils/errors.ts): 400 BadRequest,
+ * 404 NotFound, 409 Conflict, 503 Unavailable, 504 TimedOut, anything else 500. Listens on loopback by
+ * default and has no authentication of its own.
+ */
+import { type Context, Hono } from "hono";
+import type { ContentfulStatusCode } from "hono/utils/http-status";
+import { z } from "zod";
+import { metricsText } from "../libs/metrics/registry.ts";
+import {
+  BadRequest,
+  Conflict,
+  messageOf,
+  NotFound,
+  TimedOut,
+  Unavailable,
+} from "../libs/utils/errors.ts";
+import {
+  parseTenantId,
+  parseTimelineId,
+  type TenantId,
+  type TimelineId,
+} from "../libs/utils/id.ts";
+import { logger } from "../libs/utils/log.ts";
+import { formatLsn, parseLsn } from "../libs/utils/lsn.ts";
+import type { TenantInfo } from "./client.ts";
+import { importCluster } from "./import/import_cluster.ts";
+import type { PageReader } from "./page_service/page_reader.ts";
+import { readKey } from "./page_service/read_key.ts";
+import { parseKey } from "./repository/key.ts";
+import type { Tenant } from "./repository/tenant.ts";
+import type { TenantManager } from "./repository/tenant_manager.ts";
+import { servedTimeline } from "./served_timeline.ts";
+import { timelineInfo } from "./timeline_info.ts";
+import type { WalReceivers } from "./wal_receiver/wal_receivers.ts";
+
+const log = logger("pageserver", "http");
+
+/** What the API works on. */
+export interface HttpApiContext {
+  readonly id: number;
+  readonly manager: TenantManager;
+  readonly reader: PageReader;
+  readonly receivers: WalReceivers;
+  readonly waitLsnTimeoutMs: number;
+}
+
+const locationSchema = z.object({
+  mode: z.enum(["AttachedSingle", "AttachedMulti", "AttachedStale", "Secondary", "Detached"]),
+  generation: z.int().min(0).optional(),
+  tenant_conf: z.record(z.string(), z.unknown()).optional(),
+});
+
+const createSchema = z.object({
+  new_timeline_id: z.string(),
+  ancestor_timeline_id: z.string(),
+  ancestor_start_lsn: z.string().optional(),
+});
+
+const configSchema = z.looseObject({ tenant_id: z.string() });
+
+/** The request handler of the API. */
+export function httpApi(
+  context: HttpApiContext,
+): (request: Request) => Response | Promise<Response> {
+  const app = new Hono();
+  app.onError((thrown, c) => {
+    const status = statusOf(thrown);
+    if (status === 500) log.error("{method} {path}: {error}", logFields(c, thrown));
+    return c.json({ msg: messageOf(thrown) }, status);
+  });
+  app.notFound((c) => c.json({ msg: `Cannot find ${c.req.method} ${c.req.path}` }, 404));
+  serverRoutes(app, context);
+  tenantRoutes(app, context);
+  timelineRoutes(app, context);
+  timelineWorkRoutes(app, context);
+  return (request) => app.fetch(request);
+}
+
+function statusOf(thrown: unknown): ContentfulStatusCode {
+  if (thrown instanceof BadRequest || thrown instanceof SyntaxError) return 400;
+  if (thrown instanceof z.ZodError) return 400;
+  if (thrown instanceof NotFound) return 404;
+  if (thrown instanceof Conflict) return 409;
+  if (thrown instanceof Unavailable) return 503;
+  return thrown instanceof TimedOut ? 504 : 500;
+}
+
+function logFields(c: Context, thrown: unknown): Record<string, unknown> {
+  return { method: c.req.method, path: c.req.path, error: messageOf(thrown) };
+}
+
+function serverRoutes(app: Hono, context: HttpApiContext): void {
+  app.get("/v1/status", (c) => c.json({ id: context.id }));
+  app.get("/metrics", async (c) => {
+    const { body, contentType } = await metricsText();
+    return c.body(body, 200, { "content-type": contentType });
+  });
+}
+
+function tenantId(c: Context): TenantId {
+  return parseTenantId(c.req.param("tenant")!);
+}
+
+function timelineId(c: Context): TimelineId {
+  return parseTimelineId(c.req.param("timeline")!);
+}
+
+function tenantInfo(id: TenantId, generation: number, tenant: Tenant): TenantInfo {
+  let size = 0;
+  for (const timeline of tenant.timelines.values()) size += timeline.physicalSizeBytes;
+  return {
+    id,
+    state: { slug: "Active" },
+    current_physical_size: size,
+    attachment_status: { slug: "attached" },
+    generation,
+  };
+}
+
+function tenantRoutes(app: Hono, { manager, receivers }: HttpApiContext): void {
+  app.get("/v1/tenant", (c) => {
+    const infos = manager.list().flatMap(({ tenantId, generation, tenant }) =>
+      tenant === undefined ? [] : [tenantInfo(tenantId, generation, tenant)]
+    );
+    return c.json(infos);
+  });
+  app.get("/v1/tenant/:tenant", (c) => {
+    const tenant = manager.tenant(tenantId(c));
+    const timelines = [...tenant.timelines.keys(), ...tenant.broken.keys()];
+    return c.json({ ...tenantInfo(tenant.tenantId, tenant.generation, tenant), timelines });
+  });
+  app.delete("/v1/tenant/:tenant", async (c) => {
+    const id = tenantId(c);
+    await receivers.forgetTenant(id);
+    await manager.delete(id);
+    return c.json(null);
+  });
+  app.put("/v1/tenant/:tenant/location_config", async (c) => {
+    const id = tenantId(c);
+    const body = locationSchema.parse(await c.req.json());
+    if (body.mode === "Detached") {
+      await receivers.forgetTenant(id);
+      await manager.detach(id);
+    } else if (body.mode === "Secondary") {
+      throw new BadRequest("Cannot attach a tenant as Secondary: there is no remote storage");
+    } else {
+      await manager.attach(id, body.generation ?? 1, body.tenant_conf);
+      receivers.allow(id);
+    }
+    return c.json({ shards: [{ shard_id: id, node_id: 1 }], stripe_size: null });
+  });
+  app.put("/v1/tenant/config", async (c) => {
+    const { tenant_id, ...config } = configSchema.parse(await c.req.json());
+    await manager.setConfig(parseTenantId(tenant_id), config);
+    return c.json(null);
+  });
+  app.get("/v1/tenant/:tenant/config", (c) => {
+    const tenant = manager.tenant(tenantId(c));
+    return c.json({ tenant_specific_overrides: tenant.config, effective_config: tenant.config });
+  });
+}
+
+function timelineRoutes(app: Hono, { manager, receivers }: HttpApiContext): void {
+  const path = "/v1/tenant/:tenant/timeline";
+  app.get(path, (c) => {
+    const tenant = manager.tenant(tenantId(c));
+    return c.json([...tenant.timelines.values()].map((t) => timelineInfo(t, receivers)));
+  });
+  app.post(path, async (c) => {
+    const body = createSchema.parse(await c.req.json());
+    const lsn = body.ancestor_start_lsn;
+    const timeline = await manager.tenant(tenantId(c)).createBranch(
+      parseTimelineId(body.new_timeline_id),
+      parseTimelineId(body.ancestor_timeline_id),
+      lsn === undefined ? undefined : parseLsn(lsn),
+    );
+    return c.json(timelineInfo(timeline, receivers), 201);
+  });
+  app.get(`${path}/:timeline`, (c) => {
+    const timeline = manager.tenant(tenantId(c)).timeline(timelineId(c));
+    return c.json(timelineInfo(timeline, receivers));
+  });
+  app.delete(`${path}/:timeline`, async (c) => {
+    const tenant = manager.tenant(tenantId(c));
+    const id = timelineId(c);
+    await receivers.pause(tenant.tenantId, id);
+    try {
+      await tenant.deleteTimeline(id);
+    } finally {
+      receivers.resume(tenant.tenantId, id);
+    }
+    return c.json(null, 202);
+  });
+}
+
+function timelineWorkRoutes(app: Hono, context: HttpApiContext): void {
+  const { manager, receivers, reader } = context;
+  const path = "/v1/tenant/:tenant/timeline/:timeline";
+  app.put(`${path}/import_basebackup`, async (c) => {
+    const pgVersion = Number(c.req.query("pg_version") ?? NaN);
+    const body = c.req.raw.body;
+    if (body === null) throw new BadRequest("Cannot import a cluster: the request has no body");
+    const tenant = manager.tenant(tenantId(c));
+    const timeline = await importCluster(tenant, manager.interner, timelineId(c), pgVersion, body);
+    return c.json(timelineInfo(timeline, receivers), 201);
+  });
+  app.put(`${path}/checkpoint`, async (c) => {
+    const flushed = await manager.tenant(tenantId(c)).timeline(timelineId(c)).flush();
+    return c.json({ disk_consistent_lsn: formatLsn(flushed) });
+  });
+  app.get(`${path}/layer`, (c) => {
+    const layers = manager.tenant(tenantId(c)).timeline(timelineId(c)).layerInfos();
+    const inMemory = layers.filter((l) => l.kind === "Open" || l.kind === "Frozen");
+    const show = (l: typeof layers[number]) => ({
+      kind: l.kind,
+      layer_file_name: l.fileName,
+      layer_file_size: l.sizeBytes,
+      lsn_start: formatLsn(l.lsnStart),
+      lsn_end: formatLsn(l.lsnEnd),
+      remote: false,
+    });
+    return c.json({
+      in_memory_layers: inMemory.map(show),
+      historic_layers: layers.filter((l) => !inMemory.includes(l)).map(show),
+    });
+  });
+  app.get(`${path}/getpage`, async (c) => {
+    const timeline = manager.tenant(tenantId(c)).timeline(timelineId(c));
+    const key = parseKey(c.req.query("key") ?? "");
+    const lsnText = c.req.query("lsn");
+    const lsn = lsnText === undefined ? timeline.lastRecordLsn : parseLsn(lsnText);
+    await timeline.waitForLsn(lsn, context.waitLsnTimeoutMs);
+    const page = readKey(reader, servedTimeline(timeline), key, lsn);
+    return c.body(page, 200, { "content-type": "application/octet-stream" });
+  });
+}

@@ -1,0 +1,51 @@
+/** Metrics of the pageserver; names as in Neon where it has the same thing. */
+import { counter, gauge, histogram } from "../libs/metrics/registry.ts";
+
+/** Requests of computes; from 5 us to 5 s. */
+const QUERY_BUCKETS = [5e-6, 1e-5, 2e-5, 5e-5, 1e-4, 2e-4, 5e-4, 1e-3, 1e-2, 0.1, 1, 5];
+
+const query = histogram(
+  "pageserver_smgr_query_seconds",
+  "Time to answer a page service request, by kind",
+  QUERY_BUCKETS,
+  ["smgr_query_type"],
+);
+
+/** Of the page service. */
+export const pageServiceMetrics = {
+  /** Indexed by request tag. */
+  query: [
+    query.labels("get_rel_exists"),
+    query.labels("get_rel_size"),
+    query.labels("get_page_at_lsn"),
+    query.labels("get_db_size"),
+    query.labels("get_slru_segment"),
+  ],
+  errors: counter(
+    "pageserver_smgr_query_errors_total",
+    "Page service requests answered by an error",
+  ),
+  batchSize: histogram(
+    "pageserver_page_service_batch_size",
+    "Requests answered by one write",
+    [1, 2, 4, 8, 16, 32],
+  ),
+  waitLsn: histogram(
+    "pageserver_wait_lsn_seconds",
+    "Time spent waiting for an LSN to arrive",
+    [1e-4, 1e-3, 1e-2, 0.1, 1, 10, 60],
+  ),
+  basebackup: histogram(
+    "pageserver_basebackup_query_seconds",
+    "Time to make and send a base backup",
+    [1e-3, 5e-3, 1e-2, 5e-2, 0.1, 0.5, 1, 10, 60],
+  ),
+  commands: counter("pageserver_compute_commands", "Commands of computes, by kind", ["command"]),
+};
+
+/** Of WAL ingest. */
+export const ingestMetrics = {
+  records: counter("pageserver_wal_ingest_records_received", "WAL records ingested"),
+  bytes: counter("pageserver_wal_ingest_bytes_received", "Bytes of WAL ingested"),
+  connections: gauge("pageserver_wal_receiver_connections", "Open connections to safekeepers"),
+};

@@ -1,0 +1,210 @@
+/**
+ * One pagestream connection: reads requests, answers them in order.
+ *
+ * Everything that has already arrived is handled as one batch (up to BATCH_REQUESTS) and answered by
+ * one write, so a client that pipelines pays for one system call, not for one each. Neighbouring
+ * blocks of one relation share the look-up of the relation.
+ *
+ * Which version is read: a client promises that the page has not changed in (not_modified_since,
+ * request_lsn]. If not_modified_since has not arrived yet, we wait for it and read there; otherwise
+ * we read at the older of request_lsn and what has arrived, without waiting.
+ */
+import { FORK_MAIN, PAGE_SIZE } from "../../libs/postgres/constants.ts";
+import { formatRel, type RelTag } from "../../libs/postgres/relation.ts";
+import type { CopyBoth } from "../../libs/pgwire/copy_both.ts";
+import { BadRequest, messageOf, NotFound } from "../../libs/utils/errors.ts";
+import { formatLsn, INVALID_LSN, type Lsn } from "../../libs/utils/lsn.ts";
+import { DEFAULT_TABLESPACE } from "../../libs/postgres/constants.ts";
+import type { ObjectId } from "../repository/key_interner.ts";
+import { ABSENT } from "../relations.ts";
+import type { ServedTimeline } from "../served_timeline.ts";
+import { pageServiceMetrics } from "../metrics.ts";
+import { checkBlock, type PageReader } from "./page_reader.ts";
+import {
+  PagestreamRequest,
+  type PagestreamVersion,
+  queueBlocks,
+  queueDatabaseSize,
+  queueError,
+  queueExists,
+  RequestTag,
+  reservePage,
+  reserveSlruSegment,
+} from "./protocol.ts";
+
+/** Requests answered by one write: about a millisecond of work, 256 KiB of answers. */
+const BATCH_REQUESTS = 32;
+/** Where the answers to a batch are sent early, because segments may be large. */
+const QUEUED_BYTES_MAX = 1024 * 1024;
+const SLRU_KIND_MAX = 2;
+
+/** What a connection needs. */
+export interface PagestreamContext {
+  readonly served: ServedTimeline;
+  readonly reader: PageReader;
+  readonly version: PagestreamVersion;
+  /** Longest wait for an LSN. */
+  readonly waitLsnTimeoutMs: number;
+  /** Aborted when the server stops. */
+  readonly signal: AbortSignal;
+  /** Milliseconds, monotonic. */
+  readonly now: () => number;
+}
+
+/** Serves one connection until the client leaves. */
+export async function servePagestream(copy: CopyBoth, context: PagestreamContext): Promise<void> {
+  await new Pagestream(copy, context).run();
+}
+
+class Pagestream {
+  readonly #copy: CopyBoth;
+  readonly #context: PagestreamContext;
+  readonly #request = new PagestreamRequest();
+  // The relation of the last request, and its size as of #sizeLsn.
+  readonly #tag: RelTag = { spc: 0, db: 0, rel: 0, fork: FORK_MAIN };
+  #object = -1 as ObjectId;
+  #blocks = ABSENT;
+  #sizeLsn: Lsn = INVALID_LSN;
+
+  constructor(copy: CopyBoth, context: PagestreamContext) {
+    this.#copy = copy;
+    this.#context = context;
+  }
+
+  async run(): Promise<void> {
+    const { timeline } = this.#context.served;
+    // A branch reads its ancestors' pages: they must have arrived up to the branch points.
+    await this.#wait(timeline.startLsn);
+    for (;;) {
+      let payload = await this.#copy.receive();
+      if (payload === undefined) return;
+      let count = 0;
+      while (payload !== undefined) {
+        count++;
+        await this.#handle(payload);
+        if (this.#copy.queuedBytes > QUEUED_BYTES_MAX || count === BATCH_REQUESTS) break;
+        payload = this.#copy.tryReceive();
+      }
+      pageServiceMetrics.batchSize.observe(count);
+      await this.#copy.flush();
+      if (this.#copy.ended) return;
+    }
+  }
+
+  /** Decodes and answers one request; what goes wrong is the answer. */
+  async #handle(payload: Uint8Array): Promise<void> {
+    const request = this.#request;
+    const { timeline } = this.#context.served;
+    request.decode(this.#context.version, payload);
+    const began = this.#context.now();
+    try {
+      checkLsns(request);
+      if (request.notModifiedSince > timeline.lastRecordLsn) {
+        await this.#copy.flush();
+        await this.#wait(request.notModifiedSince);
+        this.#answer(request, request.notModifiedSince);
+      } else {
+        this.#answer(request, Math.min(request.requestLsn, timeline.lastRecordLsn) as Lsn);
+      }
+    } catch (thrown) {
+      pageServiceMetrics.errors.inc();
+      queueError(this.#copy, request, messageOf(thrown));
+    }
+    pageServiceMetrics.query[request.tag]!.observe((this.#context.now() - began) / 1000);
+  }
+
+  async #wait(lsn: Lsn): Promise<void> {
+    const { served, waitLsnTimeoutMs, signal, now } = this.#context;
+    const began = now();
+    await served.timeline.waitForLsn(lsn, waitLsnTimeoutMs, signal);
+    pageServiceMetrics.waitLsn.observe((now() - began) / 1000);
+  }
+
+  #answer(request: PagestreamRequest, lsn: Lsn): void {
+    switch (request.tag) {
+      case RequestTag.getPage:
+        return this.#getPage(request, lsn);
+      case RequestTag.exists:
+        this.#lookUp(request, lsn);
+        return queueExists(this.#copy, request, this.#blocks !== ABSENT);
+      case RequestTag.nblocks:
+        this.#lookUp(request, lsn);
+        checkBlocks(formatRel(this.#tag), this.#blocks, lsn);
+        return queueBlocks(this.#copy, request, this.#blocks);
+      case RequestTag.databaseSize: {
+        const { relations } = this.#context.served;
+        const size = relations.databaseSizeBytes(DEFAULT_TABLESPACE, request.db, lsn, PAGE_SIZE);
+        return queueDatabaseSize(this.#copy, request, size);
+      }
+      default:
+        return this.#getSlruSegment(request, lsn);
+    }
+  }
+
+  /** Makes #tag, #object and #blocks those of the request's relation at `lsn`. */
+  #lookUp(request: PagestreamRequest, lsn: Lsn): void {
+    const tag = this.#tag;
+    const same = tag.rel === request.rel && tag.fork === request.fork && tag.db === request.db &&
+      tag.spc === request.spc;
+    if (same && this.#sizeLsn === lsn && this.#object >= 0) return;
+    if (request.rel === 0) throw new BadRequest("Cannot read relation 0: there is no such thing");
+    const { relations } = this.#context.served;
+    if (!same || this.#object < 0) {
+      tag.spc = request.spc;
+      tag.db = request.db;
+      tag.rel = request.rel;
+      tag.fork = request.fork;
+      this.#object = relations.interner.relation(tag.spc, tag.db, tag.rel, tag.fork);
+    }
+    this.#blocks = relations.blocksAt(this.#object, lsn);
+    this.#sizeLsn = lsn;
+  }
+
+  #getPage(request: PagestreamRequest, lsn: Lsn): void {
+    this.#lookUp(request, lsn);
+    const { served, reader } = this.#context;
+    if (request.block >= this.#blocks) {
+      checkBlock(formatRel(this.#tag), this.#blocks, request.block, lsn);
+    }
+    const page = reader.relationPage(served, this.#tag, this.#object, request.block, lsn);
+    const at = reservePage(this.#copy, request, PAGE_SIZE);
+    this.#copy.sendBytes.set(page.bytes.subarray(page.offset, page.offset + PAGE_SIZE), at);
+  }
+
+  #getSlruSegment(request: PagestreamRequest, lsn: Lsn): void {
+    const { served, reader } = this.#context;
+    const { slruKind, segment } = request;
+    if (slruKind > SLRU_KIND_MAX) {
+      throw new BadRequest(`Cannot read an SLRU segment: there is no SLRU kind ${slruKind}`);
+    }
+    const blocks = served.relations.blocksAt(
+      served.timeline.interner.slru(slruKind, segment),
+      lsn,
+    );
+    const name = `segment ${segment} of SLRU ${slruKind}`;
+    checkBlocks(name, blocks, lsn);
+    const pages = new Uint8Array(blocks * PAGE_SIZE);
+    for (let block = 0; block < blocks; block++) {
+      const page = reader.slruPage(served, slruKind, segment, block, lsn);
+      pages.set(page.bytes.subarray(page.offset, page.offset + PAGE_SIZE), block * PAGE_SIZE);
+    }
+    const at = reserveSlruSegment(this.#copy, request, blocks, pages.length);
+    this.#copy.sendBytes.set(pages, at);
+  }
+}
+
+function checkLsns(request: PagestreamRequest): void {
+  if (request.requestLsn === 0) throw new BadRequest("Cannot read at LSN 0/0");
+  if (request.requestLsn < request.notModifiedSince) {
+    throw new BadRequest(
+      `Cannot read at ${formatLsn(request.requestLsn as Lsn)}: it is below not_modified_since ` +
+        formatLsn(request.notModifiedSince),
+    );
+  }
+}
+
+function checkBlocks(name: string, blocks: number, lsn: Lsn): void {
+  if (blocks === ABSENT) {
+    throw new NotFound(`Cannot read ${name} at ${formatLsn(lsn)}: it does not exist`);
+  }
+}

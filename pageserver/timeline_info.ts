@@ -1,0 +1,43 @@
+/** What the HTTP API says about a timeline. */
+import { PAGE_SIZE } from "../libs/postgres/constants.ts";
+import { formatLsn, INVALID_LSN, type Lsn } from "../libs/utils/lsn.ts";
+import type { TimelineInfo } from "./client.ts";
+import type { Timeline } from "./repository/timeline.ts";
+import { servedTimeline } from "./served_timeline.ts";
+import type { WalReceivers } from "./wal_receiver/wal_receivers.ts";
+
+function lsnOrNull(lsn: Lsn): string | null {
+  return lsn === INVALID_LSN ? null : formatLsn(lsn);
+}
+
+/** Describes `timeline` as of now. */
+export function timelineInfo(timeline: Timeline, receivers: WalReceivers): TimelineInfo {
+  const served = servedTimeline(timeline);
+  const source = receivers.sourceOf(timeline);
+  const disk = formatLsn(timeline.diskConsistentLsn);
+  let blocks = 0;
+  served.relations.forEachRelation(timeline.lastRecordLsn, (_tag, count) => blocks += count);
+  return {
+    tenant_id: timeline.tenantId,
+    timeline_id: timeline.timelineId,
+    ancestor_timeline_id: timeline.ancestorTimelineId ?? null,
+    ancestor_lsn: lsnOrNull(timeline.ancestorLsn),
+    last_record_lsn: formatLsn(timeline.lastRecordLsn),
+    prev_record_lsn: lsnOrNull(timeline.prevRecordLsn),
+    disk_consistent_lsn: disk,
+    remote_consistent_lsn: disk,
+    remote_consistent_lsn_visible: disk,
+    initdb_lsn: formatLsn(timeline.initdbLsn),
+    min_readable_lsn: formatLsn(timeline.startLsn),
+    applied_gc_cutoff_lsn: formatLsn(timeline.startLsn),
+    current_logical_size: blocks * PAGE_SIZE,
+    current_logical_size_is_accurate: true,
+    current_physical_size: timeline.physicalSizeBytes,
+    pg_version: timeline.pgVersion,
+    state: "Active",
+    wal_source_connstr: source ?? null,
+    walreceiver_status: source === undefined ? "Not connected" : `Streaming from ${source}`,
+    system_id: served.control.systemId.toString(),
+    wal_segment_size: served.control.walSegmentSize,
+  };
+}

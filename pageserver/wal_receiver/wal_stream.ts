@@ -1,0 +1,122 @@
+/**
+ * One connection to a safekeeper: START_REPLICATION from last_record_lsn, WAL into ingest, progress
+ * back. Ends when the safekeeper ends it, falls silent, or the caller aborts.
+ */
+import { PgClient } from "../../libs/pgwire/client.ts";
+import type { CopyBoth } from "../../libs/pgwire/copy_both.ts";
+import {
+  postgresTime,
+  queuePageserverFeedback,
+  readSenderMessage,
+} from "../../libs/pgwire/replication.ts";
+import { encodeFeedback } from "../../libs/safekeeper_protocol/feedback.ts";
+import { Corrupt, TimedOut } from "../../libs/utils/errors.ts";
+import { formatLsn, INVALID_LSN, type Lsn } from "../../libs/utils/lsn.ts";
+import { WalIngest, type WalIngestOptions } from "../ingest/wal_ingest.ts";
+
+/** Safekeepers say something each second; this long without a word means that one is gone. */
+const SILENCE_LIMIT_MS = 10_000;
+const SILENCE_CHECK_MS = 2_000;
+/** Least time between two feedbacks while WAL keeps coming. */
+const FEEDBACK_INTERVAL_MS = 100;
+
+/** Where to stream from and into. */
+export interface WalStreamOptions extends WalIngestOptions {
+  /** host:port of the safekeeper's WAL service. */
+  readonly safekeeper: string;
+  readonly pageserverId: number;
+  readonly signal: AbortSignal;
+  /** Unix time in milliseconds, for feedback. */
+  readonly unixNow: () => number;
+}
+
+/**
+ * Streams until the connection ends. Throws what connecting throws, TimedOut after silence, Corrupt
+ * if the WAL cannot be read; returns when the safekeeper ends the stream or `signal` is aborted.
+ */
+export async function streamWal(options: WalStreamOptions): Promise<void> {
+  const { served, safekeeper, signal, now } = options;
+  const { tenantId, timelineId, lastRecordLsn } = served.timeline;
+  const colon = safekeeper.lastIndexOf(":");
+  const address = {
+    hostname: safekeeper.slice(0, colon),
+    port: Number(safekeeper.slice(colon + 1)),
+  };
+  const client = await PgClient.connect(address, {
+    user: "pageserver",
+    database: "replication",
+    replication: "true",
+    application_name: `pageserver-${options.pageserverId}`,
+    options: `-c timeline_id=${timelineId} tenant_id=${tenantId}`,
+  });
+  const close = () => client.close();
+  signal.addEventListener("abort", close);
+  let heardMs = now();
+  let silent = false;
+  const watchdog = setInterval(() => {
+    if (now() - heardMs < SILENCE_LIMIT_MS) return;
+    silent = true;
+    client.close();
+  }, SILENCE_CHECK_MS);
+  try {
+    if (signal.aborted) return;
+    const copy = await client.copyBoth(`START_REPLICATION PHYSICAL ${formatLsn(lastRecordLsn)}`);
+    await pump(copy, options, () => heardMs = now());
+  } catch (thrown) {
+    if (signal.aborted) return;
+    if (silent) throw new TimedOut(`Cannot stream WAL from ${safekeeper}: it is silent`);
+    throw thrown;
+  } finally {
+    clearInterval(watchdog);
+    signal.removeEventListener("abort", close);
+    client.close();
+  }
+}
+
+async function pump(
+  copy: CopyBoth,
+  options: WalStreamOptions,
+  heard: () => void,
+): Promise<void> {
+  const ingest = new WalIngest(options);
+  let reportedMs = -Infinity;
+  let reportedDisk: Lsn = INVALID_LSN;
+  for (;;) {
+    const payload = await copy.receive();
+    if (payload === undefined) return;
+    heard();
+    const message = readSenderMessage(payload);
+    let replyNow = false;
+    if (message.kind === "xlogData") {
+      if (message.start !== ingest.fedLsn) {
+        throw new Corrupt(
+          `Cannot ingest WAL at ${formatLsn(message.start)}: expected ${formatLsn(ingest.fedLsn)}`,
+        );
+      }
+      await ingest.feed(message.wal);
+    } else {
+      replyNow = true;
+    }
+    const { diskConsistentLsn } = options.served.timeline;
+    const due = options.now() - reportedMs >= FEEDBACK_INTERVAL_MS || !copy.buffered;
+    if (replyNow || due || diskConsistentLsn !== reportedDisk) {
+      queuePageserverFeedback(copy, feedback(options));
+      await copy.flush();
+      reportedMs = options.now();
+      reportedDisk = diskConsistentLsn;
+    }
+  }
+}
+
+function feedback(options: WalStreamOptions): Uint8Array {
+  const { lastRecordLsn, diskConsistentLsn } = options.served.timeline;
+  return encodeFeedback({
+    currentTimelineSize: 0,
+    lastReceivedLsn: lastRecordLsn,
+    diskConsistentLsn,
+    remoteConsistentLsn: diskConsistentLsn,
+    replyTime: Number(postgresTime(options.unixNow())),
+    shardNumber: 0,
+    corruptionDetected: false,
+  });
+}

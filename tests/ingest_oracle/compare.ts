@@ -1,0 +1,236 @@
+/**
+ * Compares what the pageserver says of a timeline with the files of the PostgreSQL that wrote its WAL,
+ * page by page (hazard: a page that differs is a wrong answer to somebody).
+ *
+ * Left out: free space maps (not in WAL), unlogged relations. Masked: what PostgreSQL's own checks mask
+ * (walredo/masking.ts), but pd_lsn and the all-visible flag are compared. Pages that only PostgreSQL
+ * has must be all zeros. Two things are not in WAL, for a standby neither: how far a sequence has
+ * come since it was last logged, and the visibility map of a database that was copied through WAL (its
+ * bits lie where a standard page has its hole; bufmgr.c, RelationCopyStorageUsingBuffer): there
+ * the pageserver may have fewer bits than PostgreSQL, never more.
+ */
+import { FORK_FSM, FORK_INIT, FORK_VM, PAGE_SIZE, Rmgr } from "../../libs/postgres/constants.ts";
+import {
+  isNewPage,
+  PAGE_HEADER_SIZE,
+  pageFlags,
+  pageLsn,
+  pageSpecial,
+} from "../../libs/postgres/page.ts";
+import { formatRel, type RelTag } from "../../libs/postgres/relation.ts";
+import { formatLsn, type Lsn } from "../../libs/utils/lsn.ts";
+import { SLRU_DIRECTORIES } from "../../pageserver/basebackup/layout.ts";
+import type { PageReader } from "../../pageserver/page_service/page_reader.ts";
+import { relmapKey } from "../../pageserver/repository/key.ts";
+import type { ServedTimeline } from "../../pageserver/served_timeline.ts";
+import { maskPage } from "../../pageserver/walredo/masking.ts";
+import { type LocalFork, readForks, readSlru } from "./cluster_files.ts";
+
+const PD_ALL_VISIBLE = 4;
+
+/** What was compared, and every difference found. */
+export interface Comparison {
+  forks: number;
+  pages: number;
+  slruPages: number;
+  readonly differences: string[];
+  readonly databaseCopiedByWal: number;
+}
+
+/** Compares everything at `lsn` with the stopped cluster in `dataDir`. */
+export function compareWithCluster(
+  served: ServedTimeline,
+  reader: PageReader,
+  lsn: Lsn,
+  dataDir: string,
+  databaseCopiedByWal: number,
+): Comparison {
+  const comparison: Comparison = {
+    forks: 0,
+    pages: 0,
+    slruPages: 0,
+    differences: [],
+    databaseCopiedByWal,
+  };
+  const local = readForks(dataDir);
+  const unlogged = new Set(
+    [...local.values()].filter(({ tag }) => tag.fork === FORK_INIT).map(({ tag }) => relation(tag)),
+  );
+  const isLogged = (tag: RelTag) =>
+    tag.fork !== FORK_FSM && (tag.fork === FORK_INIT || !unlogged.has(relation(tag)));
+  const ours = new Map<string, number>();
+  served.relations.forEachRelation(lsn, (tag, blocks) => {
+    if (!isLogged(tag)) return;
+    ours.set(`${relation(tag)}/${tag.fork}`, blocks);
+    if (!local.has(`${relation(tag)}/${tag.fork}`)) {
+      comparison.differences.push(`${formatRel(tag)}: PostgreSQL does not have it`);
+    }
+  });
+  for (const [key, fork] of local) {
+    if (!isLogged(fork.tag)) continue;
+    comparison.forks++;
+    compareFork(served, reader, lsn, fork, ours.get(key), comparison);
+  }
+  compareSlrus(served, reader, lsn, dataDir, comparison);
+  compareRelationMaps(served, lsn, dataDir, comparison);
+  return comparison;
+}
+
+function relation(tag: RelTag): string {
+  return `${tag.spc}/${tag.db}/${tag.rel}`;
+}
+
+function compareFork(
+  served: ServedTimeline,
+  reader: PageReader,
+  lsn: Lsn,
+  { tag, bytes }: LocalFork,
+  blocks: number | undefined,
+  comparison: Comparison,
+): void {
+  const { differences } = comparison;
+  const localBlocks = bytes.length / PAGE_SIZE;
+  const kept = blocks ?? 0;
+  if (blocks === undefined && tag.fork !== FORK_VM) {
+    differences.push(`${formatRel(tag)}: the pageserver does not have it`);
+  }
+  if (kept > localBlocks) {
+    differences.push(`${formatRel(tag)}: ${kept} blocks, PostgreSQL has ${localBlocks}`);
+  }
+  if (bytes.subarray(kept * PAGE_SIZE).some((byte) => byte !== 0)) {
+    differences.push(`${formatRel(tag)}: ${kept} blocks, and PostgreSQL has data beyond`);
+  }
+  const object = served.relations.interner.relation(tag.spc, tag.db, tag.rel, tag.fork);
+  const expected = new Uint8Array(PAGE_SIZE);
+  for (let block = 0; block < Math.min(kept, localBlocks); block++) {
+    comparison.pages++;
+    expected.set(bytes.subarray(block * PAGE_SIZE, (block + 1) * PAGE_SIZE));
+    let why: string | undefined;
+    try {
+      const page = reader.relationPage(served, tag, object, block, lsn);
+      const actual = page.bytes.slice(page.offset, page.offset + PAGE_SIZE);
+      why = tag.fork === FORK_VM && tag.db === comparison.databaseCopiedByWal
+        ? surplusBits(actual, expected)
+        : pageDifference(actual, expected, tag, block);
+    } catch (thrown) {
+      why = String(thrown);
+    }
+    if (why !== undefined) differences.push(`${formatRel(tag)} block ${block}: ${why}`);
+  }
+}
+
+/** Why two versions of a page are not the same, or undefined. Both are masked in place. */
+export function pageDifference(
+  actual: Uint8Array<ArrayBuffer>,
+  expected: Uint8Array<ArrayBuffer>,
+  tag: RelTag,
+  block: number,
+): string | undefined {
+  const views = [actual, expected].map((bytes) => new DataView(bytes.buffer)) as [
+    DataView,
+    DataView,
+  ];
+  const [a, e] = views;
+  if (isNewPage(e, 0) || isNewPage(a, 0)) return byteDifference(actual, expected);
+  if (pageLsn(a, 0) !== pageLsn(e, 0)) {
+    return `pd_lsn ${formatLsn(pageLsn(a, 0))}, expected ${formatLsn(pageLsn(e, 0))}`;
+  }
+  if ((pageFlags(a, 0) & PD_ALL_VISIBLE) !== (pageFlags(e, 0) & PD_ALL_VISIBLE)) {
+    return `flags ${pageFlags(a, 0)}, expected ${pageFlags(e, 0)}`;
+  }
+  const rmid = resourceManagerOf(e);
+  if (rmid === Rmgr.SEQ) {
+    for (const view of views) maskSequence(view);
+  }
+  maskPage({ bytes: actual, view: a, offset: 0 }, rmid, tag.fork, block);
+  maskPage({ bytes: expected, view: e, offset: 0 }, rmid, tag.fork, block);
+  return byteDifference(actual, expected);
+}
+
+/** Where a map page has bits that the other does not have, or undefined. */
+function surplusBits(actual: Uint8Array, expected: Uint8Array): string | undefined {
+  const at = actual.findIndex((byte, i) => i >= PAGE_HEADER_SIZE && (byte & ~expected[i]!) !== 0);
+  return at < 0 ? undefined : `byte ${at}: bits that PostgreSQL does not have`;
+}
+
+/** Heap pages have no special space, sequences 8 bytes, btree pages 16. */
+function resourceManagerOf(view: DataView): number {
+  const specialBytes = PAGE_SIZE - pageSpecial(view, 0);
+  if (specialBytes === 0) return Rmgr.HEAP;
+  return specialBytes === 8 ? Rmgr.SEQ : Rmgr.BTREE;
+}
+
+/** Hides last_value, log_cnt and is_called of the one tuple of a sequence (FormData_pg_sequence_data). */
+function maskSequence(view: DataView): void {
+  const tuple = view.getUint32(PAGE_HEADER_SIZE, true) & 0x7fff;
+  const data = tuple + view.getUint8(tuple + 22); // t_hoff
+  for (let i = 0; i < 17; i++) view.setUint8(data + i, 0);
+}
+
+function byteDifference(actual: Uint8Array, expected: Uint8Array): string | undefined {
+  const at = actual.findIndex((byte, i) => byte !== expected[i]);
+  if (at < 0) return undefined;
+  const show = (bytes: Uint8Array) =>
+    [...bytes.subarray(at, at + 8)].map((byte) => byte.toString(16).padStart(2, "0")).join(" ");
+  return `byte ${at}: ${show(actual)}, expected ${show(expected)}`;
+}
+
+function compareSlrus(
+  served: ServedTimeline,
+  reader: PageReader,
+  lsn: Lsn,
+  dataDir: string,
+  comparison: Comparison,
+): void {
+  for (const [kind, directory] of SLRU_DIRECTORIES.entries()) {
+    const local = readSlru(dataDir, directory);
+    const ours = new Map(
+      served.relations.slruSegments(kind, lsn).map(({ segment, blocks }) => [segment, blocks]),
+    );
+    for (const segment of new Set([...local.keys(), ...ours.keys()])) {
+      const expected = local.get(segment);
+      const blocks = ours.get(segment) ?? 0;
+      const name = `${directory}/${segment.toString(16)}`;
+      if (expected === undefined) {
+        comparison.differences.push(`${name}: PostgreSQL does not have it`);
+        continue;
+      }
+      if (expected.subarray(blocks * PAGE_SIZE).some((byte) => byte !== 0)) {
+        comparison.differences.push(`${name}: ${blocks} blocks, and PostgreSQL has data beyond`);
+      }
+      for (let block = 0; block < Math.min(blocks, expected.length / PAGE_SIZE); block++) {
+        comparison.slruPages++;
+        const page = reader.slruPage(served, kind, segment, block, lsn);
+        const why = byteDifference(
+          page.bytes.subarray(page.offset, page.offset + PAGE_SIZE),
+          expected.subarray(block * PAGE_SIZE, (block + 1) * PAGE_SIZE),
+        );
+        if (why !== undefined) comparison.differences.push(`${name} block ${block}: ${why}`);
+      }
+    }
+  }
+}
+
+function compareRelationMaps(
+  served: ServedTimeline,
+  lsn: Lsn,
+  dataDir: string,
+  { differences }: Comparison,
+): void {
+  const maps = served.relations.databases(lsn).map(({ spc, db }) => ({
+    spc,
+    db,
+    path: `base/${db}`,
+  }));
+  for (const { spc, db, path } of [...maps, { spc: 1664, db: 0, path: "global" }]) {
+    const ours = served.timeline.getValue(relmapKey(spc, db), lsn);
+    const expected = Deno.readFileSync(`${dataDir}/${path}/pg_filenode.map`);
+    const why = ours === undefined ? "it is missing" : byteDifference(ours, expected);
+    if (why !== undefined) differences.push(`${path}/pg_filenode.map: ${why}`);
+  }
+  const local = [...Deno.readDirSync(`${dataDir}/base`)].map(({ name }) => name).sort();
+  const databases = maps.map(({ db }) => String(db)).sort();
+  if (local.join() !== databases.join()) {
+    differences.push(`databases ${databases.join()}, PostgreSQL has ${local.join()}`);
+  }
+}
