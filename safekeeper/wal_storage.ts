@@ -126,11 +126,12 @@ export class WalStorage {
     }
     const end = this.#findEnd();
     const last = segmentNumber(end, this.#segmentSize);
-    for (const { segment, path } of files) {
+    for (const { segment, path, partial } of files) {
       if (segment < first || segment > last) continue;
       const file = Deno.openSync(path, { read: true, write: true });
       file.syncSync();
       file.close();
+      if (partial && segment < last) completeSegment(directory, segment, this.#segmentSize);
     }
     fsyncDirectory(directory);
     return end;
