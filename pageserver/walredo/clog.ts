@@ -5,40 +5,27 @@
  * COMMIT and ABORT name one transaction and its finished subtransactions, which may lie on several
  * pages; each page is asked about separately and takes its own (PostgreSQL 17,
  * TransactionIdCommitTree, TransactionIdAbortTree). The prepared variants carry the transaction's
- * id in the main data, because another session writes the record.
- *
- * Main data of the four (xact.h): time u64, then if info & 0x80 the parts' flags u32, then the
- * parts:
- *   0x001 database u32, tablespace u32        0x100 count u32, dropped statistics each
- *   0x002 count u32, subtransaction u32 each   0x008 count u32, invalidation 16 bytes each
- *   0x004 count u32, relation 12 bytes each    0x010 prepared transaction u32
+ * id in the main data, because another session writes the record (libs/postgres/xact_record.ts).
  */
 import { FIRST_NORMAL_XID, PAGE_SIZE, Rmgr, XactInfo } from "../../libs/postgres/constants.ts";
 import type { PgVersion } from "../../libs/postgres/versions.ts";
 import type { RecordCursor } from "../../libs/postgres/wal/record_cursor.ts";
+import { ClogInfo } from "../../libs/postgres/wal/small_records.ts";
+import { XACT_OPCODE_MASK, XactRecord } from "../../libs/postgres/xact_record.ts";
 import { readSlruPageNumber, SLRU_CLOG, slruPageNumber } from "./slru_page.ts";
 import type { PageTarget, RedoKey } from "./types.ts";
-
-const CLOG_ZERO_PAGE = 0x00;
-const XACT_OPCODE_MASK = 0x70;
-const XACT_HAS_INFO = 0x80;
-const HAS_DATABASE = 0x01;
-const HAS_SUBXACTS = 0x02;
-const HAS_RELATIONS = 0x04;
-const HAS_INVALIDATIONS = 0x08;
-const HAS_TWO_PHASE = 0x10;
-const HAS_STATISTICS = 0x100;
-const RELATION_BYTES = 12;
-const INVALIDATION_BYTES = 16;
 
 const XIDS_PER_PAGE = 32768;
 const XIDS_PER_BYTE = 4;
 const COMMITTED = 1;
 const ABORTED = 2;
 
+/** Reused for every record. */
+const xact = new XactRecord();
+
 /** Whether the record makes exactly this pg_xact page out of zeros. */
 export function clogZeroes(cursor: RecordCursor, key: RedoKey): boolean {
-  return key.slruKind === SLRU_CLOG && (cursor.info & 0xf0) === CLOG_ZERO_PAGE &&
+  return key.slruKind === SLRU_CLOG && (cursor.info & 0xf0) === ClogInfo.ZEROPAGE &&
     readSlruPageNumber(cursor) === slruPageNumber(key);
 }
 
@@ -54,16 +41,13 @@ export function redoClog(
     if (clogZeroes(cursor, key)) page.bytes.fill(0, page.offset, page.offset + PAGE_SIZE);
     return;
   }
-  const pageNumber = slruPageNumber(key);
   switch (cursor.info & XACT_OPCODE_MASK) {
     case XactInfo.COMMIT:
-      return setTree(page, pageNumber, cursor, version, COMMITTED, false);
     case XactInfo.COMMIT_PREPARED:
-      return setTree(page, pageNumber, cursor, version, COMMITTED, true);
+      return setTree(page, key, cursor, version, COMMITTED);
     case XactInfo.ABORT:
-      return setTree(page, pageNumber, cursor, version, ABORTED, false);
     case XactInfo.ABORT_PREPARED:
-      return setTree(page, pageNumber, cursor, version, ABORTED, true);
+      return setTree(page, key, cursor, version, ABORTED);
     default:
       return;
   }
@@ -71,32 +55,17 @@ export function redoClog(
 
 function setTree(
   page: PageTarget,
-  pageNumber: number,
+  key: RedoKey,
   cursor: RecordCursor,
   version: PgVersion,
   status: number,
-  prepared: boolean,
 ): void {
-  const { view } = cursor;
-  let at = cursor.mainOffset + 8;
-  let parts = 0;
-  if (cursor.info & XACT_HAS_INFO) {
-    parts = view.getUint32(at, true);
-    at += 4;
+  const pageNumber = slruPageNumber(key);
+  xact.decode(cursor, version);
+  for (let i = 0; i < xact.subxactCount; i++) {
+    setStatus(page, pageNumber, xact.subxact(i), status);
   }
-  if (parts & HAS_DATABASE) at += 8;
-  if (parts & HAS_SUBXACTS) {
-    const count = view.getUint32(at, true);
-    at += 4;
-    for (let i = 0; i < count; i++, at += 4) {
-      setStatus(page, pageNumber, view.getUint32(at, true), status);
-    }
-  }
-  if (!prepared) return setStatus(page, pageNumber, cursor.xid, status);
-  if (parts & HAS_RELATIONS) at += 4 + RELATION_BYTES * view.getUint32(at, true);
-  if (parts & HAS_STATISTICS) at += 4 + version.statsItemBytes * view.getUint32(at, true);
-  if (parts & HAS_INVALIDATIONS) at += 4 + INVALIDATION_BYTES * view.getUint32(at, true);
-  if (parts & HAS_TWO_PHASE) setStatus(page, pageNumber, view.getUint32(at, true), status);
+  setStatus(page, pageNumber, xact.xid, status);
 }
 
 function setStatus(page: PageTarget, pageNumber: number, xid: number, status: number): void {

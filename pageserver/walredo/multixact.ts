@@ -14,17 +14,10 @@
  */
 import { PAGE_SIZE } from "../../libs/postgres/constants.ts";
 import type { RecordCursor } from "../../libs/postgres/wal/record_cursor.ts";
+import { MultiXactInfo } from "../../libs/postgres/wal/small_records.ts";
 import { fault } from "./redo_fault.ts";
 import { readSlruPageNumber, SLRU_MEMBERS, SLRU_OFFSETS, slruPageNumber } from "./slru_page.ts";
 import type { PageTarget, RedoKey } from "./types.ts";
-
-/** Opcodes, in info & 0xf0. */
-const MultixactInfo = {
-  ZERO_OFFSETS_PAGE: 0x00,
-  ZERO_MEMBERS_PAGE: 0x10,
-  CREATE_ID: 0x20,
-  TRUNCATE_ID: 0x30,
-} as const;
 
 const OFFSETS_PER_PAGE = 2048;
 const MEMBERS_PER_PAGE = 1636;
@@ -35,9 +28,9 @@ const FIRST_MULTIXACT = 1;
 /** Whether the record makes exactly this offsets or members page out of zeros. */
 export function multixactZeroes(cursor: RecordCursor, key: RedoKey): boolean {
   const opcode = cursor.info & 0xf0;
-  const kind = opcode === MultixactInfo.ZERO_OFFSETS_PAGE
+  const kind = opcode === MultiXactInfo.ZERO_OFFSETS_PAGE
     ? SLRU_OFFSETS
-    : opcode === MultixactInfo.ZERO_MEMBERS_PAGE
+    : opcode === MultiXactInfo.ZERO_MEMBERS_PAGE
     ? SLRU_MEMBERS
     : -1;
   return kind === key.slruKind && readSlruPageNumber(cursor) === slruPageNumber(key);
@@ -49,7 +42,7 @@ export function redoMultixact(page: PageTarget, cursor: RecordCursor, key: RedoK
     page.bytes.fill(0, page.offset, page.offset + PAGE_SIZE);
     return;
   }
-  if ((cursor.info & 0xf0) !== MultixactInfo.CREATE_ID) return;
+  if ((cursor.info & 0xf0) !== MultiXactInfo.CREATE_ID) return;
   const id = cursor.view.getUint32(cursor.mainOffset, true);
   const first = cursor.view.getUint32(cursor.mainOffset + 4, true);
   const count = cursor.view.getUint32(cursor.mainOffset + 8, true);

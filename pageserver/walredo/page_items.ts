@@ -28,6 +28,7 @@ import {
   setPageSpecial,
   setPageUpper,
 } from "../../libs/postgres/page.ts";
+import { xidPrecedes } from "../../libs/postgres/xid.ts";
 import { type Lsn, lsnHigh, lsnLow } from "../../libs/utils/lsn.ts";
 import { fault, require } from "./redo_fault.ts";
 import type { PageTarget } from "./types.ts";
@@ -93,14 +94,6 @@ export function setPagePrunable(page: PageTarget, xid: number): void {
   if (current === 0 || xidPrecedes(xid, current)) setPagePruneXid(page.view, page.offset, xid);
 }
 
-/**
- * TransactionIdPrecedes: modulo 2^31 among normal ids, plain order with the special ones (below
- * 3).
- */
-function xidPrecedes(a: number, b: number): boolean {
-  return a < 3 || b < 3 ? a < b : ((a - b) | 0) < 0;
-}
-
 /** Makes an empty page with `specialSize` bytes (a multiple of 8) of special space (PageInit). */
 export function initPage(page: PageTarget, specialSize: number): void {
   const { view, offset } = page;
@@ -121,9 +114,13 @@ export function checkPageBounds(page: PageTarget): void {
   }
 }
 
-/** Count of line pointers (PageGetMaxOffsetNumber); 0 for a page that was never initialised. */
+/**
+ * Count of line pointers (PageGetMaxOffsetNumber); 0 for a page that was never initialised. Throws
+ * if they would reach beyond the page.
+ */
 export function itemCount(page: PageTarget): number {
   const lower = pageLower(page.view, page.offset);
+  if (lower > PAGE_SIZE) fault(`corrupted page pointers: lower = ${lower}`);
   return lower <= PAGE_HEADER_SIZE ? 0 : (lower - PAGE_HEADER_SIZE) >> 2;
 }
 
@@ -153,10 +150,9 @@ export function setPointer(page: PageTarget, number: number, pointer: number): v
 export function itemPosition(page: PageTarget, pointer: number, lengthMin: number): number {
   const offset = pointerOffset(pointer);
   const length = pointerLength(pointer);
-  if (
-    length < lengthMin || offset < PAGE_HEADER_SIZE ||
-    offset + length > pageSpecial(page.view, page.offset)
-  ) {
+  const end = offset + length;
+  const special = pageSpecial(page.view, page.offset);
+  if (length < lengthMin || offset < PAGE_HEADER_SIZE || end > special || end > PAGE_SIZE) {
     fault(`corrupted line pointer: offset = ${offset}, size = ${length}`);
   }
   return page.offset + offset;

@@ -69,8 +69,11 @@ export interface RecordedWal {
   readonly segmentSize: number;
 }
 
-/** Makes a cluster, runs the workload, stops the server. The caller removes it. */
-export async function recordWal(binDir: string): Promise<RecordedWal> {
+/**
+ * Makes a cluster, runs the workload, stops the server; its last part with `laterBinDir`, which may
+ * be of another minor version. The caller removes the cluster.
+ */
+export async function recordWal(binDir: string, laterBinDir: string): Promise<RecordedWal> {
   const server = new StockPostgres(binDir);
   try {
     const control = decodeControlFile(
@@ -93,6 +96,7 @@ export async function recordWal(binDir: string): Promise<RecordedWal> {
     await conflictWorkload(one, two, three);
     for (const client of [one, two, three]) client.close();
     await server.stop();
+    if (laterBinDir !== binDir) server.switchTo(laterBinDir);
     await server.start({ ...SETTINGS, wal_level: "logical" });
     const last = await server.connect();
     await logicalWorkload(last);

@@ -17,12 +17,18 @@ interface User {
   readonly gid: number;
 }
 
-/** Directories with a `postgres` 17 in them, best first, one for each minor version. */
-export function findPostgres17(): { binDir: string; version: string }[] {
+/** A directory with programs of PostgreSQL, and their version: "17.11". */
+export interface PostgresBinaries {
+  readonly binDir: string;
+  readonly version: string;
+}
+
+/** PostgreSQL 17 on this machine, one of each minor version, oldest first. */
+export function findPostgres17(): PostgresBinaries[] {
   const home = Deno.env.get("HOME") ?? "/root";
   const named = Deno.env.get("NEON_TEST_PG_BIN");
-  const caches = [`${home}/.cache/neon/pg`, "/var/cache/neon/pg"];
-  const candidates = named !== undefined ? [named] : [
+  const caches = [`${home}/.cache/neon/postgres`, "/var/cache/neon/postgres"];
+  const candidates = named !== undefined ? named.split(":") : [
     `${home}/.cache/pg-source/pg17/bin`,
     ...caches.flatMap((cache) => directoriesIn(cache)).flatMap((dir) => [`${dir}/bin`]),
     "/usr/lib/postgresql/17/bin",
@@ -32,12 +38,13 @@ export function findPostgres17(): { binDir: string; version: string }[] {
     const version = versionOf(binDir);
     if (version?.startsWith("17.") && !found.has(version)) found.set(version, binDir);
   }
-  return [...found].map(([version, binDir]) => ({ binDir, version }));
+  return [...found].map(([version, binDir]) => ({ binDir, version }))
+    .sort((a, b) => Number(a.version.slice(3)) - Number(b.version.slice(3)));
 }
 
 function directoriesIn(path: string): string[] {
   try {
-    return [...Deno.readDirSync(path)].filter((entry) => entry.name.startsWith("v17"))
+    return [...Deno.readDirSync(path)].filter((entry) => entry.name.startsWith("17."))
       .map((entry) => join(path, entry.name));
   } catch {
     return [];
@@ -68,7 +75,8 @@ export class StockPostgres {
   readonly directory: string;
   readonly dataDir: string;
   readonly #user: User | undefined;
-  readonly #binDir: string;
+  #binDir: string;
+  #copies = 0;
   #process: Deno.ChildProcess | undefined;
 
   /** Makes a temporary directory and an empty cluster in it. */
@@ -82,6 +90,11 @@ export class StockPostgres {
     this.run("initdb", [...args, "-E", "UTF8"]);
   }
 
+  /** The next start is with these programs, of another minor version. */
+  switchTo(binDir: string): void {
+    this.#binDir = this.#executable(binDir);
+  }
+
   #executable(binDir: string): string {
     if (this.#user === undefined) return binDir;
     const probe = new Deno.Command(join(binDir, "postgres"), {
@@ -93,7 +106,7 @@ export class StockPostgres {
     } catch {
       // Not executable for that user: copied below.
     }
-    const copy = join(this.directory, "pg");
+    const copy = join(this.directory, `pg${this.#copies++}`);
     new Deno.Command("cp", { args: ["-r", join(binDir, ".."), copy] }).outputSync();
     new Deno.Command("chmod", { args: ["-R", "a+rX", copy] }).outputSync();
     return join(copy, "bin");

@@ -284,6 +284,11 @@ export async function logicalWorkload(client: PgClient): Promise<void> {
     "UPDATE lg SET id = id + 1000 WHERE id % 3 = 0",
     "DELETE FROM lg WHERE id % 5 = 0",
     "VACUUM (FREEZE) lg",
+    // Pages that went all-visible and all-frozen before the restart.
+    "UPDATE t SET a = -a WHERE id % 13 = 5",
+    "DELETE FROM m WHERE id % 19 = 0",
+    "SELECT id FROM m WHERE id % 23 = 0 FOR UPDATE",
+    "INSERT INTO copied SELECT i, 'later' FROM generate_series(1, 200) i",
     "DELETE FROM lg WHERE id % 7 = 0",
   ]);
 }
