@@ -29,6 +29,7 @@ export type PageSource = (
 export class PageServiceFixture {
   readonly #server: PgServer;
   readonly #source: PageSource;
+  #closing: Promise<void> | undefined;
   /** Commands that clients sent, in order. */
   readonly commands: string[] = [];
   /** Requests answered so far. */
@@ -95,8 +96,9 @@ export class PageServiceFixture {
     this.spoil?.(bytes.subarray(at, at + 1 + ECHO_BYTES + PAGE_SIZE), request);
   }
 
+  /** May be called again. */
   close(): Promise<void> {
-    return this.#server.close();
+    return this.#closing ??= this.#server.close();
   }
 }
 
