@@ -130,7 +130,7 @@ export function httpApi(nodeId: number, timelines: Timelines): Hono {
     return c.json({ dir_existed: timelines.delete(tenantOf(c), timelineId) });
   });
   api.post(`${timelinePath}/term_bump`, async (c) => {
-    const { term } = TermBumpBody.parse(await c.req.json());
+    const { term } = TermBumpBody.parse(JSON.parse(await c.req.text() || "{}"));
     const { previous, current } = timelineOf(c).bumpTerm(term ?? undefined);
     return c.json({ previous_term: previous, current_term: current });
   });

@@ -7,6 +7,7 @@
  *   TIMELINE_STATUS                                  flush_lsn, commit_lsn; no row if unknown
  *   START_REPLICATION [SLOT x] [PHYSICAL] X/X [TIMELINE n] [(term='N')]
  *   START_WAL_PUSH (proto_version '3', allow_timeline_creation 'false')
+ *   SHOW wal_segment_size, SHOW data_directory_mode  what pg_receivewal asks first
  *   SET ...                                          ignored
  */
 import { errorBody } from "../libs/pgwire/messages.ts";
@@ -58,6 +59,9 @@ async function runCommand(
   switch (verb) {
     case "SET":
       await session.commandComplete("SET");
+      return false;
+    case "SHOW":
+      await show(session, timelines, query);
       return false;
     case "IDENTIFY_SYSTEM":
       await identifySystem(session, timelines);
@@ -115,6 +119,16 @@ async function identifySystem(session: PgSession, timelines: Timelines): Promise
   await session.sendRows(columns, [row], "IDENTIFY_SYSTEM");
 }
 
+async function show(session: PgSession, timelines: Timelines, query: string): Promise<void> {
+  const name = /^SHOW\s+(\w+)/i.exec(query)?.[1] ?? "";
+  let value: string;
+  if (name === "data_directory_mode") value = "0700";
+  else if (name === "wal_segment_size") {
+    value = `${requireTimeline(session, timelines).acceptor.state.walSegmentSize / 1048576}MB`;
+  } else throw new BadRequest(`Cannot show "${name}": a safekeeper has no such setting`);
+  await session.sendRows([{ name, typeOid: TEXT }], [[value]], "SHOW");
+}
+
 async function timelineStatus(session: PgSession, timelines: Timelines): Promise<void> {
   const acceptor = namedTimeline(session, timelines)?.acceptor;
   const columns = [
@@ -157,6 +171,8 @@ async function startReplication(
   const copy = await session.beginCopyBoth();
   try {
     await streamWal(copy, timeline, request);
+    await copy.finish();
+    await session.commandComplete("START_REPLICATION");
   } catch (thrown) {
     if (isDisconnect(thrown)) return;
     log.info("{name}: stream of {timeline} ended: {message}", {
