@@ -139,7 +139,7 @@ async function outcomes(small: Small): Promise<(true | Error)[]> {
   return results;
 }
 
-Deno.test("a flipped byte in a layer gives an error that names it, or the same values", async () => {
+Deno.test("a flipped byte in a layer is an error that names it, or changes no value", async () => {
   await withSmallLayer(async (small) => {
     const intact = Deno.readFileSync(small.layerPath);
     assert.deepEqual(await outcomes(small), [true, true, true, true]);

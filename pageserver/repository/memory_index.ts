@@ -1,7 +1,7 @@
 /**
  * The index of an open layer: for each key the newest entry, and from each entry the one before it.
  *
- *   hash table  (object, block) -> newest entry   open addressing, linear probing, at most half full
+ *   hash table  (object, block) -> newest entry   open addressing, at most half full
  *   entries     previous entry | word | LSN       16 bytes each, in chunks; never moved or removed
  *
  * The table is split into TABLES parts by hash, so that one part's growth takes about a

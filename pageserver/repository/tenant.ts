@@ -191,7 +191,8 @@ export class Tenant {
   /** Closes all timelines, after a last flush of each that can be flushed. */
   async close(): Promise<void> {
     for (const timeline of this.timelines.values()) {
-      if (timeline.state === "Active") {
+      // Half a batch cannot be flushed, and its end will not come; its WAL will.
+      if (timeline.state === "Active" && !timeline.isInBatch) {
         await timeline.flush().catch((thrown) =>
           log.warn("no last flush of timeline {id}: {why}", {
             id: timeline.timelineId,

@@ -240,7 +240,7 @@ export class Timeline {
   async flush(): Promise<Lsn> {
     if (this.#closed) throw this.#closedError();
     const target = this.#lastRecordLsn;
-    while (this.#isInBatch()) {
+    while (this.isInBatch) {
       const { lastPutLsn } = this.layers.open!;
       await this.#waiters.wait(lastPutLsn, () => this.#lastRecordLsn, BATCH_TIMEOUT_MS);
     }
@@ -253,7 +253,7 @@ export class Timeline {
 
   /** To be called now and then: flushes in the background what is not durable for too long. */
   tick(): void {
-    if (this.#dirtySinceMs === undefined || this.state !== "Active" || this.#isInBatch()) return;
+    if (this.#dirtySinceMs === undefined || this.state !== "Active" || this.isInBatch) return;
     const ageMs = this.#resources.now() - this.#dirtySinceMs;
     if (ageMs >= this.#settings.checkpointTimeoutMs) this.#freezeAndFlush();
   }
@@ -372,7 +372,7 @@ export class Timeline {
   }
 
   /** Changes were put that advance() has not made visible. */
-  #isInBatch(): boolean {
+  get isInBatch(): boolean {
     const open = this.layers.open;
     return open !== undefined && open.lastPutLsn > this.#lastRecordLsn;
   }
