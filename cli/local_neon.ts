@@ -1,6 +1,6 @@
 /**
- * The programmatic interface: a local Neon as an object, for tests and tools. Every method is the same
- * function that the command of that name calls.
+ * The programmatic interface: a local Neon as an object, for tests and tools. Every method is the
+ * same function that the command of that name calls.
  *
  *     await using neon = await startLocalNeon();           // in a temporary directory, free ports
  *     await neon.createTenant({ setDefault: true });

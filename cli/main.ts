@@ -1,6 +1,6 @@
 /**
- * The `neon` command. Each command is a file in commands/ and is loaded only when it is the one that
- * was asked for, so that `neon --version` and `neon endpoint start` do not pay for each other.
+ * The `neon` command. Each command is a file in commands/ and is loaded only when it is the one
+ * that was asked for, so that `neon --version` and `neon endpoint start` do not pay for each other.
  *
  * Exit codes: 0 done, 1 failed (one line on standard error says why and what to do), 2 wrong usage.
  */

@@ -1,4 +1,4 @@
-/** Parsers of option values that several commands share; a bad value is wrong usage (exit code 2). */
+/** Parsers of option values that several commands share; a bad value is wrong usage (exit 2). */
 import { InvalidArgumentError } from "@commander-js/extra-typings";
 import { messageOf } from "../libs/utils/errors.ts";
 import {

@@ -1,9 +1,9 @@
 /**
  * What commands print: results on standard output, everything else on standard error.
  *
- * A table is borderless, as Neon prints it: one leading space, columns two spaces apart. With --json
- * the same rows come as one JSON value. Progress overwrites its own line on a terminal and is a plain
- * line otherwise.
+ * A table is borderless, as Neon prints it: one leading space, columns two spaces apart. With
+ * --json the same rows come as one JSON value. Progress overwrites its own line on a terminal and
+ * is a plain line otherwise.
  */
 import { styleText } from "node:util";
 import type { Progress } from "./control_plane/progress.ts";
@@ -35,16 +35,16 @@ export function printHint(line: string): void {
   writeAll(Deno.stderr, `${line}\n`);
 }
 
-/** How many terminal columns a text takes: wide East Asian characters take two, marks none. */
+/** Characters that take two columns: East Asian scripts, fullwidth forms, emoji. */
+const WIDE = /[\u1100-\u115F\u2E80-\uA4CF\uAC00-\uD7A3\uF900-\uFAFF\uFE30-\uFE4F\uFF00-\uFF60]/;
+const WIDE_EMOJI = /\p{Emoji_Presentation}/u;
+
+/** How many terminal columns a text takes: wide characters take two, combining marks none. */
 export function displayWidth(text: string): number {
   let width = 0;
   for (const character of text) {
     if (/\p{Mark}/u.test(character)) continue;
-    width +=
-      /[\u1100-\u115F\u2E80-\uA4CF\uAC00-\uD7A3\uF900-\uFAFF\uFE30-\uFE4F\uFF00-\uFF60]|\p{Emoji_Presentation}/u
-          .test(character)
-        ? 2
-        : 1;
+    width += WIDE.test(character) || WIDE_EMOJI.test(character) ? 2 : 1;
   }
   return width;
 }

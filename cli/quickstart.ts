@@ -1,6 +1,6 @@
 /**
- * `deno task quickstart`: from a clean checkout to a running PostgreSQL in one command. Everything that
- * is there already is used, so it may be run again at any time.
+ * `deno task quickstart`: from a clean checkout to a running PostgreSQL in one command. Everything
+ * that is there already is used, so it may be run again at any time.
  */
 import { openEnvironment } from "./control_plane/environment.ts";
 import { connectionString, startEndpoint } from "./control_plane/endpoints.ts";

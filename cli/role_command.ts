@@ -11,7 +11,7 @@ import { count, duration, stopMode } from "./options.ts";
 import { printHint, printJson, printLine } from "./output.ts";
 
 /** One kind of daemon. */
-export interface RoleKind {
+interface RoleKind {
   /** The command's name. */
   name: string;
   description: string;

@@ -12,7 +12,7 @@ import { messageOf } from "../libs/utils/errors.ts";
 import { displayWidth, printHint, printLine } from "./output.ts";
 
 /** Which server, user and database. */
-export interface SqlTarget {
+interface SqlTarget {
   host: string;
   port: number;
   user: string;
@@ -20,14 +20,14 @@ export interface SqlTarget {
 }
 
 /** One result, values as the server prints them. */
-export interface TextResult {
+interface TextResult {
   command: string;
   columns: { name: string; type: number }[];
   rows: (string | null)[][];
   count: number | null;
 }
 
-/** Type oids of numbers, which are aligned to the right (pg_type.dat: int8, int2, int4, oid, ...). */
+/** Type oids of numbers, aligned to the right (pg_type.dat: int8, int2, int4, oid, ...). */
 const NUMBER_TYPES = new Set([20, 21, 23, 26, 700, 701, 790, 1700]);
 
 function pad(text: string, width: number, toRight: boolean): string {
@@ -126,7 +126,7 @@ async function runOne(client: Client, sql: string): Promise<boolean> {
   }
 }
 
-/** Runs each text in order; false if one failed (the ones after it run all the same, as in psql). */
+/** Runs each text in order; false if one failed. Those after it run all the same, as in psql. */
 export async function runCommands(target: SqlTarget, commands: string[]): Promise<boolean> {
   const client = connect(target);
   let succeeded = true;

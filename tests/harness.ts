@@ -1,7 +1,8 @@
 /**
  * A whole local Neon for one test: real processes in a temporary directory on free ports, reached
- * through the same functions as the commands, or through the command itself. Whatever happens in the
- * test, everything is stopped and removed at its end; when it fails, the ends of all logs are shown.
+ * through the same functions as the commands, or through the command itself. Whatever happens in
+ * the test, everything is stopped and removed at its end; when it fails, the ends of all logs are
+ * shown.
  *
  *     testWithNeon("rows survive a restart", { safekeepers: 3 }, async (neon) => {
  *       const main = await neon.local.startEndpoint("main");
@@ -14,7 +15,12 @@ import { allRoles } from "../cli/control_plane/lifecycle.ts";
 import type { Role } from "../cli/control_plane/roles.ts";
 import { daemonPid, programFile } from "../cli/control_plane/supervisor.ts";
 import type { CreatedTenant } from "../mod.ts";
-import { LocalNeon, type LocalNeonOptions, type RunningEndpoint, startLocalNeon } from "../mod.ts";
+import {
+  type LocalNeon,
+  type LocalNeonOptions,
+  type RunningEndpoint,
+  startLocalNeon,
+} from "../mod.ts";
 
 /** Lines of each log that a failed test shows. */
 const LOG_LINES = 40;

@@ -49,9 +49,8 @@ export function command(): Command {
       }, terminalProgress());
       const directory = displayPath(env.repoDir);
       for (const pageserver of env.config.pageservers) {
-        printLine(
-          `Initializing pageserver node ${pageserver.id} at '${pageserver.listen_pg_addr}' in "${directory}"`,
-        );
+        const { id, listen_pg_addr } = pageserver;
+        printLine(`Initializing pageserver node ${id} at '${listen_pg_addr}' in "${directory}"`);
       }
       printHint(`next: neon start (settings are in ${displayPath(repoPath(env, "config"))})`);
     }) as unknown as Command;

@@ -1,13 +1,13 @@
 /**
- * Which position of a timeline a majority of its safekeepers holds, when no proposer runs that could
- * say what it has committed. Pure.
+ * Which position of a timeline a majority of its safekeepers holds, when no proposer runs that
+ * could say what it has committed. Pure.
  *
  * A record is committed once a majority has it on disk. A safekeeper's log ends with entries of its
  * last log term; logs of the same last term agree as far as they both go. So among the safekeepers
  * with the highest last term, the position that a majority holds is the majority-th largest flush
  * position, and everything acknowledged to a client is at or before it, as long as every safekeeper
- * answered. Where one did not, the longest log may or may not be acknowledged: then there is no answer
- * unless the two bounds agree.
+ * answered. Where one did not, the longest log may or may not be acknowledged: then there is no
+ * answer unless the two bounds agree.
  */
 import { type Lsn, maxLsn } from "../../libs/utils/lsn.ts";
 
@@ -19,7 +19,7 @@ export interface LogEnd {
 }
 
 /** The answer: a position, or the two bounds between which acknowledged records may end. */
-export interface QuorumPosition {
+interface QuorumPosition {
   /** Everything up to here is held by a majority. */
   held: Lsn;
   /** Nothing after this can have been acknowledged. */
@@ -32,8 +32,8 @@ export function quorumOf(count: number): number {
 }
 
 /**
- * Evaluates the answers of some of `count` safekeepers. Undefined when fewer than a majority answered.
- * Logs that end in a lower term count as holding only what they know to be committed.
+ * Evaluates the answers of some of `count` safekeepers. Undefined when fewer than a majority
+ * answered. Logs that end in a lower term count as holding only what they know to be committed.
  */
 export function quorumPosition(answers: LogEnd[], count: number): QuorumPosition | undefined {
   const quorum = quorumOf(count);

@@ -1,6 +1,6 @@
 /**
- * What runs beside PostgreSQL rather than in Deno, the launcher and the lazy file library, copied to
- * where PostgreSQL's user can read it whatever the modes of the checkout are:
+ * What runs beside PostgreSQL rather than in Deno, the launcher and the lazy file library, copied
+ * to where PostgreSQL's user can read it whatever the modes of the checkout are:
  *
  *   <cache>/compute-<hash of the contents>/{neon_launch.sh, neon_lazy_files.so}
  *
@@ -14,7 +14,7 @@ import { hostPlatform } from "./pg_packages.ts";
 import { programFile } from "./supervisor.ts";
 
 /** The two files, by absolute path. */
-export interface ComputeFiles {
+interface ComputeFiles {
   launcher: string;
   library: string;
 }

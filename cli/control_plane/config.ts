@@ -31,7 +31,7 @@ export const LOOPBACK = "127.0.0.1";
 export const MAIN_BRANCH = "main";
 
 /** Addresses of the broker, as host:port. */
-export interface BrokerConfig {
+interface BrokerConfig {
   listen_addr: string;
   listen_http_addr: string;
 }
@@ -57,7 +57,7 @@ export interface ComputeConfig {
 }
 
 /** Where the PostgreSQL binaries of one major version are. */
-export interface PostgresConfig {
+interface PostgresConfig {
   version: number;
   bin_dir: string;
 }
@@ -189,7 +189,8 @@ export function checkBranchNameFree(
   const existing = branchTimeline(config, tenant, branch);
   if (existing === undefined || existing === timeline) return;
   throw new Conflict(
-    `Cannot use the branch name "${branch}": it already names timeline ${existing} of tenant ${tenant}`,
+    `Cannot use the branch name "${branch}": it already names timeline ${existing} of tenant ` +
+      tenant,
   );
 }
 

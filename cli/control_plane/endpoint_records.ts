@@ -1,5 +1,6 @@
 /**
- * `.neon/endpoints/<id>/endpoint.json`: the definition of each endpoint, which outlives the process.
+ * `.neon/endpoints/<id>/endpoint.json`: the definition of each endpoint, which outlives the
+ * process.
  *
  *     {"endpoint_id": "main", "tenant_id": "9ef8...", "timeline_id": "de20...", "mode": "Primary",
  *      "pg_port": 55432, "pg_version": 17}

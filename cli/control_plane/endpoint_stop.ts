@@ -1,7 +1,7 @@
 /**
  * Stopping endpoints: through the compute host, or, when the host is down, directly. A PostgreSQL
- * whose host died lives on with its commits waiting; nothing that it has not handed to the safekeepers
- * was acknowledged, so ending it at once loses nothing.
+ * whose host died lives on with its commits waiting; nothing that it has not handed to the
+ * safekeepers was acknowledged, so ending it at once loses nothing.
  */
 import { join } from "node:path";
 import { NotFound, TimedOut, Unavailable } from "../../libs/utils/errors.ts";
@@ -21,7 +21,7 @@ const STRAY_STOP_MS = 10_000;
 const STRAY_POLL_MS = 20;
 
 /** A PostgreSQL seen from outside, when the compute host cannot be asked. */
-export interface StrayPostgres {
+interface StrayPostgres {
   state: "running" | "stopped" | "crashed";
   pid?: number;
 }

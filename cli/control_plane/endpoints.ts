@@ -1,6 +1,6 @@
 /**
- * Endpoints: their definitions are ours, their processes the compute host's. Starting one is a look at
- * what runs, one durable definition if it is new, and one call that returns when PostgreSQL has
+ * Endpoints: their definitions are ours, their processes the compute host's. Starting one is a look
+ * at what runs, one durable definition if it is new, and one call that returns when PostgreSQL has
  * answered a query.
  */
 import type { EndpointStatus } from "../../compute/client.ts";
@@ -90,7 +90,8 @@ function checkSame(env: Environment, record: EndpointRecord, options: EndpointOp
   if (branch !== undefined && branch !== record.timeline_id) {
     throw new BadRequest(
       `Cannot start endpoint "${name}" on branch "${options.branch}": it exists on timeline ` +
-        `${record.timeline_id}; choose another name, or "neon endpoint stop ${name} --destroy" first`,
+        `${record.timeline_id}; choose another name, or first "neon endpoint stop ` +
+        `${name} --destroy"`,
     );
   }
   if (options.pgPort !== undefined && options.pgPort !== record.pg_port) {
@@ -109,8 +110,8 @@ function checkOnlyPrimary(record: EndpointRecord, running: EndpointStatus[]): vo
   );
   if (other === undefined) return;
   throw new Conflict(
-    `Cannot start endpoint "${record.endpoint_id}": endpoint "${other.endpoint_id}" already is the ` +
-      `primary of timeline ${record.timeline_id}; stop it, or make a branch`,
+    `Cannot start endpoint "${record.endpoint_id}": endpoint "${other.endpoint_id}" already ` +
+      `is the primary of timeline ${record.timeline_id}; stop it, or make a branch`,
   );
 }
 
@@ -130,7 +131,8 @@ function specOf(env: Environment, record: EndpointRecord) {
   const binaries = env.config.postgres.find((known) => known.version === record.pg_version);
   if (binaries === undefined) {
     throw new NotFound(
-      `Cannot start endpoint "${record.endpoint_id}": no PostgreSQL ${record.pg_version} binaries are configured`,
+      `Cannot start endpoint "${record.endpoint_id}": no PostgreSQL ` +
+        `${record.pg_version} binaries are configured`,
     );
   }
   const { uid, gid } = commandUser(postgresUser());
@@ -156,12 +158,12 @@ function specOf(env: Environment, record: EndpointRecord) {
 }
 
 /** What is told while an endpoint starts. */
-export interface EndpointReport {
+interface EndpointReport {
   starting?(record: EndpointRecord, isNew: boolean): void;
 }
 
 /** An endpoint that was started, or ran before. */
-export interface StartedEndpoint {
+interface StartedEndpoint {
   record: EndpointRecord;
   status: EndpointStatus;
   already: boolean;

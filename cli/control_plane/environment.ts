@@ -1,16 +1,11 @@
 /**
- * A local Neon: its state directory and configuration as they are now, and the one way to change the
- * configuration (under the directory lock, on a fresh read, so that two commands never undo each
- * other's changes).
+ * A local Neon: its state directory and configuration as they are now, and the one way to change
+ * the configuration (under the directory lock, on a fresh read, so that two commands never undo
+ * each other's changes).
  */
 import { isAbsolute, join, relative } from "node:path";
 import { BadRequest, NotFound } from "../../libs/utils/errors.ts";
-import {
-  parseTenantId,
-  parseTimelineId,
-  type TenantId,
-  type TimelineId,
-} from "../../libs/utils/id.ts";
+import { parseTenantId, type TenantId, type TimelineId } from "../../libs/utils/id.ts";
 import { branchTimeline, type Config, loadConfig, storeConfig } from "./config.ts";
 import { repoDirectory, withDirectoryLock } from "./repo_dir.ts";
 
@@ -27,7 +22,7 @@ export function openEnvironment(repoDir = repoDirectory()): Environment {
   return { repoDir, config: loadConfig(repoDir) };
 }
 
-/** Applies `change` to the configuration as it is now, durably; returns the environment after it. */
+/** Applies `change` to the configuration as it is now, durably; returns what it is then. */
 export function changeConfig(
   env: Environment,
   change: (config: Config) => void,
@@ -46,7 +41,8 @@ export function tenantOf(env: Environment, named: string | undefined): TenantId 
   const tenant = env.config.default_tenant_id;
   if (tenant !== undefined) return tenant;
   throw new BadRequest(
-    `Cannot tell which tenant is meant: name one with --tenant-id, or make one with "neon tenant create --set-default"`,
+    `Cannot tell which tenant is meant: name one with --tenant-id, or make one with ` +
+      `"neon tenant create --set-default"`,
   );
 }
 
@@ -58,11 +54,6 @@ export function timelineOfBranch(env: Environment, tenant: TenantId, branch: str
     .filter((name) => branchTimeline(env.config, tenant, name) !== undefined);
   const known = names.length === 0 ? "it has none" : `it has ${names.sort().join(", ")}`;
   throw new NotFound(`Cannot find the branch "${branch}" of tenant ${tenant}: ${known}`);
-}
-
-/** Parses a timeline id option, or makes a new id with `otherwise`. */
-export function timelineIdOr(named: string | undefined, otherwise: () => TimelineId): TimelineId {
-  return named === undefined ? otherwise() : parseTimelineId(named);
 }
 
 /** A path as people want to read it: relative where it is below the current directory. */

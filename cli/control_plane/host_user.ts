@@ -1,9 +1,9 @@
 /**
  * Which user runs PostgreSQL, and which directories that user can use.
  *
- * PostgreSQL refuses to run as root. When we are root (containers, CI) it runs as `postgres`, else as
- * `nobody`; everything it needs then lives in /var/cache/neon, readable by all. An ordinary user runs
- * PostgreSQL as himself, with the cache under $XDG_CACHE_HOME or ~/.cache.
+ * PostgreSQL refuses to run as root. When we are root (containers, CI) it runs as `postgres`, else
+ * as `nobody`; everything it needs then lives in /var/cache/neon, readable by all. An ordinary user
+ * runs PostgreSQL as himself, with the cache under $XDG_CACHE_HOME or ~/.cache.
  */
 import { dirname, join } from "node:path";
 import { BadRequest, NotFound } from "../../libs/utils/errors.ts";
@@ -30,7 +30,8 @@ export function postgresUser(): HostUser | undefined {
   const user = findUser(passwd, "postgres") ?? findUser(passwd, "nobody");
   if (user === undefined) {
     throw new NotFound(
-      `Cannot run PostgreSQL as root, and there is no user "postgres" or "nobody": create one, or run neon as an ordinary user`,
+      `Cannot run PostgreSQL as root, and there is no user "postgres" or "nobody": ` +
+        `create one, or run neon as an ordinary user`,
     );
   }
   return user;
@@ -53,7 +54,7 @@ export function commandUser(user: HostUser | undefined): { uid?: number; gid?: n
   return user === undefined ? {} : { uid: user.uid, gid: user.gid };
 }
 
-/** The first of `path` and its parents that `user` may not pass through, or undefined if all is well. */
+/** The first of `path` and its parents that `user` may not pass through, or undefined. */
 export function firstUnreachable(path: string, user: HostUser): string | undefined {
   const parent = dirname(path);
   const above = parent === path ? undefined : firstUnreachable(parent, user);
@@ -76,7 +77,8 @@ export function checkReachable(repoDir: string, user: HostUser | undefined): voi
   const closed = firstUnreachable(repoDir, user);
   if (closed === undefined) return;
   throw new BadRequest(
-    `Cannot keep data in "${repoDir}": PostgreSQL will run as user "${user.name}", who may not enter "${closed}"; ` +
-      `set NEON_REPO_DIR to a directory that everybody can enter, for example NEON_REPO_DIR=/var/lib/neon`,
+    `Cannot keep data in "${repoDir}": PostgreSQL will run as user "${user.name}", ` +
+      `who may not enter "${closed}"; set NEON_REPO_DIR to a directory that everybody can enter, ` +
+      `for example NEON_REPO_DIR=/var/lib/neon`,
   );
 }

@@ -1,7 +1,7 @@
 /**
- * Makes a new local Neon: gets what it needs into the cache, then writes the state directory. Starts
- * nothing and makes no tenant. Whatever takes long or can fail comes before the directory is made, so
- * a failed init leaves nothing behind.
+ * Makes a new local Neon: gets what it needs into the cache, then writes the state directory.
+ * Starts nothing and makes no tenant. Whatever takes long or can fail comes before the directory is
+ * made, so a failed init leaves nothing behind.
  */
 import { makeDirectory } from "../../libs/utils/durable.ts";
 import { Conflict, messageOf } from "../../libs/utils/errors.ts";
@@ -18,7 +18,7 @@ import { daemonPid, programFile } from "./supervisor.ts";
 
 /** What to do when the directory is there already. */
 export const FORCE_MODES = ["must-not-exist", "empty-dir-ok", "remove-all-contents"] as const;
-export type ForceMode = typeof FORCE_MODES[number];
+type ForceMode = typeof FORCE_MODES[number];
 
 /** PostgreSQL's major version when none is asked for. */
 export const DEFAULT_PG_VERSION = 17;
@@ -62,7 +62,7 @@ function checkDirectory(repoDir: string, force: ForceMode): void {
   );
 }
 
-/** Fetches and compiles what the daemons are made of, so that starting them does not wait for it. */
+/** Fetches what the daemons are made of, so that starting them does not wait for it. */
 async function cachePrograms(mains: string[], progress: Progress): Promise<void> {
   progress.step("Preparing the daemons");
   const { success, stderr } = await new Deno.Command(Deno.execPath(), {

@@ -22,13 +22,13 @@ const CONTROL_FILE = "global/pg_control";
 /** Bytes of a tar header. */
 const TAR_HEADER_BYTES = 512;
 /** Size of pg_control (PostgreSQL 17, pg_control.h: PG_CONTROL_FILE_SIZE). */
-export const CONTROL_FILE_BYTES = 8192;
+const CONTROL_FILE_BYTES = 8192;
 
 /** Files that a cluster makes anew at its first start. */
 const LEFT_OUT = /^(pg_wal\/.+|postmaster\.opts|.*\/pg_internal\.init|pg_internal\.init)$/;
 
 /** Options of initdb: the same cluster on every machine, whatever its locale is. */
-export function initdbOptions(major: number): string[] {
+function initdbOptions(major: number): string[] {
   const locale = major >= 17
     // The builtin provider compares by code point and needs nothing of the system (hazard: indexes
     // made under one glibc are wrong under another).

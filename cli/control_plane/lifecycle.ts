@@ -1,7 +1,7 @@
 /**
  * Starting and stopping the daemons of a local Neon, and what has to happen around it: a pageserver
- * serves no tenant before it is told to, each time under a new generation; endpoints stop before the
- * compute host does.
+ * serves no tenant before it is told to, each time under a new generation; endpoints stop before
+ * the compute host does.
  */
 import { messageOf } from "../../libs/utils/errors.ts";
 import { PageserverClient } from "../../pageserver/client.ts";
@@ -141,7 +141,7 @@ export async function stopAll(
 }
 
 /** A daemon as `neon status` lists it. */
-export interface RoleStatus {
+interface RoleStatus {
   name: string;
   address: string;
   pid: number | null;

@@ -59,10 +59,10 @@ Deno.test("parseVersion() reads `postgres --version`", () => {
 
 Deno.test("listeningInodes() finds listeners of one port only", () => {
   const table = [
-    "  sl  local_address rem_address   st tx_queue rx_queue tr tm->when retrnsmt   uid  timeout inode",
-    "   0: 0100007F:D888 00000000:0000 0A 00000000:00000000 00:00000000 00000000   101        0 111 1",
-    "   1: 0100007F:D888 0100007F:1234 01 00000000:00000000 00:00000000 00000000   101        0 222 1",
-    "   2: 0100007F:D889 00000000:0000 0A 00000000:00000000 00:00000000 00000000   101        0 333 1",
+    "  sl  local_address rem_address   st tx_queue rx_queue tr tm->when retrnsmt uid timeout inode",
+    "   0: 0100007F:D888 00000000:0000 0A 00000000:00000000 00:00000000 00000000 101 0 111 1",
+    "   1: 0100007F:D888 0100007F:1234 01 00000000:00000000 00:00000000 00000000 101 0 222 1",
+    "   2: 0100007F:D889 00000000:0000 0A 00000000:00000000 00:00000000 00000000 101 0 333 1",
   ].join("\n");
   assert.deepEqual(listeningInodes(table, 0xd888), ["111"]);
   assert.deepEqual(listeningInodes(table, 1), []);

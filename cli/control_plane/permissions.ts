@@ -1,10 +1,10 @@
 /**
  * What each daemon may touch: the narrowest Deno permission flags, one function a role.
  *
- * A daemon reads and writes its own directory, listens on its own addresses, connects to the roles it
- * talks to, and loads one native add-on (CRC-32C). Nothing else: no other files, hosts, programs or
- * environment. Only the compute host may start a program, and only our launcher by its exact path,
- * which in turn starts nothing but PostgreSQL.
+ * A daemon reads and writes its own directory, listens on its own addresses, connects to the roles
+ * it talks to, and loads one native add-on (CRC-32C). Nothing else: no other files, hosts, programs
+ * or environment. Only the compute host may start a program, and only our launcher by its exact
+ * path, which in turn starts nothing but PostgreSQL.
  */
 
 /** Flags of every daemon: never ask, never fetch code. */
@@ -17,7 +17,7 @@ const COMMON = ["--no-prompt", "--cached-only"];
 const GRPC_ENVIRONMENT = "GRPC_*,grpc_proxy,http_proxy,https_proxy,no_grpc_proxy,no_proxy";
 
 /** What the flags of the broker follow from. */
-export interface BrokerAccess {
+interface BrokerAccess {
   directory: string;
   listen: string[];
   /** The service definition, read at start. */
@@ -25,7 +25,7 @@ export interface BrokerAccess {
 }
 
 /** What the flags of a safekeeper or a pageserver follow from. */
-export interface StorageAccess {
+interface StorageAccess {
   directory: string;
   listen: string[];
   /** Addresses it connects to, as host:port. */
@@ -36,7 +36,7 @@ export interface StorageAccess {
 }
 
 /** What the flags of the compute host follow from. */
-export interface ComputeAccess {
+interface ComputeAccess {
   directory: string;
   listen: string[];
   connect: string[];

@@ -7,7 +7,7 @@
  */
 
 /** A process, for messages. */
-export interface PortHolder {
+interface PortHolder {
   pid: number;
   command: string;
 }

@@ -1,10 +1,10 @@
 /**
  * Finds the PostgreSQL binaries to run: those that the user named, else npm's, else the system's.
  *
- * Order: --pg-bin DIR, --pg-distrib-dir DIR (or $POSTGRES_DISTRIB_DIR; DIR/v17/bin), the package from
- * npm, and where npm has none for this platform or cannot be reached, an installation on this machine
- * of the right major version. Binaries that the user who runs PostgreSQL cannot reach (we are root,
- * they are under /root) are copied into the cache.
+ * Order: --pg-bin DIR, --pg-distrib-dir DIR (or $POSTGRES_DISTRIB_DIR; DIR/v17/bin), the package
+ * from npm, and where npm has none for this platform or cannot be reached, an installation on this
+ * machine of the right major version. Binaries that the user who runs PostgreSQL cannot reach (we
+ * are root, they are under /root) are copied into the cache.
  */
 import { createHash } from "node:crypto";
 import { dirname, join } from "node:path";
@@ -82,7 +82,7 @@ function copyTree(from: string, to: string): void {
   }
 }
 
-/** Copies bin, lib and share of an installation into the cache; returns the copied bin directory. */
+/** Copies bin, lib and share of an installation into the cache; returns the new bin directory. */
 function copyInstallation(binDir: string, version: string, cacheDir: string): string {
   const prefix = dirname(binDir);
   const changed = Deno.statSync(join(binDir, "postgres")).mtime?.getTime() ?? 0;

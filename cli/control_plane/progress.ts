@@ -1,4 +1,4 @@
-/** How long work reports on itself; the CLI shows it on standard error, tests and the API ignore it. */
+/** How long work reports on itself; commands show it on standard error, tests ignore it. */
 export interface Progress {
   /** `received` of `total` bytes so far; total is 0 when unknown. */
   bytes(what: string, received: number, total: number): void;

@@ -5,8 +5,8 @@
  *   .neon/storage_broker/storage_broker.toml     .neon/pageserver_1/pageserver.toml
  *   .neon/safekeepers/sk1/safekeeper.toml        .neon/compute/compute.toml
  *
- * The settings that follow from `.neon/config` are written into these files before every start; other
- * keys that somebody put there stay.
+ * The settings that follow from `.neon/config` are written into these files before every start;
+ * other keys that somebody put there stay.
  */
 import { dirname, join } from "node:path";
 import { parse, stringify } from "smol-toml";

@@ -57,8 +57,8 @@ async function logEnd(
 }
 
 /**
- * The position up to which a majority of the safekeepers holds the timeline. Throws Unavailable when
- * too few answer to know where acknowledged records end.
+ * The position up to which a majority of the safekeepers holds the timeline. Throws Unavailable
+ * when too few answer to know where acknowledged records end.
  */
 export async function heldPosition(
   env: Environment,

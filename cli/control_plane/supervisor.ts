@@ -2,9 +2,10 @@
  * Starts and stops daemons.
  *
  * A daemon is spawned detached (its own session, so that closing the terminal does not end it) with
- * its output appended to its log file, and is ready when its HTTP status answers. Whether it runs is
- * asked of its pid file, which the live process holds locked, so stale files after a crash or a reboot
- * mean nothing. Two commands that start the same daemon at once queue on a lock of its directory.
+ * its output appended to its log file, and is ready when its HTTP status answers. Whether it runs
+ * is asked of its pid file, which the live process holds locked, so stale files after a crash or a
+ * reboot mean nothing. Two commands that start the same daemon at once queue on a lock of its
+ * directory.
  */
 import { TimedOut, Unavailable } from "../../libs/utils/errors.ts";
 import { livePid } from "../../libs/utils/pid_file.ts";
@@ -112,7 +113,8 @@ function checkPorts(daemon: Daemon): void {
       ? "another process"
       : `process ${holder.pid} (${holder.command})`;
     throw new Unavailable(
-      `Cannot start ${daemon.name}: ${address} is in use by ${by}; stop that, or change the port in .neon/config`,
+      `Cannot start ${daemon.name}: ${address} is in use by ${by}; stop that, or ` +
+        `change the port in .neon/config`,
     );
   }
 }

@@ -67,7 +67,7 @@ Deno.test("startDaemon() starts after kill -9 left a stale pid file", async () =
   });
 });
 
-Deno.test("startDaemon() shows the end of the log of a daemon that dies while starting", async () => {
+Deno.test("startDaemon() shows the end of the log of a daemon that dies", async () => {
   await withBroker(async (daemon) => {
     Deno.writeTextFileSync(`${daemon.directory}/storage_broker.toml`, "listen_addr = 5\n");
     await assert.rejects(

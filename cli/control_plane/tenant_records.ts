@@ -1,6 +1,6 @@
 /**
- * `.neon/tenants/<tenant>.json`: per tenant the generation number, and which safekeepers each of its
- * timelines has.
+ * `.neon/tenants/<tenant>.json`: per tenant the generation number, and which safekeepers each of
+ * its timelines has.
  *
  *     {"generation": 3, "pg_version": 17, "timelines": {"de200b...": {"safekeepers": [1]}}}
  *
@@ -13,7 +13,7 @@ import { Corrupt, messageOf, NotFound } from "../../libs/utils/errors.ts";
 import type { TenantId, TimelineId } from "../../libs/utils/id.ts";
 
 /** What the control plane remembers of one tenant. */
-export interface TenantRecord {
+interface TenantRecord {
   generation: number;
   pg_version: number;
   timelines: Record<TimelineId, { safekeepers: number[] }>;

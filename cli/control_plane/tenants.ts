@@ -25,7 +25,7 @@ import {
 } from "./tenant_records.ts";
 
 /** Overrides of a tenant's settings. */
-export type TenantSettings = Record<string, string | number | boolean>;
+type TenantSettings = Record<string, string | number | boolean>;
 
 /** What a tenant can be created with. */
 export interface CreateTenantOptions {
@@ -72,7 +72,7 @@ async function freshCluster(
   return archive;
 }
 
-/** Imports a fresh cluster as a new root timeline, on the pageserver and then on the safekeepers. */
+/** Imports a fresh cluster as a new root timeline: on the pageserver, then on the safekeepers. */
 async function createRoot(
   env: Environment,
   tenant: TenantId,

@@ -5,8 +5,9 @@
  *           mtime 136 (12) | checksum 148 (8) | type 156 | link name 157..256 | "ustar" 257 |
  *           version 263 | prefix 345..499     then the body, padded to 512; two zero blocks end it
  *
- * The reader also understands what npm and GNU tar write for long names: pax headers ('x', keys path,
- * linkpath and size) and GNU long names ('L', 'K'). Bodies are never held in memory as a whole.
+ * The reader also understands what npm and GNU tar write for long names: pax headers ('x', keys
+ * path, linkpath and size) and GNU long names ('L', 'K'). Bodies are never held in memory as a
+ * whole.
  */
 import { Corrupt } from "./errors.ts";
 
@@ -15,7 +16,7 @@ const BLOCK_BYTES = 512;
 const EXTENDED_HEADER_BYTES_MAX = 1 << 20;
 
 /** What kind of member an entry is. */
-export type TarEntryType = "file" | "directory" | "symlink" | "other";
+type TarEntryType = "file" | "directory" | "symlink" | "other";
 
 /** One member of an archive. */
 export interface TarEntry {
