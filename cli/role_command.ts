@@ -6,7 +6,7 @@ import { Command } from "@commander-js/extra-typings";
 import { displayPath, type Environment, openEnvironment } from "./control_plane/environment.ts";
 import { type LifecycleReport, roleStatus, stopRole } from "./control_plane/lifecycle.ts";
 import type { Role } from "./control_plane/roles.ts";
-import { START_TIMEOUT_MS, type Started } from "./control_plane/supervisor.ts";
+import { START_TIMEOUT_MS, type Started, type StopMode } from "./control_plane/supervisor.ts";
 import { count, duration, stopMode } from "./options.ts";
 import { printHint, printJson, printLine } from "./output.ts";
 
@@ -19,6 +19,8 @@ interface RoleKind {
   idAs: "none" | "option" | "argument";
   role(env: Environment, id: number): Role;
   start(env: Environment, id: number, timeoutMs: number): Promise<Started>;
+  /** How a restart ends the old process, unless --mode says otherwise. */
+  restartBy: StopMode | "kill";
 }
 
 /** The line that announces the start of a daemon, as Neon words it. */
@@ -103,7 +105,7 @@ export function roleCommand(kind: RoleKind): Command {
   const mode = (made: ReturnType<typeof subcommand>) =>
     made.option("-m, --mode <mode>", "fast or immediate", stopMode, "fast" as const);
   const restarting = async (env: Environment, id: number, options: RoleOptions) => {
-    await stopRole(kind.role(env, id), options.mode ?? "fast", lifecyclePrinter(env));
+    await stopRole(kind.role(env, id), options.mode ?? kind.restartBy, lifecyclePrinter(env));
     await start(env, kind, id, options.startTimeout ?? START_TIMEOUT_MS);
   };
   const all = [
@@ -115,7 +117,8 @@ export function roleCommand(kind: RoleKind): Command {
         stopRole(kind.role(env, id), options.mode ?? "fast", lifecyclePrinter(env))
       ),
     ),
-    mode(timeout(subcommand(kind, "restart", "stop it and start it again")) as never)
+    timeout(subcommand(kind, "restart", "stop it and start it again; endpoints keep running"))
+      .option("-m, --mode <mode>", "fast or immediate", stopMode)
       .action(run(restarting)),
     subcommand(kind, "status", "tell whether it runs (exit code 1 if not)")
       .option("--json", "print JSON")

@@ -11,6 +11,8 @@ export function command(): Command {
     description: "start, stop, restart or check the compute host, which runs the endpoints",
     idAs: "none",
     role: computeRole,
+    // A stop would end the endpoints; a killed host leaves them for the next one to take over.
+    restartBy: "kill",
     start: (env, _id, timeoutMs) => startRole(computeRole(env), timeoutMs),
   });
 }

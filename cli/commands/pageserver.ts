@@ -12,6 +12,7 @@ export function command(): Command {
     description: "start, stop, restart or check the pageserver",
     idAs: "option",
     role: (env, id) => pageserverRole(env, pageserverConfig(env.config, id)),
+    restartBy: "fast",
     start: (env, id, timeoutMs) =>
       startPageserver(env, pageserverConfig(env.config, id), timeoutMs),
   });

@@ -12,6 +12,7 @@ export function command(): Command {
     description: "start, stop, restart or check one safekeeper",
     idAs: "argument",
     role: (env, id) => safekeeperRole(env, safekeeperConfig(env.config, id)),
+    restartBy: "fast",
     start: (env, id, timeoutMs) =>
       startRole(safekeeperRole(env, safekeeperConfig(env.config, id)), timeoutMs),
   });

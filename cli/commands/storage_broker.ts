@@ -11,6 +11,7 @@ export function command(): Command {
     description: "start, stop, restart or check the storage broker",
     idAs: "none",
     role: brokerRole,
+    restartBy: "fast",
     start: (env, _id, timeoutMs) => startRole(brokerRole(env), timeoutMs),
   });
 }

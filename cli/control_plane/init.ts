@@ -4,7 +4,7 @@
  * made, so a failed init leaves nothing behind.
  */
 import { makeDirectory } from "../../libs/utils/durable.ts";
-import { Conflict, messageOf } from "../../libs/utils/errors.ts";
+import { BadRequest, Conflict, messageOf } from "../../libs/utils/errors.ts";
 import { installComputeFiles } from "./compute_files.ts";
 import { type Config, configPath, defaultConfig, storeConfig } from "./config.ts";
 import { type Environment, openEnvironment } from "./environment.ts";
@@ -19,6 +19,9 @@ import { daemonPid, programFile } from "./supervisor.ts";
 /** What to do when the directory is there already. */
 export const FORCE_MODES = ["must-not-exist", "empty-dir-ok", "remove-all-contents"] as const;
 type ForceMode = typeof FORCE_MODES[number];
+
+/** Longest path of a Unix socket (sun_path: 108 bytes on Linux, 104 on macOS, with the NUL). */
+const SOCKET_PATH_BYTES_MAX = 103;
 
 /** PostgreSQL's major version when none is asked for. */
 export const DEFAULT_PG_VERSION = 17;
@@ -62,6 +65,16 @@ function checkDirectory(repoDir: string, force: ForceMode): void {
   );
 }
 
+/** Throws BadRequest if a Unix socket in the directory could not have a name of this length. */
+function checkSocketPath(repoDir: string): void {
+  const path = `${repoDir}/compute/postgres.sock`;
+  if (new TextEncoder().encode(path).length <= SOCKET_PATH_BYTES_MAX) return;
+  throw new BadRequest(
+    `Cannot keep data in "${repoDir}": the path is too long for Unix sockets in it; ` +
+      `set NEON_REPO_DIR to a shorter one`,
+  );
+}
+
 /** Fetches what the daemons are made of, so that starting them does not wait for it. */
 async function cachePrograms(mains: string[], progress: Progress): Promise<void> {
   progress.step("Preparing the daemons");
@@ -86,6 +99,7 @@ export async function initEnvironment(
   checkDirectory(repoDir, force);
   const user = postgresUser();
   checkReachable(repoDir, user);
+  checkSocketPath(repoDir);
   const cacheDir = cacheDirectory();
   const pgVersion = options.pgVersion ?? DEFAULT_PG_VERSION;
   const binaries = await findPostgres(pgVersion, options, user, cacheDir, progress);

@@ -45,7 +45,7 @@ export function allRoles(env: Environment): Role[] {
 export interface LifecycleReport {
   starting?(role: Role): void;
   started?(role: Role, started: Started): void;
-  stopping?(role: Role, pid: number, mode: StopMode): void;
+  stopping?(role: Role, pid: number, mode: StopMode | "kill"): void;
   stopped?(role: Role, pid: number | undefined): void;
 }
 
@@ -116,7 +116,7 @@ export async function startAll(
 /** Stops one daemon if it runs. */
 export async function stopRole(
   role: Role,
-  mode: StopMode,
+  mode: StopMode | "kill",
   report: LifecycleReport = {},
 ): Promise<void> {
   const pid = daemonPid(role);

@@ -17,6 +17,8 @@ import { withDirectoryLock } from "./repo_dir.ts";
 export const START_TIMEOUT_MS = 30_000;
 /** How long a daemon may take to stop after the signal. */
 const STOP_TIMEOUT_MS = 30_000;
+/** How long a port of a daemon that just ended may stay taken. */
+const PORT_WAIT_MS = 300;
 /** First and longest pause between two looks while waiting. */
 const POLL_MS_MIN = 5;
 const POLL_MS_MAX = 50;
@@ -26,6 +28,16 @@ const LOG_TAIL_BYTES = 8192;
 
 /** How to stop: fast writes out what is in memory, immediate leaves that to recovery. */
 export type StopMode = "fast" | "immediate";
+
+/**
+ * Signals of each way to end a daemon, each tried when the one before had no effect. A daemon that is
+ * killed leaves what it started running: so the compute host is replaced under running endpoints.
+ */
+const SIGNALS: Record<StopMode | "kill", Deno.Signal[]> = {
+  fast: ["SIGTERM", "SIGQUIT", "SIGKILL"],
+  immediate: ["SIGQUIT", "SIGKILL"],
+  kill: ["SIGKILL"],
+};
 
 /** One daemon, as the supervisor sees it. */
 export interface Daemon {
@@ -102,12 +114,19 @@ function sizeOf(path: string): number {
   }
 }
 
-/** Throws Unavailable naming who has the port, if one of the daemon's addresses is taken. */
-function checkPorts(daemon: Daemon): void {
+/**
+ * Throws Unavailable naming who has the port, if one of the daemon's addresses is taken. A daemon that
+ * was just killed gives up its lock a moment before its ports, hence the short wait.
+ */
+async function checkPorts(daemon: Daemon): Promise<void> {
   for (const address of daemon.listen) {
     const colon = address.lastIndexOf(":");
     const port = Number(address.slice(colon + 1));
-    if (isPortFree(address.slice(0, colon), port)) continue;
+    const free = await poll(
+      PORT_WAIT_MS,
+      () => Promise.resolve(isPortFree(address.slice(0, colon), port) ? true : undefined),
+    );
+    if (free === true) continue;
     const holder = findPortHolder(port);
     const by = holder === undefined
       ? "another process"
@@ -170,7 +189,7 @@ export function startDaemon(daemon: Daemon, timeoutMs = START_TIMEOUT_MS): Promi
       await waitUntilServing(daemon, timeoutMs);
       return { pid: running, already: true };
     }
-    checkPorts(daemon);
+    await checkPorts(daemon);
     const logStart = sizeOf(daemon.logFile);
     const child = spawn(daemon);
     let exit: Deno.CommandStatus | undefined;
@@ -213,13 +232,13 @@ export function daemonPid(daemon: Daemon): number | undefined {
  * Stops a daemon and waits until it is gone; returns its pid, or undefined if it was not running.
  * One that ignores a fast stop for the time limit is stopped immediately, then killed.
  */
-export async function stopDaemon(daemon: Daemon, mode: StopMode): Promise<number | undefined> {
+export async function stopDaemon(
+  daemon: Daemon,
+  mode: StopMode | "kill",
+): Promise<number | undefined> {
   const pid = daemonPid(daemon);
   if (pid === undefined) return undefined;
-  const signals: Deno.Signal[] = mode === "fast"
-    ? ["SIGTERM", "SIGQUIT", "SIGKILL"]
-    : ["SIGQUIT", "SIGKILL"];
-  for (const signal of signals) {
+  for (const signal of SIGNALS[mode]) {
     try {
       Deno.kill(pid, signal);
     } catch (thrown) {

@@ -11,10 +11,23 @@ export interface PidFile {
   release(): void;
 }
 
+/** Tries for the lock, and the pause between two: livePid() holds it for a moment when it looks. */
+const TRIES_MAX = 20;
+const PAUSE_MS = 5;
+
+function tryLock(file: Deno.FsFile): boolean {
+  const never = new Int32Array(new SharedArrayBuffer(4));
+  for (let tries = 1; tries < TRIES_MAX; tries++) {
+    if (file.tryLockSync(true)) return true;
+    Atomics.wait(never, 0, 0, PAUSE_MS);
+  }
+  return file.tryLockSync(true);
+}
+
 /** Locks `path` and writes our pid. Throws Conflict naming the pid of the holder. */
 export function acquirePidFile(path: string): PidFile {
   const file = Deno.openSync(path, { read: true, write: true, create: true });
-  if (!file.tryLockSync(true)) {
+  if (!tryLock(file)) {
     file.close();
     const holder = Deno.readTextFileSync(path).trim();
     throw new Conflict(`Cannot start on "${path}": process ${holder} is running on it`);
