@@ -6,10 +6,14 @@
  *     postgresql.conf        the user's own settings; made once, then only read
  *     postgresql.auto.conf   ALTER SYSTEM of the last run, while no pgdata holds it
  *     postgres.log
- *     pgdata/                a cache: made anew from a basebackup at every start
+ *     pgdata/                a cache: laid out anew from a basebackup at every start
  *     arena                  which pages of pgdata are there (lazy_files/)
  *     socket/                the private Unix socket, for replication to us
  *     discarded-<n>/         an old pgdata on its way out
+ *
+ * No content of an old pgdata is ever used again, but after an orderly stop its empty files are: to
+ * make a thousand files takes much longer than to empty them. After a crash a process of the old
+ * Postgres may still be about to write, so then the whole directory goes.
  *
  * When the host is root, what Postgres uses belongs to its user.
  */
@@ -17,6 +21,7 @@ import { join } from "node:path";
 import { makeDirectory, replaceFile } from "../libs/utils/durable.ts";
 import { messageOf } from "../libs/utils/errors.ts";
 import { logger } from "../libs/utils/log.ts";
+import { clearDataDirectory } from "./lazy_files/lay_out.ts";
 
 const log = logger("compute", "files");
 
@@ -42,6 +47,8 @@ export class EndpointDirectory {
   readonly logFile: string;
   readonly userConf: string;
   readonly socketDirectory: string;
+  /** pgdata was left by a Postgres of which no process is left. */
+  #reusable = false;
 
   constructor(root: string) {
     this.root = root;
@@ -60,12 +67,14 @@ export class EndpointDirectory {
   }
 
   /**
-   * Makes an empty pgdata (0700) for a start; an old one is moved away, its ALTER SYSTEM settings are
-   * kept. Returns those settings, empty if there are none.
+   * Makes a pgdata (0700) without content for a start: none, or directories and relation files to be
+   * emptied. Returns the ALTER SYSTEM settings of the last run, empty if there are none.
    */
   prepare(owner: FileOwner | undefined): Uint8Array {
     this.create();
-    this.discardData();
+    if (!this.#reusable) this.discardData();
+    this.#reusable = false;
+    clearDataDirectory(this.pgdata);
     for (const path of [this.pgdata, this.socketDirectory]) {
       Deno.mkdirSync(path, { recursive: true, mode: 0o700 });
       give(path, owner);
@@ -79,15 +88,27 @@ export class EndpointDirectory {
     return readIfThere(join(this.root, SAVED_CONF)) ?? new Uint8Array(0);
   }
 
-  /** Moves pgdata out of the way, after keeping its ALTER SYSTEM settings; removes it later. */
+  /** After an orderly stop: keeps the ALTER SYSTEM settings, and pgdata to be emptied. */
+  retireData(): void {
+    this.#saveSettings();
+    removeIfThere(this.arena);
+    this.#reusable = exists(this.pgdata);
+  }
+
+  /** Moves pgdata out of the way, after keeping its ALTER SYSTEM settings; `sweep` removes it. */
   discardData(): void {
-    const settings = readIfThere(join(this.pgdata, SAVED_CONF));
-    if (settings !== undefined) replaceFile(join(this.root, SAVED_CONF), settings);
+    this.#saveSettings();
+    this.#reusable = false;
     for (let n = 0; exists(this.pgdata); n++) {
       const target = join(this.root, `${DISCARDED}${n}`);
       if (!exists(target)) Deno.renameSync(this.pgdata, target);
     }
     removeIfThere(this.arena);
+  }
+
+  #saveSettings(): void {
+    const settings = readIfThere(join(this.pgdata, SAVED_CONF));
+    if (settings !== undefined) replaceFile(join(this.root, SAVED_CONF), settings);
   }
 
   /** Removes what `discardData` left; in the background, it may be many files. */

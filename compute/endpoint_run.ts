@@ -14,8 +14,9 @@ import { formatLsn, type Lsn } from "../libs/utils/lsn.ts";
 import type { EndpointSpec } from "./client.ts";
 import type { EndpointDirectory } from "./endpoint_directory.ts";
 import { removeEndpointState } from "./endpoint_state.ts";
-import type { Launcher, PostgresProcess } from "./postgres_process.ts";
+import { CLEAN_EXIT, type Launcher, type PostgresProcess } from "./postgres_process.ts";
 import type { PrivateSocket } from "./private_socket.ts";
+import type { ReadyFiles } from "./ready_files.ts";
 import { WalProposer, type WalProposerOptions } from "./wal_proposer/driver.ts";
 import { PostgresStream } from "./wal_proposer/postgres_stream.ts";
 
@@ -36,6 +37,7 @@ export interface HostServices {
   readonly launcher: Launcher;
   readonly sockets: PrivateSocket;
   readonly bootId: string;
+  readonly ready: ReadyFiles;
 }
 
 /** PG_VERSION_NUM of some minor release: safekeepers look at the major version only. */
@@ -151,7 +153,7 @@ export class EndpointRun {
   async stop(mode: "fast" | "immediate"): Promise<Lsn> {
     this.#ending = true;
     if (mode === "fast") await this.#shutDown();
-    await this.#clear();
+    await this.#clear(true);
     return this.proposer.acknowledgedLsn;
   }
 
@@ -180,24 +182,26 @@ export class EndpointRun {
     }
   }
 
-  /** Leaves nothing running and no data behind. */
-  async #clear(): Promise<void> {
-    await this.#kill();
+  /** Leaves nothing running and no data behind; empty files may stay after an orderly end. */
+  async #clear(asked = false): Promise<void> {
+    const isOrderly = await this.#kill() && asked;
     await this.#stream?.stop();
     await this.#background;
     await this.proposer.stop();
     removeEndpointState(this.directory.stateFile);
-    this.directory.discardData();
+    if (isOrderly) this.directory.retireData();
+    else this.directory.discardData();
     this.directory.sweep();
   }
 
-  async #kill(): Promise<void> {
+  /** True if the postmaster ended by itself: it does so only when all its processes have. */
+  async #kill(): Promise<boolean> {
     const process = this.#process;
-    if (process === undefined) return;
+    if (process === undefined) return false;
     await process.signal("QUIT");
-    if (await process.endsWithin(QUIT_MS_MAX)) return;
+    if (await process.endsWithin(QUIT_MS_MAX)) return await process.exited === CLEAN_EXIT;
     await process.signal("KILL");
-    if (await process.endsWithin(KILL_MS_MAX)) return;
+    if (await process.endsWithin(KILL_MS_MAX)) return false;
     throw new Error(`Cannot stop process ${process.pid}: it is still there after SIGKILL`);
   }
 }

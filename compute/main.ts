@@ -22,6 +22,7 @@ import { httpApi } from "./http_api.ts";
 import { watchHost } from "./metrics.ts";
 import { Launcher } from "./postgres_process.ts";
 import { PrivateSocket } from "./private_socket.ts";
+import { ReadyFiles } from "./ready_files.ts";
 
 const log = logger("compute", "main");
 
@@ -45,7 +46,9 @@ async function main(): Promise<void> {
     launcher,
     sockets: new PrivateSocket(join(directory, "postgres.sock")),
     bootId: await launcher.bootId(),
+    ready: new ReadyFiles(join(directory, "ready")),
   };
+  services.ready.fill();
   const host = new ComputeHost(services, join(directory, "endpoints"));
   await host.adoptAll();
   watchHost(host);

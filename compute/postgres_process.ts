@@ -16,6 +16,9 @@ const READY_LOOK_MS = 1;
 /** Line of postmaster.pid that says whether connections are accepted (pidfile.h). */
 const STATUS_LINE = 7;
 
+/** How a Postgres ends that was told to. */
+export const CLEAN_EXIT = "exit code 0";
+
 /** Which signal does what: PostgreSQL's fast and immediate shutdown, reload, and the last resort. */
 export type PostgresSignal = "INT" | "QUIT" | "HUP" | "KILL";
 

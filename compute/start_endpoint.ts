@@ -29,7 +29,7 @@ import type { EndpointSpec, StartTimings } from "./client.ts";
 import type { EndpointDirectory, FileOwner } from "./endpoint_directory.ts";
 import { EndpointRun, type HostServices } from "./endpoint_run.ts";
 import { type EndpointState, writeEndpointState } from "./endpoint_state.ts";
-import { layOutFiles, LAZY_CONTROL_FILE } from "./lazy_files/lay_out.ts";
+import { layOutFiles } from "./lazy_files/lay_out.ts";
 import { fixedSettings, HBA_CONF, postgresConf, SUPERUSER } from "./postgres_settings.ts";
 import type { Election } from "./wal_proposer/driver.ts";
 
@@ -158,7 +158,7 @@ function checkPort(spec: EndpointSpec): void {
   }
 }
 
-/** Everything in pgdata that is not in the basebackup; pg_control last. */
+/** Everything in pgdata that is not in the basebackup. */
 function layOut(
   run: EndpointRun,
   election: Election,
@@ -175,6 +175,13 @@ function layOut(
         `basebackup is of PostgreSQL ${map.pgMajor} at ${formatLsn(map.lsn)}`,
     );
   }
+  writeStartWal(pgdata, map.lsn, map.prevLsn, basebackup.control, owner);
+  const text = (name: string, content: string) =>
+    writeDataFile(`${pgdata}/${name}`, new TextEncoder().encode(content), owner);
+  text("postgresql.conf", postgresConf(spec, false));
+  text("pg_hba.conf", HBA_CONF);
+  writeDataFile(`${pgdata}/postgresql.auto.conf`, savedSettings, owner);
+  writeDataFile(`${pgdata}/global/pg_control`, basebackup.controlBytes, owner);
   layOutFiles({
     pgdata,
     arenaPath: directory.arena,
@@ -183,15 +190,9 @@ function layOut(
     timelineId: spec.timeline_id,
     pageserver: spec.pageserver,
     bootId: run.services.bootId,
+    takeReady: (path) => run.services.ready.take(path),
     ...(owner === undefined ? {} : { owner }),
   });
-  writeStartWal(pgdata, map.lsn, map.prevLsn, basebackup.control, owner);
-  const text = (name: string, content: string) =>
-    writeDataFile(`${pgdata}/${name}`, new TextEncoder().encode(content), owner);
-  text("postgresql.conf", postgresConf(spec, false));
-  text("pg_hba.conf", HBA_CONF);
-  writeDataFile(`${pgdata}/postgresql.auto.conf`, savedSettings, owner);
-  writeDataFile(`${pgdata}/${LAZY_CONTROL_FILE}`, basebackup.controlBytes, owner);
 }
 
 /** A client's first query over TCP, and the stream's place as the synchronous standby. */
@@ -245,6 +246,7 @@ function afterStart(run: EndpointRun, state: EndpointState, preparedTransactions
     run.inBackground("list prepared transactions", () => logPreparedTransactions(spec));
   }
   directory.sweep();
+  run.services.ready.fill();
 }
 
 /** Prepared transactions come with a branch and hold their locks until somebody ends them. */

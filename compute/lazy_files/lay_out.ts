@@ -214,7 +214,8 @@ export function layOutFiles(options: LayOutOptions): LaidOut {
   const lazy: ArenaFile[] = [];
   let pages = 0;
   for (const { path, file } of planned) {
-    makeFile(`${options.pgdata}/${path}`, file.pages * PAGE_SIZE, options.owner);
+    const length = file.pages * PAGE_SIZE;
+    makeFile(`${options.pgdata}/${path}`, length, options.owner, options.takeReady);
     if (file.pages === 0) continue;
     lazy.push(file);
     pages += file.pages;
