@@ -24,7 +24,7 @@ export interface Safekeeper {
 
 /**
  * Opens the directory and serves. The caller holds the directory's lock. Throws Corrupt or Conflict
- * if the directory cannot be used, Deno.errors.AddrInUse for a taken port.
+ * if the directory cannot be used, Conflict for a taken port.
  */
 export function startSafekeeper(
   directory: string,
@@ -34,11 +34,11 @@ export function startSafekeeper(
   claimIdentity(directory, config.id);
   const timelines = new Timelines(directory, config.id);
   const pg = splitAddress(config.listen_pg_addr);
-  const wal = serveWal(timelines, pg.hostname, pg.port);
+  const wal = listenAt(config.listen_pg_addr, () => serveWal(timelines, pg.hostname, pg.port));
   const address = splitAddress(config.listen_http_addr);
-  const http = Deno.serve(
-    { ...address, onListen: () => {} },
-    httpApi(config.id, timelines).fetch,
+  const http = listenAt(
+    config.listen_http_addr,
+    () => Deno.serve({ ...address, onListen: () => {} }, httpApi(config.id, timelines).fetch),
   );
   const pgAddress = `${pg.hostname}:${wal.port}`;
   const httpAddress = `${address.hostname}:${http.addr.port}`;
@@ -57,6 +57,16 @@ export function startSafekeeper(
       await Promise.all([wal.close(), http.shutdown()]);
     },
   };
+}
+
+/** Starts a server. Throws Conflict naming the address if it is taken. */
+function listenAt<T>(address: string, listen: () => T): T {
+  try {
+    return listen();
+  } catch (thrown) {
+    if (!(thrown instanceof Deno.errors.AddrInUse)) throw thrown;
+    throw new Conflict(`Cannot listen at ${address}: another process does`);
+  }
 }
 
 /**
