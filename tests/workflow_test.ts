@@ -184,3 +184,23 @@ testWithNeon("timeline branch --if-not-exists may run twice", {}, async (neon) =
   assert.equal(await neon.run(...args), "");
   await assert.rejects(neon.run("timeline", "branch", "--branch-name", "dev"), /already names/);
 });
+
+testWithNeon("endpoints ride through a restart of every daemon", {}, async (neon) => {
+  const main = await neon.local.startEndpoint("main");
+  const sql = neon.connect(main);
+  await sql`create table t(key int primary key)`;
+  const pid = neon.postmasterPid("main");
+  const roles = ["compute", "safekeeper", "pageserver", "storage-broker", "safekeeper", "compute"];
+  for (const [i, role] of roles.entries()) {
+    await neon.run(role, "restart");
+    await sql`insert into t values(${i})`;
+  }
+  assert.deepEqual([...await sql`select count(*)::int from t`], [{ count: roles.length }]);
+  assert.equal(neon.postmasterPid("main"), pid);
+  const [listed] = await neon.local.listEndpoints();
+  assert.equal(listed?.status, "running");
+  const { lsn } = await neon.local.createBranch("after");
+  assert.match(lsn, /^0\/[0-9A-F]+$/);
+  const after = neon.connect(await neon.local.startEndpoint("after"));
+  assert.deepEqual([...await after`select count(*)::int from t`], [{ count: roles.length }]);
+});

@@ -396,6 +396,7 @@ export class Proposer {
     range.truncate = this.#truncateLsn;
     p.sentLsn = end;
     p.sentCommitLsn = this.#commitLsn;
+    this.#endLsnMax = Math.max(this.#endLsnMax, end); // this Postgres's own WAL, come since resume()
   }
 
   /** The safekeeper answered an append. True if the commit LSN rose. */
