@@ -65,10 +65,10 @@ export class Endpoint {
     };
   }
 
-  /** Starts unless it runs. Throws Conflict if it runs on another timeline. */
+  /** Starts unless it runs and answers a query. Throws Conflict if it runs on another timeline. */
   start(spec: EndpointSpec): Promise<EndpointStatus> {
     return this.#inTurn(async () => {
-      if (this.#status === "running") {
+      if (this.#status === "running" && await this.#run?.answers()) {
         if (this.#spec.timeline_id === spec.timeline_id) return this.status();
         throw new Conflict(
           `Cannot start endpoint "${spec.endpoint_id}" on timeline ${spec.timeline_id}: it runs on ` +

@@ -8,7 +8,8 @@
  * nothing is lost, because what was acknowledged is in the safekeepers.
  */
 import { assert } from "../libs/utils/assert.ts";
-import { messageOf } from "../libs/utils/errors.ts";
+import { messageOf, TimedOut } from "../libs/utils/errors.ts";
+import { ServerError } from "../libs/pgwire/messages.ts";
 import { logger } from "../libs/utils/log.ts";
 import { formatLsn, type Lsn } from "../libs/utils/lsn.ts";
 import type { EndpointSpec } from "./client.ts";
@@ -31,6 +32,8 @@ const STOP_LOOK_MS = 100;
 /** PostgreSQL itself kills its processes 5 s after an immediate shutdown began. */
 const QUIT_MS_MAX = 6000;
 const KILL_MS_MAX = 5000;
+/** Longest wait for the answer of a running Postgres. */
+const ANSWER_MS_MAX = 60_000;
 
 /** What all endpoints of a host share. */
 export interface HostServices {
@@ -115,6 +118,40 @@ export class EndpointRun {
     );
     this.#stream.start();
     await this.#stream.opened;
+  }
+
+  /**
+   * Asks Postgres a query. False if there is nobody to ask: it has ended, whether we were told yet or
+   * not, and what was left has been cleared. Throws TimedOut if it runs and does not answer.
+   */
+  async answers(): Promise<boolean> {
+    const { services, directory, spec } = this;
+    const asking = services.sockets.connect(directory.socketDirectory, spec.pg_port, {
+      database: "postgres",
+      application_name: "neon compute host",
+    }).then(async (client) => {
+      try {
+        await client.query("SELECT 1");
+      } finally {
+        client.close();
+      }
+    });
+    const limit = Promise.withResolvers<never>();
+    const timer = setTimeout(() => {
+      limit.reject(new TimedOut(`Cannot use endpoint "${spec.endpoint_id}": it does not answer`));
+    }, ANSWER_MS_MAX);
+    try {
+      await Promise.race([asking, limit.promise]);
+    } catch (thrown) {
+      if (thrown instanceof TimedOut) throw thrown;
+      // An error that it sent (too many connections, say) is an answer too
+      if (!(thrown instanceof ServerError)) this.#fail("Postgres ended while nobody watched it");
+    } finally {
+      clearTimeout(timer);
+      asking.catch(() => {});
+    }
+    await this.#cleared;
+    return this.#failure === undefined;
   }
 
   /** Does something beside serving; a stop waits for it. Errors are logged. */

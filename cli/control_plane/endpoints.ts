@@ -185,15 +185,16 @@ export async function startEndpoint(
   const compute = computeClient(env);
   const running = await compute.endpoints();
   const before = running.find((status) => status.endpoint_id === name);
-  if (existing !== undefined && before?.status === "running") {
-    return { record: existing, status: before, already: true };
-  }
   const record = existing ?? await createEndpoint(env, tenant!, name, options);
-  checkOnlyPrimary(record, running);
-  if (before?.status !== "starting") checkPortFree(record);
-  report.starting?.(record, existing === undefined);
+  const isUp = before?.status === "running" || before?.status === "starting";
+  if (!isUp) {
+    checkOnlyPrimary(record, running);
+    checkPortFree(record);
+    report.starting?.(record, existing === undefined);
+  }
+  // Also where it is said to run: the host answers when a query has been answered
   const status = await compute.startEndpoint(specOf(env, record));
-  return { record, status, already: false };
+  return { record, status, already: before?.pid !== null && before?.pid === status.pid };
 }
 
 /** An endpoint as it is listed; the keys are those of `endpoint list --json`. */
