@@ -16,7 +16,7 @@ import {
 import type { TenantId, TimelineId } from "../libs/utils/id.ts";
 
 /** Overrides of a tenant's settings, as they are stored. */
-export type TenantConfigJson = Record<string, unknown>;
+type TenantConfigJson = Record<string, unknown>;
 
 /** A tenant as the API shows it. */
 export interface TenantInfo {
@@ -60,7 +60,7 @@ export interface TimelineInfo {
 }
 
 /** The body of a timeline creation: a branch. */
-export interface TimelineCreateRequest {
+interface TimelineCreateRequest {
   new_timeline_id: string;
   ancestor_timeline_id: string;
   ancestor_start_lsn?: string;

@@ -1,9 +1,9 @@
 /**
  * The pageserver's management API: Neon's paths and fields, JSON in and out.
  *
- * Errors are `{"msg": "..."}` with the status of their class (libs/utils/errors.ts): 400 BadRequest,
- * 404 NotFound, 409 Conflict, 503 Unavailable, 504 TimedOut, anything else 500. Listens on loopback by
- * default and has no authentication of its own.
+ * Errors are `{"msg": "..."}` with the status of their class (libs/utils/errors.ts): 400
+ * BadRequest, 404 NotFound, 409 Conflict, 503 Unavailable, 504 TimedOut, anything else 500. Listens
+ * on loopback by default and has no authentication of its own.
  */
 import { type Context, Hono } from "hono";
 import type { ContentfulStatusCode } from "hono/utils/http-status";
@@ -39,7 +39,7 @@ import type { WalReceivers } from "./wal_receiver/wal_receivers.ts";
 const log = logger("pageserver", "http");
 
 /** What the API works on. */
-export interface HttpApiContext {
+interface HttpApiContext {
   readonly id: number;
   readonly manager: TenantManager;
   readonly reader: PageReader;

@@ -2,14 +2,14 @@
  * Which relations and SLRU segments a timeline has, and how many blocks each.
  *
  * Sizes are stored as values of the key classes 61 (relation forks) and 66 (SLRU segments): a u32,
- * little endian; a tombstone means that the thing does not exist. This class keeps the latest size of
- * every object that was asked for, together with the LSN since which it holds:
+ * little endian; a tombstone means that the thing does not exist. This class keeps the latest size
+ * of every object that was asked for, together with the LSN since which it holds:
  *
  *   Invariant: for every LSN >= since, up to whatever ingest has put, the size is `blocks`.
  *
- * Ingest writes through it before its batch becomes visible. That does no harm to readers: they read
- * at or below last_record_lsn, which is below the `since` of such an entry, and then the stored value
- * as of their LSN is looked up instead.
+ * Ingest writes through it before its batch becomes visible. That does no harm to readers: they
+ * read at or below last_record_lsn, which is below the `since` of such an entry, and then the
+ * stored value as of their LSN is looked up instead.
  */
 import { FORK_MAIN } from "../libs/postgres/constants.ts";
 import type { RelTag } from "../libs/postgres/relation.ts";
@@ -42,7 +42,7 @@ interface SizeEntry {
 export interface Database {
   readonly spc: number;
   readonly db: number;
-  /** Whether it has a relation map (pg_filenode.map): true for the one in its default tablespace. */
+  /** Whether it has a relation map (pg_filenode.map): so its default tablespace is this one. */
   readonly hasRelmap: boolean;
 }
 

@@ -1,8 +1,9 @@
 /**
- * The oracle of ingest: stock PostgreSQL writes WAL without full page images, the pageserver ingests
- * it on top of an import of the same cluster, and then everything must be equal: which relations
- * exist, their sizes, every page, pg_xact and pg_multixact, relation maps. At last a full base backup
- * at the end of the WAL is started by stock PostgreSQL, and both dumps must be the same text.
+ * The oracle of ingest: stock PostgreSQL writes WAL without full page images, the pageserver
+ * ingests it on top of an import of the same cluster, and then everything must be equal: which
+ * relations exist, their sizes, every page, pg_xact and pg_multixact, relation maps. At last a full
+ * base backup at the end of the WAL is started by stock PostgreSQL, and both dumps must be the same
+ * text.
  */
 import assert from "node:assert/strict";
 import { join } from "node:path";
@@ -121,8 +122,8 @@ Deno.test("the comparison of the oracle sees a single changed byte of a tuple", 
 });
 
 /**
- * Runs everything, the first part with the oldest minor release that was found and the rest with the
- * newest (their heap records differ), and stops the server; returns its fingerprint.
+ * Runs everything, the first part with the oldest minor release that was found and the rest with
+ * the newest (their heap records differ), and stops the server; returns its fingerprint.
  */
 async function runWorkload(
   server: StockPostgres,

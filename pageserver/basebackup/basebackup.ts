@@ -1,11 +1,11 @@
 /**
- * Base backups: the tar of a data directory as of any LSN, in which a clean shutdown at that LSN has
- * been synthesised (libs/postgres/wal/start_checkpoint.ts), so that stock PostgreSQL starts on it
- * without recovery.
+ * Base backups: the tar of a data directory as of any LSN, in which a clean shutdown at that LSN
+ * has been synthesised (libs/postgres/wal/start_checkpoint.ts), so that stock PostgreSQL starts on
+ * it without recovery.
  *
  *   lazy   directories, small files, SLRUs, relation maps, two-phase files, unlogged relations, and
- *          lazy_files.map for all other relations: the compute host lays out sparse files by it, and
- *          makes the WAL segment itself
+ *          lazy_files.map for all other relations: the compute host lays out sparse files by it,
+ *          and makes the WAL segment itself
  *   full   the same with all relation data and the WAL segment: boots as it is
  *
  * global/pg_control comes last, so that a directory from an interrupted backup cannot be started.
@@ -28,20 +28,15 @@ import {
   type WalParameters,
 } from "../../libs/postgres/control_file.ts";
 import { relationSegmentPath, type RelTag } from "../../libs/postgres/relation.ts";
+import { SlruKind, slruSegmentPath } from "../../libs/postgres/slru.ts";
+import { twoPhaseFile, twoPhaseFileName } from "../../libs/postgres/two_phase.ts";
 import { startLsnAfter, synthesizeStartWal } from "../../libs/postgres/wal/start_checkpoint.ts";
-import { crc32c } from "../../libs/utils/crc32c.ts";
 import { addLsn, INVALID_LSN, type Lsn } from "../../libs/utils/lsn.ts";
 import type { PageReader } from "../page_service/page_reader.ts";
 import { restoreTracker } from "../ingest/wal_ingest.ts";
 import { relmapKey, twophaseKey, twophaseXid } from "../repository/key.ts";
 import type { ServedTimeline } from "../served_timeline.ts";
-import {
-  dataDirectories,
-  EMPTY_FILES,
-  FULL_BACKUP_CONFIGURATION,
-  SLRU_DIRECTORIES,
-  versionFile,
-} from "./layout.ts";
+import { dataDirectories, EMPTY_FILES, FULL_BACKUP_CONFIGURATION, versionFile } from "./layout.ts";
 import { type TarSink, TarWriter } from "./tar_writer.ts";
 
 /** Bytes of zeros written at once into a WAL segment. */
@@ -50,7 +45,7 @@ const ZERO_RUN_BYTES = 128 * 1024;
 const XID_END = Number.MAX_SAFE_INTEGER;
 
 /** What to back up. */
-export interface BasebackupOptions {
+interface BasebackupOptions {
   readonly served: ServedTimeline;
   readonly reader: PageReader;
   /** An LSN that has arrived. */
@@ -109,10 +104,9 @@ class Basebackup {
 
   async #slrus(): Promise<void> {
     const { served, reader, lsn } = this.#options;
-    for (const [kind, directory] of SLRU_DIRECTORIES.entries()) {
+    for (const kind of Object.values(SlruKind)) {
       for (const { segment, blocks } of served.relations.slruSegments(kind, lsn)) {
-        const name = segment.toString(16).toUpperCase().padStart(4, "0");
-        await this.#tar.beginFile(`${directory}/${name}`, blocks * PAGE_SIZE);
+        await this.#tar.beginFile(slruSegmentPath(kind, segment), blocks * PAGE_SIZE);
         for (let block = 0; block < blocks; block++) {
           const page = reader.slruPage(served, kind, segment, block, lsn);
           await this.#tar.append(page.bytes.subarray(page.offset, page.offset + PAGE_SIZE));
@@ -195,15 +189,10 @@ class Basebackup {
     const { served, lsn } = this.#options;
     const files: { name: string; content: Uint8Array }[] = [];
     served.timeline.scan(twophaseKey(0), twophaseKey(XID_END), lsn, (key, content) => {
-      const digits = served.version.twoPhaseNameDigits;
-      const xid = twophaseXid(key) % 16 ** digits;
-      files.push({ name: xid.toString(16).toUpperCase().padStart(digits, "0"), content });
+      files.push({ name: twoPhaseFileName(twophaseXid(key), served.version), content });
     });
     for (const { name, content } of files) {
-      const file = new Uint8Array(content.length + 4);
-      file.set(content);
-      new DataView(file.buffer).setUint32(content.length, crc32c(content), true);
-      await this.#tar.file(`pg_twophase/${name}`, file);
+      await this.#tar.file(`pg_twophase/${name}`, twoPhaseFile(content));
     }
   }
 

@@ -60,10 +60,3 @@ export const FULL_BACKUP_CONFIGURATION: readonly (readonly [string, Uint8Array])
     ),
   ],
 ];
-
-/** SLRU directories by kind: clog 0, multixact members 1, multixact offsets 2. */
-export const SLRU_DIRECTORIES: readonly string[] = [
-  "pg_xact",
-  "pg_multixact/members",
-  "pg_multixact/offsets",
-];

@@ -1,9 +1,9 @@
 /**
  * Streaming writer of a base backup's tar archive.
  *
- * Content goes through one chunk buffer to a sink, so a backup of any size needs no more memory than
- * one chunk. Entries are the headers of libs/utils/tar.ts, their content, and zeros up to the next
- * multiple of 512. Called by basebackup.ts.
+ * Content goes through one chunk buffer to a sink, so a backup of any size needs no more memory
+ * than one chunk. Entries are the headers of libs/utils/tar.ts, their content, and zeros up to the
+ * next multiple of 512. Called by basebackup.ts.
  */
 import { assert } from "../../libs/utils/assert.ts";
 import { tarEnd, tarHeader, tarPadding } from "../../libs/utils/tar.ts";

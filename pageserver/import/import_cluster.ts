@@ -8,8 +8,8 @@
  *   pg_twophase/<xid>                                prepared transactions
  *   global/pg_control                                the control file, and where the WAL goes on
  *
- * Everything else (WAL, configuration, statistics, pg_internal.init, temporary relations) is left out.
- * The timeline starts at the end of the shutdown checkpoint's record.
+ * Everything else (WAL, configuration, statistics, pg_internal.init, temporary relations) is left
+ * out. The timeline starts at the end of the shutdown checkpoint's record.
  */
 import { CheckpointTracker } from "../../libs/postgres/checkpoint_tracker.ts";
 import {
@@ -20,13 +20,13 @@ import {
 } from "../../libs/postgres/constants.ts";
 import { type ControlFile, DbState, decodeControlFile } from "../../libs/postgres/control_file.ts";
 import { parseRelationPath } from "../../libs/postgres/relation.ts";
+import { parseSlruSegmentPath } from "../../libs/postgres/slru.ts";
 import { pgVersion } from "../../libs/postgres/versions.ts";
 import { endOfCheckpointRecord } from "../../libs/postgres/wal/start_checkpoint.ts";
 import { BadRequest, Conflict } from "../../libs/utils/errors.ts";
 import type { TimelineId } from "../../libs/utils/id.ts";
 import { formatLsn } from "../../libs/utils/lsn.ts";
 import { type TarEntry, TarReader } from "../../libs/utils/tar.ts";
-import { SLRU_DIRECTORIES } from "../basebackup/layout.ts";
 import { encodeDatabase } from "../relations.ts";
 import {
   CHECKPOINT_KEY,
@@ -142,12 +142,9 @@ class ClusterImport {
       this.#importer.putValue(relmapKey(spc, db), await readSmallFile(reader, path, sizeBytes));
       return;
     }
-    const slru = /^(pg_xact|pg_multixact\/members|pg_multixact\/offsets)\/([0-9A-F]{4,6})$/.exec(
-      path,
-    );
-    if (slru !== null) {
-      const kind = SLRU_DIRECTORIES.indexOf(slru[1]!);
-      const segment = parseInt(slru[2]!, 16);
+    const slru = parseSlruSegmentPath(path);
+    if (slru !== undefined) {
+      const { kind, segment } = slru;
       const object = this.#interner.slru(kind, segment);
       const blocks = await this.#pages(reader, path, sizeBytes, object, 0);
       this.#importer.putValue(slruSizeKey(kind, segment), u32(blocks));

@@ -1,10 +1,10 @@
 /**
  * Ingest of block references: what any record, of any resource manager, says about pages.
  *
- * Every referenced block gets the record. A reference beyond the known end of a relation extends it,
- * and one to an unknown relation creates it. PostgreSQL extends files block by block with zeros, and
- * logs only the pages that it fills, so blocks between the old end and a new one that were never
- * written are zero pages there; they become explicit zero-page images here.
+ * Every referenced block gets the record. A reference beyond the known end of a relation extends
+ * it, and one to an unknown relation creates it. PostgreSQL extends files block by block with
+ * zeros, and logs only the pages that it fills, so blocks between the old end and a new one that
+ * were never written are zero pages there; they become explicit zero-page images here.
  */
 import { BKPBLOCK_WILL_INIT, FORK_FSM, FORK_VM } from "../../libs/postgres/constants.ts";
 import type { ObjectId } from "../repository/key_interner.ts";

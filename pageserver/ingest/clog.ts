@@ -6,33 +6,23 @@
  *
  * Which transactions committed is in records of the Transaction resource manager: transaction.ts.
  */
-import { FIRST_NORMAL_XID } from "../../libs/postgres/constants.ts";
+import { SlruKind, XIDS_PER_PAGE } from "../../libs/postgres/slru.ts";
 import { ClogInfo } from "../../libs/postgres/wal/small_records.ts";
-import { readSlruPageNumber, SLRU_CLOG } from "../walredo/slru_page.ts";
+import { readSlruPageNumber } from "../walredo/slru_page.ts";
 import type { RecordSink } from "./record_sink.ts";
 import { extendSlru, putSlruPage, truncateSlru } from "./slru.ts";
 
-/** Two bits a transaction. */
-export const XIDS_PER_CLOG_PAGE = 32768;
+const TWO_32 = 4294967296;
 
 /** Applies the current CLOG record; all that was ingested before it must be visible. */
 export function ingestClog(sink: RecordSink): void {
-  const { cursor } = sink;
-  const opcode = cursor.info & 0xf0;
-  const page = readSlruPageNumber(cursor);
+  const opcode = sink.cursor.info & 0xf0;
+  const page = readSlruPageNumber(sink.cursor);
   if (opcode === ClogInfo.ZEROPAGE) {
-    extendSlru(sink, SLRU_CLOG, page);
-    putSlruPage(sink, SLRU_CLOG, page, true);
+    extendSlru(sink, SlruKind.CLOG, page);
+    putSlruPage(sink, SlruKind.CLOG, page, true);
   } else if (opcode === ClogInfo.TRUNCATE) {
-    const nextXid = sink.tracker.checkPoint.nextXid % 0x100000000;
-    truncateSlru(
-      sink,
-      SLRU_CLOG,
-      sink.relations.slruSegments(SLRU_CLOG, sink.timeline.lastRecordLsn),
-      page,
-      Math.floor(nextXid / XIDS_PER_CLOG_PAGE),
-      XIDS_PER_CLOG_PAGE,
-      FIRST_NORMAL_XID,
-    );
+    const nextXid = sink.tracker.checkPoint.nextXid % TWO_32;
+    truncateSlru(sink, SlruKind.CLOG, page, Math.floor(nextXid / XIDS_PER_PAGE));
   }
 }

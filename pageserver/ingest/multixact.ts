@@ -1,38 +1,40 @@
 /**
  * Ingest of the MultiXact resource manager (PostgreSQL 17.11, multixact_redo, RecordNewMultiXact).
  *
- *   ZERO_OFF_PAGE 0x00, ZERO_MEM_PAGE 0x10: page number (u32; u64 from 17 on)
- *   CREATE_ID     0x20: 0 id u32, 4 first member u32, 8 count u32, then the members, 8 bytes each
- *   TRUNCATE_ID   0x30: 0 database u32, 4 start and 8 end of ids, 12 start and 16 end of members: u32
+ *   ZERO_OFFSETS_PAGE, ZERO_MEMBERS_PAGE: page number (u32; u64 from 17 on)
+ *   CREATE_ID:   an id, its members' numbers, and the members
+ *   TRUNCATE_ID: 0 database u32, 4 start and 8 end of ids, 12 start and 16 end of members: u32
  *
- * CREATE_ID writes its id's offset, the next id's offset, and its members, each possibly on pages of
- * their own. Old minor releases make the page of the next id only after this record: then the record
- * itself makes it, and the ZERO_OFF_PAGE that follows must not wipe it.
+ * CREATE_ID writes its id's offset, the next id's offset, and its members, each possibly on pages
+ * of their own. Old minor releases make the page of the next id only after this record: then the
+ * record itself makes it, and the ZERO_OFFSETS_PAGE that follows must not wipe it.
  */
 import { Rmgr } from "../../libs/postgres/constants.ts";
+import {
+  MEMBERS_PER_PAGE,
+  OFFSETS_PER_PAGE,
+  SLRU_SEGMENT_PAGES,
+  SlruKind,
+} from "../../libs/postgres/slru.ts";
 import type { RecordCursor } from "../../libs/postgres/wal/record_cursor.ts";
 import {
   mainU32,
   MultiXactInfo,
   readMultiXactCreate,
 } from "../../libs/postgres/wal/small_records.ts";
-import { readSlruPageNumber, SLRU_MEMBERS, SLRU_OFFSETS } from "../walredo/slru_page.ts";
+import { readSlruPageNumber } from "../walredo/slru_page.ts";
 import type { RecordSink } from "./record_sink.ts";
 import {
+  createSlruPage,
   dropSlruSegment,
   extendSlru,
   hasSlruPage,
   putSlruPage,
-  SLRU_PAGES_PER_SEGMENT,
   truncateSlru,
 } from "./slru.ts";
 
-const OFFSETS_PER_PAGE = 2048;
-const MEMBERS_PER_PAGE = 1636;
 const FIRST_MULTIXACT = 1;
 const U32_MAX = 0xffffffff;
-/** The last segment before member numbers wrap around. */
-const MEMBER_SEGMENT_MAX = memberSegment(U32_MAX);
 
 /** Whether the record truncates: then it scans the segments, and all before it must be visible. */
 export function isMultixactTruncate(cursor: RecordCursor): boolean {
@@ -41,15 +43,15 @@ export function isMultixactTruncate(cursor: RecordCursor): boolean {
 
 /** Applies the current MultiXact record. */
 export function ingestMultixact(sink: RecordSink): void {
-  const opcode = sink.cursor.info & 0xf0;
-  if (opcode === MultiXactInfo.ZERO_OFFSETS_PAGE) {
-    zeroOffsetsPage(sink);
-  } else if (opcode === MultiXactInfo.ZERO_MEMBERS_PAGE) {
-    zeroPage(sink, SLRU_MEMBERS, readSlruPageNumber(sink.cursor));
-  } else if (opcode === MultiXactInfo.CREATE_ID) {
-    create(sink);
-  } else if (opcode === MultiXactInfo.TRUNCATE_ID) {
-    truncate(sink);
+  switch (sink.cursor.info & 0xf0) {
+    case MultiXactInfo.ZERO_OFFSETS_PAGE:
+      return zeroOffsetsPage(sink);
+    case MultiXactInfo.ZERO_MEMBERS_PAGE:
+      return zeroPage(sink, SlruKind.MEMBERS, readSlruPageNumber(sink.cursor));
+    case MultiXactInfo.CREATE_ID:
+      return create(sink);
+    case MultiXactInfo.TRUNCATE_ID:
+      return truncate(sink);
   }
 }
 
@@ -65,54 +67,42 @@ function zeroPage(sink: RecordSink, kind: number, page: number): void {
 function zeroOffsetsPage(sink: RecordSink): void {
   const page = readSlruPageNumber(sink.cursor);
   const nextPage = offsetsPage(sink.tracker.checkPoint.nextMulti);
-  if (nextPage === page && hasSlruPage(sink, SLRU_OFFSETS, page)) return;
-  zeroPage(sink, SLRU_OFFSETS, page);
+  if (nextPage === page && hasSlruPage(sink, SlruKind.OFFSETS, page)) return;
+  zeroPage(sink, SlruKind.OFFSETS, page);
 }
 
 function create(sink: RecordSink): void {
-  const { multi: id, firstMember, count } = readMultiXactCreate(sink.cursor);
-  const next = id === U32_MAX ? FIRST_MULTIXACT : id + 1;
-  const page = offsetsPage(id);
+  const { multi, firstMember, count } = readMultiXactCreate(sink.cursor);
+  const next = multi === U32_MAX ? FIRST_MULTIXACT : multi + 1;
+  const page = offsetsPage(multi);
   const nextPage = offsetsPage(next);
-  putSlruPage(sink, SLRU_OFFSETS, page, false);
+  putSlruPage(sink, SlruKind.OFFSETS, page, false);
   if (nextPage !== page) {
-    if (!hasSlruPage(sink, SLRU_OFFSETS, nextPage)) {
-      extendSlru(sink, SLRU_OFFSETS, nextPage);
-      sink.putZeroPage(
-        sink.interner.slru(SLRU_OFFSETS, Math.floor(nextPage / SLRU_PAGES_PER_SEGMENT)),
-        nextPage % SLRU_PAGES_PER_SEGMENT,
-      );
+    if (!hasSlruPage(sink, SlruKind.OFFSETS, nextPage)) {
+      createSlruPage(sink, SlruKind.OFFSETS, nextPage);
     }
-    putSlruPage(sink, SLRU_OFFSETS, nextPage, false);
+    putSlruPage(sink, SlruKind.OFFSETS, nextPage, false);
   }
   let done = -1;
   for (let i = 0; i < count; i++) {
     const memberPage = Math.floor(((firstMember + i) >>> 0) / MEMBERS_PER_PAGE);
-    if (memberPage !== done) putSlruPage(sink, SLRU_MEMBERS, memberPage, false);
+    if (memberPage !== done) putSlruPage(sink, SlruKind.MEMBERS, memberPage, false);
     done = memberPage;
   }
 }
 
+/** Member segments go one by one (their numbers wrap around); offset segments as in the clog. */
 function truncate(sink: RecordSink): void {
   const endId = mainU32(sink.cursor, 8);
-  const startMember = mainU32(sink.cursor, 12);
-  const endMember = mainU32(sink.cursor, 16);
-  const endSegment = memberSegment(endMember);
-  for (let segment = memberSegment(startMember); segment !== endSegment;) {
-    dropSlruSegment(sink, SLRU_MEMBERS, segment);
-    segment = segment === MEMBER_SEGMENT_MAX ? 0 : segment + 1;
+  const endSegment = memberSegment(mainU32(sink.cursor, 16));
+  for (let segment = memberSegment(mainU32(sink.cursor, 12)); segment !== endSegment;) {
+    dropSlruSegment(sink, SlruKind.MEMBERS, segment);
+    segment = segment === memberSegment(U32_MAX) ? 0 : segment + 1;
   }
   // One id back, as PerformOffsetsTruncation does: the end's own page may not exist yet.
   const previous = endId <= FIRST_MULTIXACT ? U32_MAX : endId - 1;
-  truncateSlru(
-    sink,
-    SLRU_OFFSETS,
-    sink.relations.slruSegments(SLRU_OFFSETS, sink.timeline.lastRecordLsn),
-    offsetsPage(previous),
-    offsetsPage(sink.tracker.checkPoint.nextMulti),
-    OFFSETS_PER_PAGE,
-    FIRST_MULTIXACT,
-  );
+  const newestPage = offsetsPage(sink.tracker.checkPoint.nextMulti);
+  truncateSlru(sink, SlruKind.OFFSETS, offsetsPage(previous), newestPage);
 }
 
 function offsetsPage(id: number): number {
@@ -120,5 +110,5 @@ function offsetsPage(id: number): number {
 }
 
 function memberSegment(member: number): number {
-  return Math.floor(member / MEMBERS_PER_PAGE / SLRU_PAGES_PER_SEGMENT);
+  return Math.floor(member / MEMBERS_PER_PAGE / SLRU_SEGMENT_PAGES);
 }

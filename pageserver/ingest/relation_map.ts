@@ -4,21 +4,18 @@
  *   UPDATE 0x00: 0 database u32, 4 tablespace u32, 8 length i32, 12 the file's bytes
  */
 import { GLOBAL_TABLESPACE } from "../../libs/postgres/constants.ts";
+import { readRelMapUpdate } from "../../libs/postgres/wal/file_records.ts";
 import { encodeDatabase } from "../relations.ts";
 import { databaseKey, relmapKey } from "../repository/key.ts";
 import type { RecordSink } from "./record_sink.ts";
 
 const UPDATE = 0x00;
-const DATA_OFFSET = 12;
 
 /** Stores the map; a database directory is known to have one from here on. */
 export function ingestRelationMap(sink: RecordSink): void {
   const { cursor } = sink;
   if ((cursor.info & 0xf0) !== UPDATE) return;
-  const { view, bytes, mainOffset: main } = cursor;
-  const db = view.getUint32(main, true);
-  const spc = view.getUint32(main + 4, true);
-  const start = main + DATA_OFFSET;
-  sink.putValue(relmapKey(spc, db), bytes.slice(start, start + view.getUint32(main + 8, true)));
+  const { db, spc, dataAt, dataLength } = readRelMapUpdate(cursor);
+  sink.putValue(relmapKey(spc, db), cursor.bytes.subarray(dataAt, dataAt + dataLength));
   if (spc !== GLOBAL_TABLESPACE) sink.putValue(databaseKey(spc, db), encodeDatabase(true));
 }

@@ -2,26 +2,33 @@
  * SLRUs (pg_xact, pg_multixact/members, pg_multixact/offsets) as ingest sees them: segments of 32
  * pages, whose sizes are kept like those of relations.
  */
-import { circlePrecedes } from "../../libs/postgres/xid.ts";
+import {
+  SLRU_SEGMENT_PAGES,
+  slruPagePrecedes,
+  slruSegmentIsBefore,
+} from "../../libs/postgres/slru.ts";
 import type { ObjectId } from "../repository/key_interner.ts";
 import type { RecordSink } from "./record_sink.ts";
 
-/** Pages in a segment file (SLRU_PAGES_PER_SEGMENT). */
-export const SLRU_PAGES_PER_SEGMENT = 32;
-
 /** The segment that contains page number `page`. */
 function segmentObject(sink: RecordSink, kind: number, page: number): ObjectId {
-  return sink.interner.slru(kind, Math.floor(page / SLRU_PAGES_PER_SEGMENT));
+  return sink.interner.slru(kind, Math.floor(page / SLRU_SEGMENT_PAGES));
 }
 
 /** Whether the page exists. */
 export function hasSlruPage(sink: RecordSink, kind: number, page: number): boolean {
-  return sink.hasBlock(segmentObject(sink, kind, page), page % SLRU_PAGES_PER_SEGMENT);
+  return sink.hasBlock(segmentObject(sink, kind, page), page % SLRU_SEGMENT_PAGES);
 }
 
 /** Puts the current record against a page. */
 export function putSlruPage(sink: RecordSink, kind: number, page: number, willInit: boolean): void {
-  sink.put(segmentObject(sink, kind, page), page % SLRU_PAGES_PER_SEGMENT, willInit);
+  sink.put(segmentObject(sink, kind, page), page % SLRU_SEGMENT_PAGES, willInit);
+}
+
+/** Makes the page zero, and everything before it in its segment that was never made. */
+export function createSlruPage(sink: RecordSink, kind: number, page: number): void {
+  extendSlru(sink, kind, page);
+  sink.putZeroPage(segmentObject(sink, kind, page), page % SLRU_SEGMENT_PAGES);
 }
 
 /**
@@ -30,7 +37,7 @@ export function putSlruPage(sink: RecordSink, kind: number, page: number, willIn
  */
 export function extendSlru(sink: RecordSink, kind: number, page: number): void {
   const segment = segmentObject(sink, kind, page);
-  const block = page % SLRU_PAGES_PER_SEGMENT;
+  const block = page % SLRU_SEGMENT_PAGES;
   if (sink.hasBlock(segment, block)) return;
   for (let gap = Math.max(sink.blocks(segment), 0); gap < block; gap++) {
     sink.putZeroPage(segment, gap);
@@ -44,29 +51,19 @@ export function dropSlruSegment(sink: RecordSink, kind: number, segment: number)
 }
 
 /**
- * Drops all segments wholly before page `cutoff` on the circle of ids, unless the newest page itself
- * would be (PostgreSQL 17, slru.c, SimpleLruTruncate: "apparent wraparound").
- *
- * `idsPerPage` and `firstId` are those of the SLRU: page p is older than page q if both its first and
- * its last id precede q's (CLOGPagePrecedes, MultiXactOffsetPagePrecedes).
+ * Drops all segments wholly before page `cutoff` on the circle of ids, unless the newest page
+ * itself would be (PostgreSQL 17, slru.c, SimpleLruTruncate: "apparent wraparound"). What was
+ * ingested before must be visible.
  */
 export function truncateSlru(
   sink: RecordSink,
   kind: number,
-  segments: readonly { readonly segment: number }[],
   cutoff: number,
   newestPage: number,
-  idsPerPage: number,
-  firstId: number,
 ): void {
-  const firstOf = (page: number) => (page * idsPerPage + firstId + 1) >>> 0;
-  const isBefore = (a: number, b: number) =>
-    circlePrecedes(firstOf(a), firstOf(b)) &&
-    circlePrecedes(firstOf(a), (firstOf(b) + idsPerPage - 1) >>> 0);
-  if (isBefore(newestPage, cutoff)) return;
-  for (const { segment } of segments) {
-    const first = segment * SLRU_PAGES_PER_SEGMENT;
-    const last = first + SLRU_PAGES_PER_SEGMENT - 1;
-    if (isBefore(first, cutoff) && isBefore(last, cutoff)) dropSlruSegment(sink, kind, segment);
+  if (slruPagePrecedes(kind, newestPage, cutoff)) return;
+  const { relations, timeline } = sink;
+  for (const { segment } of relations.slruSegments(kind, timeline.lastRecordLsn)) {
+    if (slruSegmentIsBefore(kind, segment, cutoff)) dropSlruSegment(sink, kind, segment);
   }
 }

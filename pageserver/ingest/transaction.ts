@@ -1,17 +1,16 @@
 /**
  * Ingest of the Transaction resource manager (PostgreSQL 17, xact.c, xact_redo).
  *
- *   COMMIT, ABORT            status bits of the transaction and its subtransactions: the record goes to
- *                            every page of pg_xact that holds one of them; dropped relations go, with
- *                            all their forks
+ *   COMMIT, ABORT            status bits of the transaction and its subtransactions: it is
+ *                            put to every page of pg_xact with one of them; dropped relations go,
+ *                            with all their forks
  *   COMMIT_, ABORT_PREPARED  the same for the prepared transaction, whose state file goes too
- *   PREPARE                  the record's main data is the state file (twophase.c adds a CRC on disk)
+ *   PREPARE                  the record's main data is the state file (on disk it has a CRC, too)
  */
 import { FORK_INIT, FORK_MAIN, XactInfo } from "../../libs/postgres/constants.ts";
+import { SlruKind, XIDS_PER_PAGE } from "../../libs/postgres/slru.ts";
 import { XACT_OPCODE_MASK, XactRecord } from "../../libs/postgres/xact_record.ts";
 import { twophaseKey } from "../repository/key.ts";
-import { SLRU_CLOG } from "../walredo/slru_page.ts";
-import { XIDS_PER_CLOG_PAGE } from "./clog.ts";
 import type { RecordSink } from "./record_sink.ts";
 import { putSlruPage } from "./slru.ts";
 
@@ -47,17 +46,17 @@ function dropRelation(sink: RecordSink, spc: number, db: number, rel: number): v
 function putStatus(sink: RecordSink): void {
   // A transaction without an id of its own can still drop relations; it has no status.
   const own = record.xid === 0 ? -1 : clogPage(record.xid);
-  if (own >= 0) putSlruPage(sink, SLRU_CLOG, own, false);
+  if (own >= 0) putSlruPage(sink, SlruKind.CLOG, own, false);
   let others: Set<number> | undefined;
   for (let i = 0; i < record.subxactCount; i++) {
     const page = clogPage(record.subxact(i));
     if (page === own || others?.has(page) === true) continue;
     others ??= new Set();
     others.add(page);
-    putSlruPage(sink, SLRU_CLOG, page, false);
+    putSlruPage(sink, SlruKind.CLOG, page, false);
   }
 }
 
 function clogPage(xid: number): number {
-  return Math.floor(xid / XIDS_PER_CLOG_PAGE);
+  return Math.floor(xid / XIDS_PER_PAGE);
 }

@@ -1,14 +1,16 @@
 /**
  * Ingest of visibility map changes that heap records imply by flags alone.
  *
- * A heap record that changes an all-visible page also clears that page's bits in the visibility map.
- * From 17.11 on (and the minor releases of that day) such records register the map page as a block
- * reference, which ingestBlocks has then put. Older WAL says it only by a flag, and the flag without
- * a reference is still legal in newer WAL (PostgreSQL 17.11, heapam.c, heap_xlog_vm_clear). In that
- * case the record is put against the map page here, if there is one: a missing map page has no bits.
+ * A heap record that changes an all-visible page also clears that page's bits in the visibility
+ * map. From 17.11 on (and the minor releases of that day) such records register the map page as a
+ * block reference, which ingestBlocks has then put. Older WAL says it only by a flag, and the flag
+ * without a reference is still legal in newer WAL (PostgreSQL 17.11, heapam.c, heap_xlog_vm_clear).
+ * In that case the record is put against the map page here, if there is one: a missing map page has
+ * no bits.
  *
- * Flags, main data offsets (heapam_xlog.h): insert u8 at 2, multi-insert u8 at 0, delete, update, lock
- * and lock-updated u8 at 7; bit 0 = the (old) page's bits were cleared, bit 1 = the new page's.
+ * Flags, main data offsets (heapam_xlog.h): insert u8 at 2, multi-insert u8 at 0, delete, update,
+ * lock and lock-updated u8 at 7; bit 0 = the (old) page's bits were cleared, bit 1 = the new
+ * page's.
  */
 import { FORK_MAIN, FORK_VM, Rmgr } from "../../libs/postgres/constants.ts";
 import type { RecordCursor } from "../../libs/postgres/wal/record_cursor.ts";
@@ -61,8 +63,8 @@ function isHeapPage(cursor: RecordCursor, id: number): boolean {
 }
 
 /**
- * Puts the record against the map page of heap block reference `heapId`, unless the record references
- * that map page itself, or it is page `done`. Returns the map page's number.
+ * Puts the record against the map page of heap block reference `heapId`, unless the record
+ * references that map page itself, or it is page `done`. Returns the map page's number.
  */
 function clear(sink: RecordSink, heapId: number, done: number): number {
   const { cursor } = sink;

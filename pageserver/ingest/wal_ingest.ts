@@ -8,8 +8,8 @@
  * stored against its blocks, and reading such a page is where the error belongs. There is one
  * WalIngest per timeline and connection; it starts at last_record_lsn.
  *
- * A batch ends after RECORDS_PER_BATCH records or SLICE_MS, whichever is first, and other work of the
- * event loop gets a turn before the next.
+ * A batch ends after RECORDS_PER_BATCH records or SLICE_MS, whichever is first, and other work of
+ * the event loop gets a turn before the next.
  */
 import { CheckpointTracker } from "../../libs/postgres/checkpoint_tracker.ts";
 import { Rmgr } from "../../libs/postgres/constants.ts";
@@ -82,8 +82,8 @@ export class WalIngest {
 
   /**
    * Ingests all whole records in `bytes`, which continue at fedLsn; on return they are visible. The
-   * caller may reuse its buffer. After an error this object must not be used again: what was not yet
-   * visible is dropped, and another one starts anew at last_record_lsn.
+   * caller may reuse its buffer. After an error this object must not be used again: what was not
+   * yet visible is dropped, and another one starts anew at last_record_lsn.
    */
   async feed(bytes: Uint8Array): Promise<void> {
     try {

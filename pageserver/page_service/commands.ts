@@ -32,7 +32,7 @@ const TEXT_OID = 25;
 const BASEBACKUP_FLAGS = ["--gzip", "--lazy", "--replica"];
 
 /** What the connections work on. */
-export interface PageServiceContext {
+interface PageServiceContext {
   readonly manager: TenantManager;
   readonly reader: PageReader;
   readonly waitLsnTimeoutMs: number;
@@ -218,8 +218,8 @@ async function sendCompressed(
 }
 
 /**
- * Promises that an LSN stays readable. Nothing is ever collected before a timeline's start, so every
- * LSN that is readable now can be promised.
+ * Promises that an LSN stays readable. Nothing is ever collected before a timeline's start, so
+ * every LSN that is readable now can be promised.
  */
 async function lease(
   session: PgSession,

@@ -1,14 +1,15 @@
 /**
  * Reconstructed pages in memory: one slab of 8 KiB slots with clock eviction.
  *
- * A slot holds one page of one timeline together with the range of LSNs for which its content is the
- * page: [from, at]. `from` is the LSN of the last change in it, `at` the newest LSN for which somebody
- * has looked and found no later change.
+ * A slot holds one page of one timeline together with the range of LSNs for which its content is
+ * the page: [from, at]. `from` is the LSN of the last change in it, `at` the newest LSN for which
+ * somebody has looked and found no later change.
  *
  *   Invariant: from <= at <= last_record_lsn of the timeline.
  *
  * The map from (object, block) to the slot lives with the timeline (ServedTimeline.cachedPages), so
- * that a timeline which is gone takes its map along; the slots are reused when the clock hand passes.
+ * that a timeline which is gone takes its map along; the slots are reused when the clock hand
+ * passes.
  */
 import { PAGE_SIZE } from "../../libs/postgres/constants.ts";
 import type { Lsn } from "../../libs/utils/lsn.ts";

@@ -7,7 +7,7 @@
  */
 import { PAGE_SIZE } from "../../libs/postgres/constants.ts";
 import type { RelTag } from "../../libs/postgres/relation.ts";
-import { Corrupt, messageOf, NotFound } from "../../libs/utils/errors.ts";
+import { NotFound } from "../../libs/utils/errors.ts";
 import { formatLsn, type Lsn } from "../../libs/utils/lsn.ts";
 import type { ObjectId } from "../repository/key_interner.ts";
 import { Reconstruction } from "../repository/reconstruction.ts";
@@ -42,9 +42,9 @@ export class PageReader {
   }
 
   /**
-   * A block of a relation as of `lsn` (<= last_record_lsn); the caller has checked that the relation
-   * has that block. The returned bytes are valid until the next call of any method. Throws what
-   * collecting and redo throw: Corrupt, RedoError.
+   * A block of a relation as of `lsn` (<= last_record_lsn); the caller has checked that the
+   * relation has that block. The returned bytes are valid until the next call of any method. Throws
+   * what collecting and redo throw: Corrupt, RedoError.
    */
   relationPage(
     served: ServedTimeline,
@@ -137,11 +137,4 @@ export function checkBlock(name: string, blocks: number, block: number, lsn: Lsn
       `Cannot read block ${block} of ${name} at ${formatLsn(lsn)}: it has ${blocks} blocks`,
     );
   }
-}
-
-/** Adds the name of a page to what went wrong while reading it. */
-export function pageFailure(name: string, block: number, lsn: Lsn, thrown: unknown): Corrupt {
-  return new Corrupt(
-    `Cannot read block ${block} of ${name} at ${formatLsn(lsn)}: ${messageOf(thrown)}`,
-  );
 }

@@ -1,8 +1,8 @@
 /**
  * One pagestream connection: reads requests, answers them in order.
  *
- * Everything that has already arrived is handled as one batch (up to BATCH_REQUESTS) and answered by
- * one write, so a client that pipelines pays for one system call, not for one each. Neighbouring
+ * Everything that has already arrived is handled as one batch (up to BATCH_REQUESTS) and answered
+ * by one write, so a client that pipelines pays for one system call, not for one each. Neighbouring
  * blocks of one relation share the look-up of the relation.
  *
  * Which version is read: a client promises that the page has not changed in (not_modified_since,
@@ -39,7 +39,7 @@ const QUEUED_BYTES_MAX = 1024 * 1024;
 const SLRU_KIND_MAX = 2;
 
 /** What a connection needs. */
-export interface PagestreamContext {
+interface PagestreamContext {
   readonly served: ServedTimeline;
   readonly reader: PageReader;
   readonly version: PagestreamVersion;

@@ -1,8 +1,9 @@
 /**
  * Which safekeeper to stream a timeline from: a pure choice over what the broker has told.
  *
- * Unconnected, the one with the most committed WAL, unless nobody has more than we have. Connected, we
- * stay, unless our safekeeper has brought nothing for a while that another one has, or it is far behind.
+ * Unconnected, the one with the most committed WAL, unless nobody has more than we have. Connected,
+ * we stay, unless our safekeeper has brought nothing for a while that another one has, or it is far
+ * behind.
  */
 import type { Lsn } from "../../libs/utils/lsn.ts";
 
@@ -25,7 +26,7 @@ export interface Candidate {
 }
 
 /** The state of the current connection. */
-export interface Connection {
+interface Connection {
   readonly safekeeperId: number;
   /** When last_record_lsn last moved, or the connection began. */
   readonly progressMs: number;

@@ -1,9 +1,9 @@
 /**
  * Keeps every timeline of this pageserver supplied with WAL.
  *
- * The broker tells where each safekeeper stands. When one has WAL that a timeline lacks, a connection
- * is made; it lasts until the safekeeper ends it (nothing more to come), fails, or another safekeeper
- * is clearly better. There is at most one connection per timeline.
+ * The broker tells where each safekeeper stands. When one has WAL that a timeline lacks, a
+ * connection is made; it lasts until the safekeeper ends it (nothing more to come), fails, or
+ * another safekeeper is clearly better. There is at most one connection per timeline.
  */
 import type { SafekeeperTimelineInfo } from "../../broker/client.ts";
 import { messageOf, NotFound, Unavailable } from "../../libs/utils/errors.ts";
@@ -26,7 +26,7 @@ const RETRY_FACTOR = 1.5;
 const RETRY_MAX_MS = 15_000;
 
 /** What the receivers work with. */
-export interface WalReceiversOptions {
+interface WalReceiversOptions {
   readonly manager: TenantManager;
   readonly reader: PageReader;
   readonly pageserverId: number;

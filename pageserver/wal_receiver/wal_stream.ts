@@ -21,7 +21,7 @@ const SILENCE_CHECK_MS = 2_000;
 const FEEDBACK_INTERVAL_MS = 100;
 
 /** Where to stream from and into. */
-export interface WalStreamOptions extends WalIngestOptions {
+interface WalStreamOptions extends WalIngestOptions {
   /** host:port of the safekeeper's WAL service. */
   readonly safekeeper: string;
   readonly pageserverId: number;

@@ -1,6 +1,7 @@
 /**
- * The files of a stopped PostgreSQL cluster, as the oracle of ingest reads them: relation forks with
- * their pages, SLRU segments, relation maps, WAL from an LSN on, and the whole directory as a tar.
+ * The files of a stopped PostgreSQL cluster, as the oracle of ingest reads them: relation forks
+ * with their pages, SLRU segments, relation maps, WAL from an LSN on, and the whole directory as a
+ * tar.
  */
 import { join } from "node:path";
 import { PAGE_SIZE, RELATION_SEGMENT_PAGES } from "../../libs/postgres/constants.ts";
@@ -63,13 +64,15 @@ export function* readWal(
   segmentSize: number,
   chunkBytes: number,
 ): Generator<Uint8Array> {
-  for (let at = start as number; at < end;) {
-    const name = segmentName(1, segmentNumber(at as Lsn, segmentSize), segmentSize);
-    const segment = Deno.readFileSync(join(dataDir, "pg_wal", name));
-    const offset = at % segmentSize;
-    const count = Math.min(chunkBytes, segmentSize - offset, end - at);
-    yield segment.subarray(offset, offset + count);
-    at += count;
+  for (let number = segmentNumber(start, segmentSize); number * segmentSize < end; number++) {
+    const first = number * segmentSize;
+    const path = join(dataDir, "pg_wal", segmentName(1, number, segmentSize));
+    const segment = Deno.readFileSync(path).subarray(0, end - first);
+    for (let at = Math.max(start - first, 0); at < segment.length;) {
+      const part = segment.subarray(at, at + chunkBytes);
+      yield part;
+      at += part.length;
+    }
   }
 }
 
@@ -105,7 +108,7 @@ export async function fingerprint(server: StockPostgres): Promise<string[]> {
     );
     for (const [name] of rows) {
       const hashed = await client.query(
-        `SELECT count(*), md5(string_agg(r::text, '|')) FROM (SELECT x::text AS r FROM (SELECT * FROM ${name}) x) s`,
+        `SELECT count(*), md5(string_agg(x::text, '|')) FROM (SELECT * FROM ${name}) x`,
       );
       lines.push(`${database} ${name} ${hashed.rows[0]!.join(" ")}`);
     }

@@ -1,14 +1,16 @@
 /**
- * Compares what the pageserver says of a timeline with the files of the PostgreSQL that wrote its WAL,
- * page by page (hazard: a page that differs is a wrong answer to somebody).
+ * Compares what the pageserver says of a timeline with the files of the PostgreSQL that wrote its
+ * WAL, page by page: a page that differs is a wrong answer.
  *
- * Left out: free space maps (not in WAL), unlogged relations. Masked: what PostgreSQL's own checks mask
- * (walredo/masking.ts), but pd_lsn and the all-visible flag are compared. Pages that only PostgreSQL
- * has must be all zeros. Two things are not in WAL, for a standby neither: how far a sequence has
- * come since it was last logged, and the visibility map of a database that was copied through WAL (its
- * bits lie where a standard page has its hole; bufmgr.c, RelationCopyStorageUsingBuffer): there
- * the pageserver may have fewer bits than PostgreSQL, never more.
+ * Left out: free space maps (not in WAL), unlogged relations. Masked: what PostgreSQL's own checks
+ * mask (walredo/masking.ts), but pd_lsn and the all-visible flag are compared. Pages that only
+ * PostgreSQL has must be all zeros. Two things are not in WAL, for a standby neither: how far a
+ * sequence has come since it was last logged, and the visibility map of a database that was copied
+ * through WAL (its bits lie where a standard page has its hole; bufmgr.c,
+ * RelationCopyStorageUsingBuffer): there the pageserver may have fewer bits than PostgreSQL, never
+ * more.
  */
+import { dirname } from "node:path";
 import { FORK_FSM, FORK_INIT, FORK_VM, PAGE_SIZE, Rmgr } from "../../libs/postgres/constants.ts";
 import {
   isNewPage,
@@ -18,8 +20,8 @@ import {
   pageSpecial,
 } from "../../libs/postgres/page.ts";
 import { formatRel, type RelTag } from "../../libs/postgres/relation.ts";
+import { SlruKind, slruSegmentPath } from "../../libs/postgres/slru.ts";
 import { formatLsn, type Lsn } from "../../libs/utils/lsn.ts";
-import { SLRU_DIRECTORIES } from "../../pageserver/basebackup/layout.ts";
 import type { PageReader } from "../../pageserver/page_service/page_reader.ts";
 import { relmapKey } from "../../pageserver/repository/key.ts";
 import type { ServedTimeline } from "../../pageserver/served_timeline.ts";
@@ -29,7 +31,7 @@ import { type LocalFork, readForks, readSlru } from "./cluster_files.ts";
 const PD_ALL_VISIBLE = 4;
 
 /** What was compared, and every difference found. */
-export interface Comparison {
+interface Comparison {
   forks: number;
   pages: number;
   slruPages: number;
@@ -160,7 +162,7 @@ function resourceManagerOf(view: DataView): number {
   return specialBytes === 8 ? Rmgr.SEQ : Rmgr.BTREE;
 }
 
-/** Hides last_value, log_cnt and is_called of the one tuple of a sequence (FormData_pg_sequence_data). */
+/** Hides last_value, log_cnt and is_called, all the data of a sequence's one tuple. */
 function maskSequence(view: DataView): void {
   const tuple = view.getUint32(PAGE_HEADER_SIZE, true) & 0x7fff;
   const data = tuple + view.getUint8(tuple + 22); // t_hoff
@@ -182,7 +184,8 @@ function compareSlrus(
   dataDir: string,
   comparison: Comparison,
 ): void {
-  for (const [kind, directory] of SLRU_DIRECTORIES.entries()) {
+  for (const kind of Object.values(SlruKind)) {
+    const directory = dirname(slruSegmentPath(kind, 0));
     const local = readSlru(dataDir, directory);
     const ours = new Map(
       served.relations.slruSegments(kind, lsn).map(({ segment, blocks }) => [segment, blocks]),

@@ -1,7 +1,7 @@
 /**
  * SQL about what exists rather than about pages: databases by both strategies, relations created,
- * rewritten, truncated and dropped in committed, aborted and prepared transactions, unlogged ones, the
- * relation maps of catalogs, extension by several blocks at once.
+ * rewritten, truncated and dropped in committed, aborted and prepared transactions, unlogged ones,
+ * the relation maps of catalogs, extension by several blocks at once.
  */
 import type { PgClient } from "../../libs/pgwire/client.ts";
 import type { StockPostgres } from "../redo_judge/stock_postgres.ts";
@@ -63,7 +63,7 @@ export async function directoryWorkload(client: PgClient, server: StockPostgres)
   for (const client of clients) client.close();
 }
 
-/** Sessions that insert and update in one table at once, so that it is extended by blocks at a time. */
+/** Sessions that write into one table at once, so that it is extended by blocks at a time. */
 async function concurrentUpdates(clients: PgClient[]): Promise<void> {
   await clients[0]!.query("CREATE TABLE busy (id int PRIMARY KEY, n int, pad text)");
   await clients[0]!.query("CREATE INDEX busy_n ON busy (n)");
