@@ -34,9 +34,12 @@ function unprivilegedUser(): Owner | undefined {
   return { uid: Number(user[2]), gid: Number(user[3]) };
 }
 
-function runSync(program: string, args: string[], owner: Owner | undefined, cwd = "/"): void {
-  const { success, stderr } = new Deno.Command(program, { args, cwd, ...owner }).outputSync();
-  if (!success) throw new Error(`Cannot run ${program}: ${new TextDecoder().decode(stderr)}`);
+function runSync(program: string, args: string[], owner: Owner | undefined, cwd = "/"): string {
+  const { success, stdout, stderr } = new Deno.Command(program, { args, cwd, ...owner })
+    .outputSync();
+  const decoder = new TextDecoder();
+  if (!success) throw new Error(`Cannot run ${program}: ${decoder.decode(stderr)}`);
+  return decoder.decode(stdout);
 }
 
 /** One data directory, and Postgres on it when started. */
@@ -46,6 +49,8 @@ export class Cluster {
   readonly owner: Owner | undefined;
   /** Programs that `owner` can execute. */
   readonly binDir: string;
+  /** Of PostgreSQL. */
+  readonly major: number;
   #process: Deno.ChildProcess | undefined;
   #status: Promise<Deno.CommandStatus> | undefined;
 
@@ -55,6 +60,8 @@ export class Cluster {
     this.pgdata = join(this.directory, "pgdata");
     this.give(this.directory);
     this.binDir = this.#executable(binDir);
+    const version = runSync(join(this.binDir, "postgres"), ["--version"], this.owner);
+    this.major = Number(/\) (\d+)/.exec(version)![1]);
   }
 
   /** `binDir`, or a copy of the installation where our user cannot reach that. */
@@ -93,7 +100,13 @@ export class Cluster {
   /** Starts Postgres and waits until it answers; returns the milliseconds it took. */
   async start(settings: Record<string, string> = {}): Promise<number> {
     const began = performance.now();
-    const all = { ...SETTINGS, unix_socket_directories: this.directory, ...settings };
+    const all = {
+      ...SETTINGS,
+      // I/O workers would share a scan among connections: slower, cold and warm.
+      ...(this.major >= 18 ? { io_method: "sync" } : {}),
+      unix_socket_directories: this.directory,
+      ...settings,
+    };
     const { options, arena } = this.lazyArguments();
     const log = join(this.directory, "log");
     const user = this.owner === undefined ? ["-", "-"] : [`${this.owner.uid}`, `${this.owner.gid}`];

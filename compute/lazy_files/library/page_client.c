@@ -62,7 +62,8 @@ static unsigned char requests[READ_AHEAD_PAGES_MAX * REQUEST_BYTES];
 
 /*
  * Postgres's own variables (globals.c, the same in 14 to 18), if this program has them: is a cancel
- * or a termination waiting, and may it be acted on here? Then a wait ends early, with EIO.
+ * or a termination waiting, and may it be acted on here? Then a wait ends early, with EIO. (From 18
+ * on, Postgres reads in a critical section: there a wait always lasts its time.)
  */
 #define POSTGRES_VARIABLE __attribute__((weak, visibility("default")))
 extern volatile int InterruptPending POSTGRES_VARIABLE;
