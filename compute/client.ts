@@ -77,6 +77,15 @@ export interface ProposerStatus {
   readonly endpoint: string;
 }
 
+/** Which timeline to settle the end of: the body of a sync. */
+export interface SyncRequest {
+  readonly tenant_id: TenantId;
+  readonly timeline_id: TimelineId;
+  /** Major version. */
+  readonly pg_version: number;
+  readonly safekeepers: EndpointSpec["safekeepers"];
+}
+
 /** One compute host. */
 export class ComputeClient {
   readonly #base: string;
@@ -119,6 +128,15 @@ export class ComputeClient {
       if (thrown instanceof NotFound) return undefined;
       throw thrown;
     }
+  }
+
+  /**
+   * Settles where a timeline ends that nobody writes: what its safekeepers hold becomes committed.
+   * Answers the end; that of the running writer if there is one.
+   */
+  syncTimeline(request: SyncRequest): Promise<{ commit_lsn: string }> {
+    const path = `/v1/timelines/${request.tenant_id}/${request.timeline_id}/sync`;
+    return this.#request("POST", path, request);
   }
 
   async #request<T>(method: string, path: string, body?: unknown): Promise<T> {

@@ -6,23 +6,31 @@ import { join } from "node:path";
 import { BadRequest, messageOf, NotFound } from "../libs/utils/errors.ts";
 import type { TenantId, TimelineId } from "../libs/utils/id.ts";
 import { logger } from "../libs/utils/log.ts";
-import { formatLsn } from "../libs/utils/lsn.ts";
+import { formatLsn, type Lsn } from "../libs/utils/lsn.ts";
 import { makeDirectory } from "../libs/utils/durable.ts";
-import type { EndpointSpec, EndpointStatus, ProposerStatus } from "./client.ts";
+import type { EndpointSpec, EndpointStatus, ProposerStatus, SyncRequest } from "./client.ts";
 import { Endpoint } from "./endpoint.ts";
 import { EndpointDirectory, exists } from "./endpoint_directory.ts";
-import type { HostServices } from "./endpoint_run.ts";
+import type { EndpointRun, HostServices } from "./endpoint_run.ts";
 import { readEndpointState } from "./endpoint_state.ts";
+import { syncTimeline } from "./timeline_sync.ts";
 
 const log = logger("compute", "host");
 
 const ENDPOINT_NAME = /^[A-Za-z0-9][A-Za-z0-9_-]{0,62}$/;
+
+/** Longest wait for what a quorum has on disk, right after an adoption. */
+const COMMITTED_MS_MAX = 10_000;
+/** Pause between two looks at an endpoint that is starting. */
+const STARTING_POLL_MS = 20;
 
 /** See the head of the file. */
 export class ComputeHost {
   readonly #services: HostServices;
   readonly #directory: string;
   readonly #endpoints = new Map<string, Endpoint>();
+  /** Syncs that are under way, by timeline: an election of a start must not meet theirs. */
+  readonly #syncs = new Map<TimelineId, Promise<Lsn>>();
 
   /** `directory` holds one directory for each endpoint. */
   constructor(services: HostServices, directory: string) {
@@ -61,14 +69,46 @@ export class ComputeHost {
   }
 
   /** Starts an endpoint unless it runs. */
-  start(spec: EndpointSpec): Promise<EndpointStatus> {
+  async start(spec: EndpointSpec): Promise<EndpointStatus> {
+    await this.#syncs.get(spec.timeline_id)?.catch(() => {}); // its own caller is told
     const name = spec.endpoint_id;
     let endpoint = this.#endpoints.get(name);
     if (endpoint === undefined) {
       endpoint = new Endpoint(this.#services, this.#directoryOf(name), spec);
       this.#endpoints.set(name, endpoint);
     }
-    return endpoint.start(spec);
+    return await endpoint.start(spec);
+  }
+
+  /** Settles where a timeline ends; a running writer of it knows without. */
+  async sync(request: SyncRequest): Promise<{ commit_lsn: string }> {
+    const { tenant_id, timeline_id } = request;
+    while (this.#isStarting(timeline_id)) {
+      await new Promise((resolve) => setTimeout(resolve, STARTING_POLL_MS));
+    }
+    if (this.#runOf(tenant_id, timeline_id) !== undefined) {
+      return await this.writerOf(tenant_id, timeline_id);
+    }
+    let sync = this.#syncs.get(timeline_id);
+    if (sync === undefined) {
+      sync = syncTimeline(request).finally(() => this.#syncs.delete(timeline_id));
+      this.#syncs.set(timeline_id, sync);
+    }
+    return { commit_lsn: formatLsn(await sync) };
+  }
+
+  #isStarting(timeline: TimelineId): boolean {
+    return [...this.#endpoints.values()].some((endpoint) =>
+      endpoint.spec.timeline_id === timeline && endpoint.status().status === "starting"
+    );
+  }
+
+  #runOf(tenant: TenantId, timeline: TimelineId): EndpointRun | undefined {
+    for (const { spec, run } of this.#endpoints.values()) {
+      if (spec.tenant_id !== tenant || spec.timeline_id !== timeline) continue;
+      if (run !== undefined && run.failure === undefined) return run;
+    }
+    return undefined;
   }
 
   /** Stops an endpoint and removes its files, also those that an earlier host left. */
@@ -90,20 +130,20 @@ export class ComputeHost {
   }
 
   /** The running writer of a timeline. Throws NotFound. */
-  writerOf(tenant: TenantId, timeline: TimelineId): ProposerStatus {
-    for (const endpoint of this.#endpoints.values()) {
-      const { spec, run } = endpoint;
-      if (spec.tenant_id !== tenant || spec.timeline_id !== timeline) continue;
-      if (run === undefined || run.failure !== undefined) continue;
-      const { proposer } = run;
-      return {
-        commit_lsn: formatLsn(proposer.acknowledgedLsn),
-        flush_lsn: formatLsn(proposer.endLsn),
-        term: proposer.term,
-        endpoint: spec.endpoint_id,
-      };
+  async writerOf(tenant: TenantId, timeline: TimelineId): Promise<ProposerStatus> {
+    const run = this.#runOf(tenant, timeline);
+    if (run === undefined) {
+      throw new NotFound(`Cannot find a running writer of timeline ${tenant}/${timeline} here`);
     }
-    throw new NotFound(`Cannot find a running writer of timeline ${tenant}/${timeline} here`);
+    const { proposer, spec } = run;
+    // Right after an adoption the quorum has more than the start of the term and did not say so yet
+    await proposer.committed(proposer.startLsn, COMMITTED_MS_MAX);
+    return {
+      commit_lsn: formatLsn(proposer.acknowledgedLsn),
+      flush_lsn: formatLsn(proposer.endLsn),
+      term: proposer.term,
+      endpoint: spec.endpoint_id,
+    };
   }
 
   /** Sums over running endpoints, for the metrics. */

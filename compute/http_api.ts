@@ -7,6 +7,7 @@
  *   POST   /v1/endpoints/NAME/stop     {"mode": "fast" | "immediate"}; answers when nothing runs
  *   DELETE /v1/endpoints/NAME
  *   GET    /v1/timelines/TENANT/TIMELINE    the running writer and what it has committed
+ *   POST   /v1/timelines/TENANT/TIMELINE/sync    a SyncRequest; commits what a quorum holds
  *   GET    /metrics
  *
  * Errors are `{"msg": "..."}` with the status of their class (libs/utils/errors.ts): 400 BadRequest,
@@ -34,20 +35,32 @@ const log = logger("compute", "http");
 
 const port = z.int().min(1).max(65535);
 
+const tenantSchema = z.string().transform((text) => parseTenantId(text));
+const timelineSchema = z.string().transform((text) => parseTimelineId(text));
+const safekeepersSchema = z
+  .array(z.strictObject({ id: z.int().min(0), host: z.string(), pg_port: port }))
+  .min(1).max(32)
+  .refine((list) => new Set(list.map(({ id }) => id)).size === list.length, "ids are distinct");
+
 const specSchema = z.strictObject({
   endpoint_id: z.string(),
-  tenant_id: z.string().transform((text) => parseTenantId(text)),
-  timeline_id: z.string().transform((text) => parseTimelineId(text)),
+  tenant_id: tenantSchema,
+  timeline_id: timelineSchema,
   mode: z.literal("Primary"),
   pg_version: z.int().min(14).max(18),
   pg_port: port,
   pg_bin_dir: z.string().startsWith("/"),
   pageserver: z.strictObject({ host: z.string(), port }),
-  safekeepers: z.array(z.strictObject({ id: z.int().min(0), host: z.string(), pg_port: port }))
-    .min(1).max(32)
-    .refine((list) => new Set(list.map(({ id }) => id)).size === list.length, "ids are distinct"),
+  safekeepers: safekeepersSchema,
   postgres_user: z.strictObject({ uid: z.int().min(1), gid: z.int().min(0) }).optional(),
   settings: z.record(z.string().regex(/^[a-z_][a-z0-9_.]*$/), z.string()).optional(),
+});
+
+const syncSchema = z.strictObject({
+  tenant_id: tenantSchema,
+  timeline_id: timelineSchema,
+  pg_version: z.int().min(14).max(18),
+  safekeepers: safekeepersSchema,
 });
 
 const stopSchema = z.strictObject({ mode: z.enum(["fast", "immediate"]) });
@@ -77,10 +90,13 @@ export function httpApi(host: ComputeHost): Hono {
     await host.delete(c.req.param("name"));
     return c.json({});
   });
-  app.get("/v1/timelines/:tenant/:timeline", (c) => {
+  app.get("/v1/timelines/:tenant/:timeline", async (c) => {
     const tenant = parseId(parseTenantId, c.req.param("tenant"));
     const timeline = parseId(parseTimelineId, c.req.param("timeline"));
-    return c.json(host.writerOf(tenant, timeline));
+    return c.json(await host.writerOf(tenant, timeline));
+  });
+  app.post("/v1/timelines/:tenant/:timeline/sync", async (c) => {
+    return c.json(await host.sync(await readBody(c, syncSchema)));
   });
   return app;
 }

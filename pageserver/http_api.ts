@@ -163,7 +163,8 @@ function tenantRoutes(app: Hono, { manager, receivers }: HttpApiContext): void {
   });
 }
 
-function timelineRoutes(app: Hono, { manager, receivers }: HttpApiContext): void {
+function timelineRoutes(app: Hono, context: HttpApiContext): void {
+  const { manager, receivers } = context;
   const path = "/v1/tenant/:tenant/timeline";
   app.get(path, (c) => {
     const tenant = manager.tenant(tenantId(c));
@@ -171,12 +172,17 @@ function timelineRoutes(app: Hono, { manager, receivers }: HttpApiContext): void
   });
   app.post(path, async (c) => {
     const body = createSchema.parse(await c.req.json());
-    const lsn = body.ancestor_start_lsn;
-    const timeline = await manager.tenant(tenantId(c)).createBranch(
-      parseTimelineId(body.new_timeline_id),
-      parseTimelineId(body.ancestor_timeline_id),
-      lsn === undefined ? undefined : parseLsn(lsn),
-    );
+    const lsn = body.ancestor_start_lsn === undefined
+      ? undefined
+      : parseLsn(body.ancestor_start_lsn);
+    const tenant = manager.tenant(tenantId(c));
+    const ancestor = parseTimelineId(body.ancestor_timeline_id);
+    // What is committed may still be on its way here
+    if (lsn !== undefined) {
+      await tenant.timeline(ancestor).waitForLsn(lsn, context.waitLsnTimeoutMs);
+    }
+    const id = parseTimelineId(body.new_timeline_id);
+    const timeline = await tenant.createBranch(id, ancestor, lsn);
     return c.json(timelineInfo(timeline, receivers), 201);
   });
   app.get(`${path}/:timeline`, (c) => {

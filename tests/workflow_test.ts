@@ -204,3 +204,29 @@ testWithNeon("endpoints ride through a restart of every daemon", {}, async (neon
   const after = neon.connect(await neon.local.startEndpoint("after"));
   assert.deepEqual([...await after`select count(*)::int from t`], [{ count: roles.length }]);
 });
+
+testWithNeon(
+  "a branch made after everything was killed has every acknowledged row",
+  { safekeepers: 3 },
+  async (neon) => {
+    const sql = neon.connect(await neon.local.startEndpoint("main"));
+    await sql`create table t(key int primary key)`;
+    for (let i = 0; i < 20; i++) await sql`insert into t values(${i})`;
+    for (const role of ["compute", "pageserver", "safekeeper 1", "safekeeper 2", "safekeeper 3"]) {
+      await neon.killRole(role);
+    }
+    neon.killPostgres("main");
+    await neon.closeClients();
+    await neon.local.start();
+    await neon.run("safekeeper", "stop", "3");
+    await neon.local.createBranch("after");
+    const after = neon.connect(await neon.local.startEndpoint("after"));
+    assert.deepEqual([...await after`select count(*)::int from t`], [{ count: 20 }]);
+    const main = neon.connect(await neon.local.startEndpoint("main"));
+    assert.deepEqual([...await main`select count(*)::int from t`], [{ count: 20 }]);
+    await assert.rejects(
+      neon.run("timeline", "branch", "--branch-name", "future", "--ancestor-start-lsn", "9/0"),
+      /it ends at 0/,
+    );
+  },
+);

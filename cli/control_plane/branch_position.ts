@@ -1,14 +1,15 @@
 /**
- * Which position of a timeline a majority of its safekeepers holds, when no proposer runs that
- * could say what it has committed. Pure.
+ * Whether the safekeepers of a timeline that nobody writes agree where it ends. Pure.
  *
- * A record is committed once a majority has it on disk. A safekeeper's log ends with entries of its
- * last log term; logs of the same last term agree as far as they both go. So among the safekeepers
- * with the highest last term, the position that a majority holds is the majority-th largest flush
- * position, and everything acknowledged to a client is at or before it, as long as every safekeeper
- * answered. Where one did not, the longest log may or may not be acknowledged: then there is no
- * answer unless the two bounds agree.
+ * A record is committed once a majority has it on disk, but the safekeepers hear of that a moment
+ * later, and after a crash perhaps never. So their word is enough only if no record beyond what they
+ * know to be committed can be on a majority's disks; otherwise an election has to settle it.
+ *
+ * Logs that end in the same term agree as far as they both go. Among those with the highest last
+ * term, a position can be on a majority's disks if enough of them reach it, counting in favour every
+ * safekeeper that did not answer or whose log ends in an older term.
  */
+import { assert } from "../../libs/utils/assert.ts";
 import { type Lsn, maxLsn } from "../../libs/utils/lsn.ts";
 
 /** What one safekeeper said about its log. */
@@ -18,35 +19,25 @@ export interface LogEnd {
   commitLsn: Lsn;
 }
 
-/** The answer: a position, or the two bounds between which acknowledged records may end. */
-interface QuorumPosition {
-  /** Everything up to here is held by a majority. */
-  held: Lsn;
-  /** Nothing after this can have been acknowledged. */
-  possible: Lsn;
-}
-
 /** Safekeepers that make a majority. */
 export function quorumOf(count: number): number {
   return Math.floor(count / 2) + 1;
 }
 
 /**
- * Evaluates the answers of some of `count` safekeepers. Undefined when fewer than a majority
- * answered. Logs that end in a lower term count as holding only what they know to be committed.
+ * Evaluates the answers of at least a majority of `count` safekeepers: the end of what is committed,
+ * or undefined if records beyond it may have been acknowledged.
  */
-export function quorumPosition(answers: LogEnd[], count: number): QuorumPosition | undefined {
+export function settledEnd(answers: LogEnd[], count: number): Lsn | undefined {
   const quorum = quorumOf(count);
-  if (answers.length < quorum) return undefined;
-  const lastTerm = Math.max(...answers.map((answer) => answer.lastLogTerm));
+  assert(answers.length >= quorum, "a majority answered");
   const committed = answers.map((answer) => answer.commitLsn).reduce(maxLsn);
-  const ends = answers
-    .map((answer) => answer.lastLogTerm === lastTerm ? answer.flushLsn : answer.commitLsn)
+  const lastTerm = Math.max(...answers.map((answer) => answer.lastLogTerm));
+  const ends = answers.filter((answer) => answer.lastLogTerm === lastTerm)
+    .map((answer) => answer.flushLsn)
     .sort((a, b) => b - a);
-  const held = maxLsn(committed, ends[quorum - 1]!);
-  // Silent safekeepers may hold as much as the longest log does; older logs may agree with it.
-  const outside = count - answers.length +
-    answers.filter((answer) => answer.lastLogTerm !== lastTerm).length;
-  const longest = ends[Math.max(0, quorum - outside - 1)]!;
-  return { held, possible: maxLsn(held, longest) };
+  // Silent safekeepers may hold as much as the longest log does, and older logs may agree with it.
+  const outside = count - ends.length;
+  const possible = ends[Math.max(0, quorum - outside - 1)]!;
+  return possible > committed ? undefined : committed;
 }

@@ -25,9 +25,9 @@ export interface EndpointRecord {
 
 /** Throws BadRequest unless `name` can be an endpoint's name (it is a directory name as well). */
 export function checkEndpointName(name: string): void {
-  if (/^[A-Za-z0-9_][A-Za-z0-9_.-]{0,62}$/.test(name)) return;
+  if (/^[A-Za-z0-9][A-Za-z0-9_-]{0,62}$/.test(name)) return;
   throw new BadRequest(
-    `Cannot name an endpoint "${name}": use up to 63 letters, digits, "_", "-" and "."`,
+    `Cannot name an endpoint "${name}": use up to 63 letters, digits, "_" and "-"`,
   );
 }
 

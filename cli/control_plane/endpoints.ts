@@ -22,7 +22,7 @@ import { type Environment, timelineOfBranch } from "./environment.ts";
 import { commandUser, postgresUser } from "./host_user.ts";
 import { findPortHolder } from "./port_holder.ts";
 import { withDirectoryLock } from "./repo_dir.ts";
-import { safekeepersOf } from "./safekeeper_timelines.ts";
+import { safekeeperTargets } from "./safekeeper_timelines.ts";
 import { loadTenantRecord } from "./tenant_records.ts";
 
 /** The superuser of every cluster that we make. */
@@ -40,10 +40,15 @@ export interface EndpointOptions {
   pgPort?: number;
 }
 
-/** The branch of a new endpoint: the one named, else the one with its own name, else main. */
-function branchOf(env: Environment, tenant: TenantId, name: string, branch?: string): string {
-  if (branch !== undefined) return branch;
-  return branchTimeline(env.config, tenant, name) === undefined ? MAIN_BRANCH : name;
+/** The timeline of a new endpoint: its branch is the one named, the one of its name, or main. */
+function timelineOfNew(
+  env: Environment,
+  tenant: TenantId,
+  name: string,
+  options: EndpointOptions,
+): TimelineId {
+  const named = branchTimeline(env.config, tenant, name) === undefined ? MAIN_BRANCH : name;
+  return timelineOfBranch(env, tenant, options.branch ?? named);
 }
 
 /** Writes the definition of a new endpoint. Throws Conflict if there is one of that name. */
@@ -54,7 +59,7 @@ export function createEndpoint(
   options: EndpointOptions = {},
 ): Promise<EndpointRecord> {
   checkEndpointName(name);
-  const timeline = timelineOfBranch(env, tenant, branchOf(env, tenant, name, options.branch));
+  const timeline = timelineOfNew(env, tenant, name, options);
   const pgVersion = loadTenantRecord(env.repoDir, tenant).pg_version;
   return withDirectoryLock(env.repoDir, () => {
     if (loadEndpointRecord(env.repoDir, name) !== undefined) {
@@ -101,17 +106,22 @@ function checkSame(env: Environment, record: EndpointRecord, options: EndpointOp
   }
 }
 
-/** Throws Conflict if another running primary writes to the timeline. */
-function checkOnlyPrimary(record: EndpointRecord, running: EndpointStatus[]): void {
-  const other = running.find((status) =>
-    status.endpoint_id !== record.endpoint_id && status.tenant_id === record.tenant_id &&
-    status.timeline_id === record.timeline_id &&
+/** Throws Conflict if an endpoint of another name writes to the timeline. */
+function checkOnlyPrimary(
+  name: string,
+  tenant: TenantId,
+  timeline: TimelineId,
+  known: EndpointStatus[],
+): void {
+  const other = known.find((status) =>
+    status.endpoint_id !== name && status.tenant_id === tenant &&
+    status.timeline_id === timeline &&
     (status.status === "running" || status.status === "starting")
   );
   if (other === undefined) return;
   throw new Conflict(
-    `Cannot start endpoint "${record.endpoint_id}": endpoint "${other.endpoint_id}" already ` +
-      `is the primary of timeline ${record.timeline_id}; stop it, or make a branch`,
+    `Cannot start endpoint "${name}": endpoint "${other.endpoint_id}" already is the primary of ` +
+      `timeline ${timeline}; stop it, or make a branch`,
   );
 }
 
@@ -148,11 +158,7 @@ function specOf(env: Environment, record: EndpointRecord) {
       host: pageserver.slice(0, colon),
       port: Number(pageserver.slice(colon + 1)),
     },
-    safekeepers: safekeepersOf(env, record.tenant_id, record.timeline_id).map((config) => ({
-      id: config.id,
-      host: LOOPBACK,
-      pg_port: config.pg_port,
-    })),
+    safekeepers: safekeeperTargets(env, record.tenant_id, record.timeline_id),
     ...(uid === undefined || gid === undefined ? {} : { postgres_user: { uid, gid } }),
   };
 }
@@ -179,16 +185,21 @@ export async function startEndpoint(
 ): Promise<StartedEndpoint> {
   const existing = loadEndpointRecord(env.repoDir, name);
   if (existing !== undefined) checkSame(env, existing, options);
-  else if (tenant === undefined) {
-    throw new BadRequest(`Cannot create endpoint "${name}": name a tenant with --tenant-id`);
+  const owner = existing?.tenant_id ?? tenant;
+  if (owner === undefined) {
+    throw new BadRequest(
+      `Cannot create endpoint "${name}": name a tenant with --tenant-id, or make one with ` +
+        `"neon tenant create --set-default"`,
+    );
   }
+  const timeline = existing?.timeline_id ?? timelineOfNew(env, owner, name, options);
   const compute = computeClient(env);
   const running = await compute.endpoints();
   const before = running.find((status) => status.endpoint_id === name);
-  const record = existing ?? await createEndpoint(env, tenant!, name, options);
   const isUp = before?.status === "running" || before?.status === "starting";
+  if (!isUp) checkOnlyPrimary(name, owner, timeline, running);
+  const record = existing ?? await createEndpoint(env, owner, name, options);
   if (!isUp) {
-    checkOnlyPrimary(record, running);
     checkPortFree(record);
     report.starting?.(record, existing === undefined);
   }

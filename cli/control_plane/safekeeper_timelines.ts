@@ -1,4 +1,4 @@
-/** Timelines on the safekeepers: creation, and the position that a majority of them holds. */
+/** Timelines on the safekeepers: creation, and where they end. */
 import { NotFound, Unavailable } from "../../libs/utils/errors.ts";
 import {
   parseTenantId,
@@ -6,11 +6,11 @@ import {
   type TenantId,
   type TimelineId,
 } from "../../libs/utils/id.ts";
-import { alignLsn, formatLsn, type Lsn, parseLsn } from "../../libs/utils/lsn.ts";
+import { alignLsn, type Lsn, parseLsn } from "../../libs/utils/lsn.ts";
 import type { TimelineInfo } from "../../pageserver/client.ts";
-import { type LogEnd, quorumOf, quorumPosition } from "./branch_position.ts";
+import { type LogEnd, quorumOf, settledEnd } from "./branch_position.ts";
 import { safekeeperClient } from "./clients.ts";
-import { type SafekeeperConfig, safekeeperConfig } from "./config.ts";
+import { LOOPBACK, type SafekeeperConfig, safekeeperConfig } from "./config.ts";
 import type { Environment } from "./environment.ts";
 import { loadTenantRecord } from "./tenant_records.ts";
 
@@ -33,7 +33,7 @@ export async function createOnSafekeepers(
 }
 
 /** The safekeepers of a timeline. */
-export function safekeepersOf(
+function safekeepersOf(
   env: Environment,
   tenant: TenantId,
   timeline: TimelineId,
@@ -56,36 +56,30 @@ async function logEnd(
   };
 }
 
+/** The safekeepers of a timeline, as the compute host is told them. */
+export function safekeeperTargets(env: Environment, tenant: TenantId, timeline: TimelineId) {
+  return safekeepersOf(env, tenant, timeline)
+    .map((config) => ({ id: config.id, host: LOOPBACK, pg_port: config.pg_port }));
+}
+
 /**
- * The position up to which a majority of the safekeepers holds the timeline. Throws Unavailable
- * when too few answer to know where acknowledged records end.
+ * The end of a timeline that nobody writes, if its safekeepers are sure of it. Throws Unavailable
+ * when too few answer.
  */
-export async function heldPosition(
+export async function safekeepersEnd(
   env: Environment,
   tenant: TenantId,
   timeline: TimelineId,
-): Promise<Lsn> {
+): Promise<Lsn | undefined> {
   const safekeepers = safekeepersOf(env, tenant, timeline);
   const answers = await Promise.allSettled(
     safekeepers.map((config) => logEnd(config, tenant, timeline)),
   );
   const ends = answers.filter((answer) => answer.status === "fulfilled")
     .map((answer) => answer.value);
-  const position = quorumPosition(ends, safekeepers.length);
-  if (position === undefined) {
-    throw new Unavailable(
-      `Cannot tell where timeline ${timeline} ends: ${ends.length} of ${safekeepers.length} ` +
-        `safekeepers answer, needed are ${quorumOf(safekeepers.length)}; "neon start" starts them`,
-    );
-  }
-  if (position.held !== position.possible) {
-    throw new Unavailable(
-      `Cannot tell where timeline ${timeline} ends: between ${formatLsn(position.held)} and ` +
-        `${
-          formatLsn(position.possible)
-        }, as not all safekeepers answer; start them all, or start ` +
-        `its endpoint`,
-    );
-  }
-  return position.held;
+  if (ends.length >= quorumOf(safekeepers.length)) return settledEnd(ends, safekeepers.length);
+  throw new Unavailable(
+    `Cannot tell where timeline ${timeline} ends: ${ends.length} of ${safekeepers.length} ` +
+      `safekeepers answer, needed are ${quorumOf(safekeepers.length)}; "neon start" starts them`,
+  );
 }

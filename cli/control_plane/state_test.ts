@@ -166,7 +166,7 @@ inTemporaryDirectory("endpoint definitions are listed by name and can be removed
 });
 
 Deno.test("checkEndpointName() refuses what cannot be a directory name", () => {
-  for (const name of ["main", "ep-main", "a.b_c", "1"]) checkEndpointName(name);
+  for (const name of ["main", "ep-main", "a_b-c", "1"]) checkEndpointName(name);
   for (const name of ["", "../x", "a/b", ".", ".x", "-x", "a b", "x".repeat(64)]) {
     assert.throws(() => checkEndpointName(name), /Cannot name an endpoint/);
   }

@@ -1,5 +1,5 @@
 /** Branching and listing timelines: the control plane's side of it. */
-import { NotFound } from "../../libs/utils/errors.ts";
+import { BadRequest, NotFound, Unavailable } from "../../libs/utils/errors.ts";
 import { newTimelineId, type TenantId, type TimelineId } from "../../libs/utils/id.ts";
 import { formatLsn, type Lsn, parseLsn } from "../../libs/utils/lsn.ts";
 import type { ListedTimeline } from "../timeline_tree.ts";
@@ -13,8 +13,8 @@ import {
 } from "./config.ts";
 import { changeConfig, type Environment, timelineOfBranch } from "./environment.ts";
 import { withDirectoryLock } from "./repo_dir.ts";
-import { createOnSafekeepers, heldPosition } from "./safekeeper_timelines.ts";
-import { recordTimeline } from "./tenant_records.ts";
+import { createOnSafekeepers, safekeepersEnd, safekeeperTargets } from "./safekeeper_timelines.ts";
+import { loadTenantRecord, recordTimeline } from "./tenant_records.ts";
 
 /** What a branch can be made with. */
 export interface BranchOptions {
@@ -37,18 +37,29 @@ export interface CreatedBranch {
 }
 
 /**
- * The position that contains every row whose commit has returned: what the running proposer has
- * committed, else what a majority of the safekeepers holds.
+ * The position that contains every row whose commit has returned: what the running writer has
+ * committed; without one, what the safekeepers are sure of; else what an election finds.
  */
 async function committedPosition(
   env: Environment,
   tenant: TenantId,
   timeline: TimelineId,
 ): Promise<Lsn> {
-  const running = await computeClient(env).timeline(tenant, timeline);
-  return running === undefined
-    ? await heldPosition(env, tenant, timeline)
-    : parseLsn(running.commit_lsn);
+  const compute = computeClient(env);
+  const writer = await compute.timeline(tenant, timeline).catch((thrown) => {
+    if (thrown instanceof Unavailable) return undefined; // no host: nothing is acknowledged either
+    throw thrown;
+  });
+  if (writer !== undefined) return parseLsn(writer.commit_lsn);
+  const settled = await safekeepersEnd(env, tenant, timeline);
+  if (settled !== undefined) return settled;
+  const { commit_lsn } = await compute.syncTimeline({
+    tenant_id: tenant,
+    timeline_id: timeline,
+    pg_version: loadTenantRecord(env.repoDir, tenant).pg_version,
+    safekeepers: safekeeperTargets(env, tenant, timeline),
+  });
+  return parseLsn(commit_lsn);
 }
 
 /** Makes a branch of a timeline. */
@@ -68,7 +79,13 @@ export async function createBranch(
   const timelineId = options.timelineId ?? newTimelineId();
   checkBranchNameFree(env.config, tenant, branch, timelineId);
   const ancestor = timelineOfBranch(env, tenant, ancestorBranch);
-  const lsn = options.ancestorLsn ?? await committedPosition(env, tenant, ancestor);
+  const committed = await committedPosition(env, tenant, ancestor);
+  const lsn = options.ancestorLsn ?? committed;
+  if (lsn > committed) {
+    throw new BadRequest(
+      `Cannot branch "${ancestorBranch}" at ${formatLsn(lsn)}: it ends at ${formatLsn(committed)}`,
+    );
+  }
   const info = await pageserverClient(env).createBranch(tenant, {
     new_timeline_id: timelineId,
     ancestor_timeline_id: ancestor,

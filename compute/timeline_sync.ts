@@ -1,0 +1,44 @@
+/**
+ * Settles where a timeline ends that nobody writes.
+ *
+ * After a crash the safekeepers may hold more than they know to be committed: the last commit LSN was
+ * on its way when its proposer died. An election as for a start finds the newest log, brings a quorum
+ * to its end and commits that, without a Postgres. Everything that was ever acknowledged is then
+ * committed for all to see, the pageserver first of all.
+ */
+import { WAL_SEGMENT_SIZE } from "../libs/postgres/constants.ts";
+import type { Lsn } from "../libs/utils/lsn.ts";
+import type { SyncRequest } from "./client.ts";
+import { WalProposer } from "./wal_proposer/driver.ts";
+
+/** Longest wait for the election, and for a quorum to have its outcome on disk. */
+const SYNC_MS_MAX = 10_000;
+/** PG_VERSION_NUM of a major version's first release; safekeepers compare the major version. */
+const VERSION_NUMBER_FACTOR = 10_000;
+
+/**
+ * Wins an election and commits what it found; returns that position. Throws Unavailable or TimedOut
+ * when no quorum of safekeepers takes part.
+ */
+export async function syncTimeline(request: SyncRequest): Promise<Lsn> {
+  const proposer = new WalProposer({
+    tenantId: request.tenant_id,
+    timelineId: request.timeline_id,
+    pgVersionNum: request.pg_version * VERSION_NUMBER_FACTOR,
+    walSegmentSize: WAL_SEGMENT_SIZE,
+    safekeepers: request.safekeepers.map(({ id, host, pg_port }) => ({
+      id,
+      host,
+      pgPort: pg_port,
+    })),
+    onDeposed: () => {}, // whoever deposed us has committed more; the wait below throws
+  });
+  proposer.start();
+  try {
+    const { startLsn } = await proposer.elected(SYNC_MS_MAX);
+    await proposer.committed(startLsn, SYNC_MS_MAX);
+    return proposer.commitLsn;
+  } finally {
+    await proposer.stop(); // tells every safekeeper the commit LSN
+  }
+}
