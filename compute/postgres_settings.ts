@@ -24,14 +24,17 @@ export interface PostgresSettings {
   readonly standbyName: string;
   /** Prepared transactions that the start inherits. */
   readonly preparedTransactions: number;
+  /** postgresql.auto.conf of the last run. */
+  readonly savedSettings: string;
 }
 
 /** Fixed settings, in the order of the command line. */
 export function fixedSettings(settings: PostgresSettings): [string, string][] {
-  const { spec, standbyName, preparedTransactions } = settings;
+  const { spec, standbyName, preparedTransactions, savedSettings } = settings;
   const asked = spec.settings ?? {};
   const walLevel = asked["wal_level"] === "logical" ? "logical" : "replica";
-  const prepared = Math.max(Number(asked["max_prepared_transactions"] ?? 0), preparedTransactions);
+  const saved = /^max_prepared_transactions\s*=\s*'(\d+)'/m.exec(savedSettings)?.[1];
+  const wanted = Number(saved ?? asked["max_prepared_transactions"] ?? 0);
   return [
     ["listen_addresses", "127.0.0.1"],
     ["port", String(spec.pg_port)],
@@ -52,8 +55,9 @@ export function fixedSettings(settings: PostgresSettings): [string, string][] {
     ["max_wal_senders", asked["max_wal_senders"] ?? "10"],
     ["max_replication_slots", asked["max_replication_slots"] ?? "10"],
     ["max_slot_wal_keep_size", "-1"],
-    ...(preparedTransactions > 0
-      ? [["max_prepared_transactions", String(prepared)] as [string, string]]
+    // Fewer would keep Postgres from starting, so then it cannot be set lower
+    ...(preparedTransactions > wanted
+      ? [["max_prepared_transactions", String(preparedTransactions)] as [string, string]]
       : []),
     ...(spec.pg_version >= 17 ? [["summarize_wal", "off"] as [string, string]] : []),
     ...(spec.pg_version >= 18

@@ -126,7 +126,12 @@ async function bringUp(run: EndpointRun, clock: PhaseClock): Promise<void> {
       arena: directory.arena,
       binDir: spec.pg_bin_dir,
       owner: spec.postgres_user,
-      settings: fixedSettings({ spec, standbyName: run.standbyName, preparedTransactions }),
+      settings: fixedSettings({
+        spec,
+        standbyName: run.standbyName,
+        preparedTransactions,
+        savedSettings: new TextDecoder().decode(savedSettings),
+      }),
     }));
     await run.process.ready(pgdata, directory.logFile, logStart, READY_MS_MAX);
     clock.end("postgres");

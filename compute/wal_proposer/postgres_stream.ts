@@ -82,7 +82,7 @@ export class PostgresStream {
       } catch (thrown) {
         // A crashed or stopping Postgres also ends up here; the endpoint sees its exit
         if (!this.#stopped) {
-          log.warning("the WAL stream from Postgres broke: {why}", { why: messageOf(thrown) });
+          log.info("the WAL stream from Postgres broke: {why}", { why: messageOf(thrown) });
         }
         if (thrown instanceof Corrupt) {
           this.#opened.reject(thrown);

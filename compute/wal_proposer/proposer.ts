@@ -223,10 +223,11 @@ export class Proposer {
     }
     this.#membership = theirs;
     this.#quorum = new Quorum(this.#peers.map((p) => p.id), theirs);
+    // Those who greeted before have not heard of it: they greet again on a new connection
     this.#peers.forEach((p, other) => {
-      if (p.phase !== "offline") this.#drop(other, "the membership changed");
+      if (other !== peer && p.phase !== "offline") this.#drop(other, "the membership changed");
     });
-    return false;
+    return true;
   }
 
   /** Starts a campaign as soon as a quorum has greeted; the driver repeats a lost one. */
