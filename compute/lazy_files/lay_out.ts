@@ -125,38 +125,29 @@ function planFiles(map: LazyFilesMap): PlannedFile[] {
   return planned;
 }
 
-function openEmpty(
-  path: string,
-  owner: LayOutOptions["owner"],
-  takeReady: TakeReady | undefined,
-): Deno.FsFile {
-  const existing = { write: true, truncate: true };
+function openEmpty(path: string, owner: LayOutOptions["owner"]): Deno.FsFile {
+  const open = { write: true, create: true, truncate: true, mode: FILE_MODE };
   try {
-    return Deno.openSync(path, existing);
-  } catch (thrown) {
-    if (!(thrown instanceof Deno.errors.NotFound)) throw thrown;
-  }
-  if (takeReady?.(path) === true) return Deno.openSync(path, existing);
-  const made = { ...existing, create: true, mode: FILE_MODE };
-  try {
-    return Deno.openSync(path, made);
+    return Deno.openSync(path, open);
   } catch (thrown) {
     if (!(thrown instanceof Deno.errors.NotFound)) throw thrown;
   }
   makeDirectory(path.slice(0, path.lastIndexOf("/")), owner);
-  return Deno.openSync(path, made);
+  return Deno.openSync(path, open);
 }
 
-function makeFile(
-  path: string,
-  lengthBytes: number,
-  owner: LayOutOptions["owner"],
-  takeReady?: TakeReady,
-): void {
-  const file = openEmpty(path, owner, takeReady);
+function makeFile(path: string, lengthBytes: number, owner: LayOutOptions["owner"]): void {
+  const file = openEmpty(path, owner);
   if (lengthBytes > 0) file.truncateSync(lengthBytes);
   file.close();
   if (owner !== undefined) Deno.chownSync(path, owner.uid, owner.gid);
+}
+
+/** Puts a ready made file where none is, or makes one. */
+function placeFile(path: string, lengthBytes: number, options: LayOutOptions): void {
+  if (options.takeReady?.(path) !== true) return makeFile(path, lengthBytes, options.owner);
+  if (lengthBytes > 0) Deno.truncateSync(path, lengthBytes);
+  if (options.owner !== undefined) Deno.chownSync(path, options.owner.uid, options.owner.gid);
 }
 
 function makeDirectory(path: string, owner: LayOutOptions["owner"]): void {
@@ -210,12 +201,14 @@ function hideControlFile(pgdata: string): void {
  */
 export function layOutFiles(options: LayOutOptions): LaidOut {
   const planned = planFiles(options.map);
-  removeOtherRelationFiles(options, planned);
+  const there = removeOtherRelationFiles(options, planned);
   const lazy: ArenaFile[] = [];
   let pages = 0;
   for (const { path, file } of planned) {
+    const full = `${options.pgdata}/${path}`;
     const length = file.pages * PAGE_SIZE;
-    makeFile(`${options.pgdata}/${path}`, length, options.owner, options.takeReady);
+    if (there.has(path)) makeFile(full, length, options.owner);
+    else placeFile(full, length, options);
     if (file.pages === 0) continue;
     lazy.push(file);
     pages += file.pages;
@@ -228,7 +221,9 @@ export function layOutFiles(options: LayOutOptions): LaidOut {
   return { files: planned.length, pages, skippedForks };
 }
 
-function removeOtherRelationFiles(options: LayOutOptions, planned: PlannedFile[]): void {
+/** Returns the relation files that are there and stay. */
+function removeOtherRelationFiles(options: LayOutOptions, planned: PlannedFile[]): Set<string> {
+  const there = new Set<string>();
   const wanted = new Set(planned.map(({ path }) => path));
   const databases = new Set(options.map.forks.map(({ db }) => String(db)));
   const remove = (path: string) =>
@@ -236,7 +231,8 @@ function removeOtherRelationFiles(options: LayOutOptions, planned: PlannedFile[]
   const removeUnwanted = (directory: string) => {
     for (const { name } of listDirectory(`${options.pgdata}/${directory}`)) {
       const path = `${directory}/${name}`;
-      if (!wanted.has(path) && parseRelationPath(path) !== undefined) remove(path);
+      if (wanted.has(path)) there.add(path);
+      else if (parseRelationPath(path) !== undefined) remove(path);
     }
   };
   removeUnwanted("global");
@@ -244,6 +240,7 @@ function removeOtherRelationFiles(options: LayOutOptions, planned: PlannedFile[]
     if (databases.has(name)) removeUnwanted(`base/${name}`);
     else remove(`base/${name}`);
   }
+  return there;
 }
 
 /**
