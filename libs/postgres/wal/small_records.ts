@@ -63,6 +63,15 @@ export function readParameterChange(cursor: RecordCursor): WalParameters {
   };
 }
 
+/**
+ * The page number that is all the data of CLOG, COMMIT_TS and MultiXact "zero page" records, and that
+ * begins a CLOG TRUNCATE: u32, from 17 on u64.
+ */
+export function readSlruPage(cursor: RecordCursor, version: PgVersion): number {
+  const low = mainU32(cursor, 0);
+  return version.slruPageNumberBytes === 8 ? mainU32(cursor, 4) * 4294967296 + low : low;
+}
+
 /** CLOG TRUNCATE: 0 page number (the version's width), then oldest xid u32 and its database u32. */
 export function readClogTruncate(
   cursor: RecordCursor,
@@ -93,11 +102,21 @@ export function readMultiXactCreate(cursor: RecordCursor): MultiXactCreate {
 }
 
 /** MultiXact TRUNCATE_ID: 0 database, 4 first and 8 end of ids, 12 first and 16 end of members. */
-export function readMultiXactTruncate(
-  cursor: RecordCursor,
-): { oldestMulti: number; oldestMultiDb: number } {
-  need(cursor, 20);
-  return { oldestMulti: mainU32(cursor, 8), oldestMultiDb: mainU32(cursor, 0) };
+export interface MultiXactTruncate {
+  readonly oldestMulti: number;
+  readonly oldestMultiDb: number;
+  /** Members from here to endMember (exclusive, on the circle) are gone. */
+  readonly startMember: number;
+  readonly endMember: number;
+}
+
+export function readMultiXactTruncate(cursor: RecordCursor): MultiXactTruncate {
+  return {
+    oldestMultiDb: mainU32(cursor, 0),
+    oldestMulti: mainU32(cursor, 8),
+    startMember: mainU32(cursor, 12),
+    endMember: mainU32(cursor, 16),
+  };
 }
 
 /**
