@@ -224,6 +224,9 @@ testWithNeon(
     assert.deepEqual([...await after`select count(*)::int from t`], [{ count: 20 }]);
     const main = neon.connect(await neon.local.startEndpoint("main"));
     assert.deepEqual([...await main`select count(*)::int from t`], [{ count: 20 }]);
+    await neon.run("safekeeper", "start", "3"); // gets the timeline that was made without it
+    await neon.run("safekeeper", "stop", "1");
+    await after`insert into t values(20)`;
     await assert.rejects(
       neon.run("timeline", "branch", "--branch-name", "future", "--ancestor-start-lsn", "9/0"),
       /it ends at 0/,

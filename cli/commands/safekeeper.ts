@@ -1,6 +1,6 @@
 /** `neon safekeeper start|stop|restart|status [ID]`. */
 import type { Command } from "@commander-js/extra-typings";
-import { startRole } from "../control_plane/lifecycle.ts";
+import { startSafekeeper } from "../control_plane/lifecycle.ts";
 import { safekeeperConfig } from "../control_plane/config.ts";
 import { safekeeperRole } from "../control_plane/roles.ts";
 import { roleCommand } from "../role_command.ts";
@@ -14,6 +14,6 @@ export function command(): Command {
     role: (env, id) => safekeeperRole(env, safekeeperConfig(env.config, id)),
     restartBy: "fast",
     start: (env, id, timeoutMs) =>
-      startRole(safekeeperRole(env, safekeeperConfig(env.config, id)), timeoutMs),
+      startSafekeeper(env, safekeeperConfig(env.config, id), timeoutMs),
   });
 }

@@ -5,7 +5,7 @@
  */
 import { messageOf } from "../../libs/utils/errors.ts";
 import { PageserverClient } from "../../pageserver/client.ts";
-import type { PageserverConfig } from "./config.ts";
+import type { PageserverConfig, SafekeeperConfig } from "./config.ts";
 import { stopAllEndpoints } from "./endpoint_stop.ts";
 import type { Environment } from "./environment.ts";
 import { withDirectoryLock } from "./repo_dir.ts";
@@ -17,6 +17,7 @@ import {
   safekeeperRole,
   writeSettings,
 } from "./roles.ts";
+import { createMissing } from "./safekeeper_timelines.ts";
 import {
   daemonPid,
   isServing,
@@ -66,6 +67,17 @@ export async function startPageserver(
   return started;
 }
 
+/** Starts a safekeeper unless it runs, and gives it the timelines that it missed. */
+export async function startSafekeeper(
+  env: Environment,
+  config: SafekeeperConfig,
+  timeoutMs = START_TIMEOUT_MS,
+): Promise<Started> {
+  const started = await startRole(safekeeperRole(env, config), timeoutMs);
+  await createMissing(env, config);
+  return started;
+}
+
 /** Attaches what is not attached, each under a generation that was made durable before. */
 async function attachTenants(env: Environment, pageserver: PageserverClient): Promise<void> {
   const attached = new Set((await pageserver.tenants()).map((tenant) => tenant.id));
@@ -96,7 +108,10 @@ export async function startAll(
       role: pageserverRole(env, config),
       start: startPageserver(env, config, timeoutMs),
     })),
-    ...env.config.safekeepers.map((config) => begin(safekeeperRole(env, config))),
+    ...env.config.safekeepers.map((config) => ({
+      role: safekeeperRole(env, config),
+      start: startSafekeeper(env, config, timeoutMs),
+    })),
     begin(computeRole(env)),
   ];
   const outcomes = Promise.allSettled(starts.map(({ start }) => start));

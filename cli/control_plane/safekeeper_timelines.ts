@@ -12,24 +12,75 @@ import { type LogEnd, quorumOf, settledEnd } from "./branch_position.ts";
 import { safekeeperClient } from "./clients.ts";
 import { LOOPBACK, type SafekeeperConfig, safekeeperConfig } from "./config.ts";
 import type { Environment } from "./environment.ts";
-import { loadTenantRecord } from "./tenant_records.ts";
+import { withDirectoryLock } from "./repo_dir.ts";
+import { listTenantRecords, loadTenantRecord, recordTimeline } from "./tenant_records.ts";
 
-/** Creates a timeline on every safekeeper; returns their ids. Creating it again is fine. */
+/** Which safekeepers a new timeline has, and which of them could not be told yet. */
+interface Placement {
+  safekeepers: number[];
+  missing?: number[];
+}
+
+/**
+ * Creates a timeline on every safekeeper, at least on a majority; creating it again is fine. Throws
+ * Unavailable when fewer take it.
+ */
 export async function createOnSafekeepers(
   env: Environment,
   timeline: TimelineInfo,
-): Promise<number[]> {
-  await Promise.all(env.config.safekeepers.map((config) =>
-    safekeeperClient(config).createTimeline({
-      tenantId: parseTenantId(timeline.tenant_id),
-      timelineId: parseTimelineId(timeline.timeline_id),
-      pgVersion: timeline.pg_version,
-      systemId: BigInt(timeline.system_id),
-      walSegmentSize: timeline.wal_segment_size,
-      startLsn: alignLsn(parseLsn(timeline.last_record_lsn)),
-    })
-  ));
-  return env.config.safekeepers.map((config) => config.id);
+): Promise<Placement> {
+  const { safekeepers } = env.config;
+  const args = {
+    tenantId: parseTenantId(timeline.tenant_id),
+    timelineId: parseTimelineId(timeline.timeline_id),
+    pgVersion: timeline.pg_version,
+    systemId: BigInt(timeline.system_id),
+    walSegmentSize: timeline.wal_segment_size,
+    startLsn: alignLsn(parseLsn(timeline.last_record_lsn)),
+  };
+  const outcomes = await Promise.allSettled(
+    safekeepers.map((config) => safekeeperClient(config).createTimeline(args)),
+  );
+  const failures = outcomes.flatMap((outcome, i) =>
+    outcome.status === "rejected"
+      ? [{ id: safekeepers[i]!.id, reason: outcome.reason as Error }]
+      : []
+  );
+  const fatal = failures.find(({ reason }) => !(reason instanceof Unavailable));
+  if (fatal !== undefined) throw fatal.reason;
+  const ids = safekeepers.map((config) => config.id);
+  if (failures.length === 0) return { safekeepers: ids };
+  if (ids.length - failures.length < quorumOf(ids.length)) throw failures[0]!.reason;
+  return { safekeepers: ids, missing: failures.map(({ id }) => id) };
+}
+
+/** Gives a safekeeper that was down the timelines that were created meanwhile. */
+export async function createMissing(env: Environment, config: SafekeeperConfig): Promise<void> {
+  for (const tenant of listTenantRecords(env.repoDir)) {
+    const { timelines } = loadTenantRecord(env.repoDir, tenant);
+    for (const [id, { safekeepers, missing }] of Object.entries(timelines)) {
+      if (missing?.includes(config.id) !== true) continue;
+      const timeline = id as TimelineId;
+      const source = safekeepers.find((other) => !missing.includes(other));
+      if (source === undefined) continue;
+      const client = safekeeperClient(safekeeperConfig(env.config, source));
+      const status = await client.timelineStatus(tenant, timeline);
+      await safekeeperClient(config).createTimeline({
+        tenantId: tenant,
+        timelineId: timeline,
+        pgVersion: status.pg_info.pg_version,
+        systemId: BigInt(status.pg_info.system_id),
+        walSegmentSize: status.pg_info.wal_seg_size,
+        startLsn: parseLsn(status.timeline_start_lsn),
+      });
+      await withDirectoryLock(env.repoDir, () => {
+        const still = loadTenantRecord(env.repoDir, tenant).timelines[timeline]?.missing ?? [];
+        const left = still.filter((other) => other !== config.id);
+        const placement = left.length === 0 ? { safekeepers } : { safekeepers, missing: left };
+        recordTimeline(env.repoDir, tenant, timeline, placement);
+      });
+    }
+  }
 }
 
 /** The safekeepers of a timeline. */

@@ -130,7 +130,7 @@ inTemporaryDirectory("raiseGeneration() never gives a number twice", (directory)
   const tenant = newTenantId();
   const timeline = newTimelineId();
   storeTenantRecord(directory, tenant, { generation: 1, pg_version: 17, timelines: {} });
-  recordTimeline(directory, tenant, timeline, [1, 2]);
+  recordTimeline(directory, tenant, timeline, { safekeepers: [1, 2] });
   assert.equal(raiseGeneration(directory, tenant), 2);
   assert.equal(raiseGeneration(directory, tenant), 3);
   assert.deepEqual(loadTenantRecord(directory, tenant), {

@@ -12,11 +12,18 @@ import { makeDirectory, removeFile, replaceFile } from "../../libs/utils/durable
 import { Corrupt, messageOf, NotFound } from "../../libs/utils/errors.ts";
 import type { TenantId, TimelineId } from "../../libs/utils/id.ts";
 
+/** Which safekeepers a timeline has. */
+interface TimelineRecord {
+  safekeepers: number[];
+  /** Those of them that were down when it was created, and get it when they are started. */
+  missing?: number[];
+}
+
 /** What the control plane remembers of one tenant. */
 interface TenantRecord {
   generation: number;
   pg_version: number;
-  timelines: Record<TimelineId, { safekeepers: number[] }>;
+  timelines: Record<TimelineId, TimelineRecord>;
 }
 
 function directoryOf(repoDir: string): string {
@@ -82,9 +89,9 @@ export function recordTimeline(
   repoDir: string,
   tenant: TenantId,
   timeline: TimelineId,
-  safekeepers: number[],
+  timelineRecord: TimelineRecord,
 ): void {
   const record = loadTenantRecord(repoDir, tenant);
-  record.timelines[timeline] = { safekeepers };
+  record.timelines[timeline] = timelineRecord;
   storeTenantRecord(repoDir, tenant, record);
 }

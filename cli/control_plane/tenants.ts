@@ -82,10 +82,10 @@ async function createRoot(
 ): Promise<TimelineInfo> {
   const archive = await freshCluster(env, pgVersion, progress);
   const info = await pageserverClient(env).importBasebackup(tenant, timeline, pgVersion, archive);
-  const safekeepers = await createOnSafekeepers(env, info);
+  const placement = await createOnSafekeepers(env, info);
   await withDirectoryLock(
     env.repoDir,
-    () => recordTimeline(env.repoDir, tenant, timeline, safekeepers),
+    () => recordTimeline(env.repoDir, tenant, timeline, placement),
   );
   return info;
 }

@@ -91,10 +91,10 @@ export async function createBranch(
     ancestor_timeline_id: ancestor,
     ancestor_start_lsn: formatLsn(lsn),
   });
-  const safekeepers = await createOnSafekeepers(env, info);
+  const placement = await createOnSafekeepers(env, info);
   await withDirectoryLock(
     env.repoDir,
-    () => recordTimeline(env.repoDir, tenant, timelineId, safekeepers),
+    () => recordTimeline(env.repoDir, tenant, timelineId, placement),
   );
   await changeConfig(env, (config) => mapBranch(config, tenant, branch, timelineId));
   return { timelineId, lsn: info.ancestor_lsn ?? formatLsn(lsn), ancestorBranch, already: false };
