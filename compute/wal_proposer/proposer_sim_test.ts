@@ -21,7 +21,7 @@ import { type AppendRange, type Effect, Proposer } from "./proposer.ts";
 const START = 0x1000028 as Lsn;
 const RECORD_BYTES = 8;
 const NODES = 3;
-const SEEDS = 150;
+const SEEDS = 60;
 const STEPS = 2500;
 
 function randomOf(seed: number): () => number {

@@ -1,0 +1,205 @@
+/** The proposer's decisions one by one: elections, where logs part, commit, and losing the term. */
+import assert from "node:assert/strict";
+import type { AcceptorGreeting, VoteResponse } from "../../libs/safekeeper_protocol/messages.ts";
+import {
+  type MembershipConfiguration,
+  NO_MEMBERSHIP,
+} from "../../libs/safekeeper_protocol/membership.ts";
+import type { TermHistory } from "../../libs/safekeeper_protocol/term_history.ts";
+import { INVALID_LSN, type Lsn } from "../../libs/utils/lsn.ts";
+import { type AppendRange, type Effect, Proposer } from "./proposer.ts";
+
+const BASE: TermHistory = [{ term: 0, lsn: 100 as Lsn }];
+
+function greeting(nodeId: number, term: number, membership = NO_MEMBERSHIP): AcceptorGreeting {
+  return { kind: "greeting", nodeId, membership, term };
+}
+
+function vote(term: number, flush: number, history: TermHistory = BASE, given = true) {
+  const response: VoteResponse = {
+    kind: "vote",
+    generation: 0,
+    term,
+    voteGiven: given,
+    flushLsn: flush as Lsn,
+    truncateLsn: 100 as Lsn,
+    termHistory: history,
+  };
+  return response;
+}
+
+function newRange(): AppendRange {
+  return { begin: INVALID_LSN, end: INVALID_LSN, commit: INVALID_LSN, truncate: INVALID_LSN };
+}
+
+/** A short form of effects: "vote 0 @5", "elected", "follow 1 from 100", "drop 2: why". */
+function texts(effects: Effect[]): string[] {
+  return effects.map((effect) => {
+    switch (effect.kind) {
+      case "send":
+        return effect.message.kind === "vote"
+          ? `vote ${effect.peer} @${effect.message.term}`
+          : `follow ${effect.peer} from ${effect.message.startStreamingAt}`;
+      case "drop":
+        return `drop ${effect.peer}: ${effect.why}`;
+      case "deposed":
+        return `deposed: ${effect.why}`;
+      default:
+        return effect.kind;
+    }
+  });
+}
+
+function greet(proposer: Proposer, terms: (number | undefined)[]): string[] {
+  terms.forEach((term, peer) => {
+    if (term === undefined) return;
+    proposer.connected(peer);
+    proposer.greeted(peer, greeting(peer + 1, term));
+  });
+  return texts(proposer.takeEffects());
+}
+
+/** Three safekeepers, all empty and greeted, the term 1 won by two votes. */
+function elected(): Proposer {
+  const proposer = new Proposer([1, 2, 3]);
+  greet(proposer, [0, 0, 0]);
+  proposer.voted(0, vote(1, 100));
+  proposer.voted(1, vote(1, 100));
+  proposer.takeEffects();
+  return proposer;
+}
+
+Deno.test("a campaign starts when a quorum has greeted, one above the highest term seen", () => {
+  const proposer = new Proposer([1, 2, 3]);
+  assert.deepEqual(greet(proposer, [4]), []);
+  proposer.connected(1);
+  proposer.greeted(1, greeting(2, 7));
+  assert.deepEqual(texts(proposer.takeEffects()), ["vote 0 @8", "vote 1 @8"]);
+  proposer.connected(2);
+  proposer.greeted(2, greeting(3, 0));
+  assert.deepEqual(texts(proposer.takeEffects()), ["vote 2 @8"], "latecomers are asked, too");
+});
+
+Deno.test("the donor is the voter with the newest last term, then the longest log", () => {
+  const proposer = new Proposer([1, 2, 3]);
+  greet(proposer, [5, 5, 5]);
+  const older: TermHistory = [...BASE, { term: 3, lsn: 120 as Lsn }];
+  const newer: TermHistory = [...BASE, { term: 4, lsn: 120 as Lsn }];
+  proposer.voted(0, vote(6, 900, older));
+  proposer.voted(1, vote(6, 200, newer));
+  assert.equal(proposer.donor, 1);
+  assert.equal(proposer.startLsn, 200);
+  assert.deepEqual(proposer.history, [...newer, { term: 6, lsn: 200 }]);
+  assert.deepEqual(
+    texts(proposer.takeEffects()),
+    ["elected", "follow 0 from 120", "follow 1 from 200"],
+  );
+});
+
+Deno.test("an append continues where the last ended, at most 128 KiB, with the commit LSN", () => {
+  const proposer = elected();
+  const range = newRange();
+  assert.ok(proposer.nextAppend(0, 200_000 as Lsn, range));
+  assert.deepEqual([range.begin, range.end], [100, 131172]);
+  assert.ok(proposer.nextAppend(0, 200_000 as Lsn, range));
+  assert.deepEqual([range.begin, range.end], [131172, 200_000]);
+  assert.ok(!proposer.nextAppend(0, 200_000 as Lsn, range));
+  assert.ok(proposer.heartbeat(0, range));
+  assert.deepEqual([range.begin, range.end], [200_000, 200_000]);
+});
+
+Deno.test("commit is what a majority has on disk at or past the start of the term", () => {
+  const proposer = elected();
+  const range = newRange();
+  for (const peer of [0, 1]) proposer.nextAppend(peer, 300 as Lsn, range);
+  assert.ok(!proposer.appended(0, 1, 300 as Lsn), "one of three is no majority");
+  assert.ok(proposer.appended(1, 1, 108 as Lsn));
+  assert.equal(proposer.commitLsn, 108);
+  assert.ok(proposer.owesCommit(0));
+  assert.ok(proposer.appended(1, 1, 300 as Lsn));
+  assert.equal(proposer.commitLsn, 300);
+  assert.equal(proposer.truncateLsn, 100, "the third has nothing yet");
+});
+
+Deno.test("a position beyond what was sent is not ours: it is not counted", () => {
+  const proposer = elected();
+  assert.ok(!proposer.appended(0, 1, 500 as Lsn));
+  assert.ok(!proposer.appended(1, 1, 500 as Lsn));
+  assert.equal(proposer.commitLsn, INVALID_LSN);
+});
+
+Deno.test("acknowledgements survive a lost connection; a log that lost them is refused", () => {
+  const proposer = elected();
+  const range = newRange();
+  for (const peer of [0, 1]) proposer.nextAppend(peer, 300 as Lsn, range);
+  proposer.appended(0, 1, 300 as Lsn);
+  proposer.disconnected(0);
+  assert.ok(proposer.appended(1, 1, 300 as Lsn));
+  proposer.connected(0);
+  proposer.greeted(0, greeting(1, 1));
+  const history = proposer.history;
+  proposer.voted(0, vote(1, 200, history, false));
+  assert.match(texts(proposer.takeEffects()).at(-1)!, /^drop 0: it acknowledged 0\/12C and now/);
+  proposer.connected(0);
+  proposer.greeted(0, greeting(1, 1));
+  proposer.voted(0, vote(1, 300, history, false));
+  assert.equal(texts(proposer.takeEffects()).at(-1), "follow 0 from 300");
+});
+
+Deno.test("a refused vote costs the campaign, a higher term after the election everything", () => {
+  const proposer = new Proposer([1, 2, 3]);
+  greet(proposer, [1, 1]);
+  proposer.voted(0, vote(9, 100, BASE, false));
+  assert.deepEqual(texts(proposer.takeEffects()), ["retry"]);
+  proposer.voted(1, vote(2, 100));
+  assert.deepEqual(texts(proposer.takeEffects()), [], "a vote of the lost campaign");
+  proposer.campaign();
+  assert.deepEqual(texts(proposer.takeEffects()), ["vote 0 @10", "vote 1 @10"]);
+  proposer.voted(0, vote(10, 100));
+  proposer.voted(1, vote(10, 100));
+  proposer.takeEffects();
+  assert.equal(proposer.state, "elected");
+  proposer.appended(1, 11, INVALID_LSN);
+  assert.deepEqual(texts(proposer.takeEffects()), ["deposed: safekeeper 2 has seen term 11"]);
+  assert.ok(!proposer.nextAppend(0, 500 as Lsn, newRange()));
+});
+
+Deno.test("somebody else's safekeeper in place of ours is refused", () => {
+  const proposer = new Proposer([1, 2, 3]);
+  proposer.connected(0);
+  proposer.greeted(0, greeting(2, 0));
+  assert.deepEqual(
+    texts(proposer.takeEffects()),
+    ["drop 0: safekeeper 2 answers in place of 1"],
+  );
+});
+
+Deno.test("a resumed term streams on, and ends if a safekeeper has WAL that was never written", () => {
+  const history = [...BASE, { term: 3, lsn: 200 as Lsn }];
+  const won = { term: 3, startLsn: 200 as Lsn, history, endLsnMax: 400 as Lsn };
+  const proposer = Proposer.resume([1, 2, 3], won);
+  assert.deepEqual(greet(proposer, [3, 3]), ["vote 0 @3", "vote 1 @3"]);
+  proposer.voted(0, vote(3, 400, history, false));
+  assert.deepEqual(texts(proposer.takeEffects()), ["follow 0 from 400"]);
+  proposer.voted(1, vote(3, 408, history, false));
+  assert.match(texts(proposer.takeEffects())[0]!, /^deposed: .* did not write$/);
+});
+
+Deno.test("a joint membership needs a majority of both lists", () => {
+  const member = (id: number) => ({ id, host: "h", pgPort: 1 });
+  const joint: MembershipConfiguration = {
+    generation: 2,
+    members: [member(1)],
+    newMembers: [member(2), member(3), member(4)],
+  };
+  const proposer = new Proposer([1, 2, 3]);
+  proposer.connected(0);
+  proposer.greeted(0, greeting(1, 0, joint));
+  assert.deepEqual(texts(proposer.takeEffects()), [], "the new list has no majority yet");
+  proposer.connected(1);
+  proposer.greeted(1, greeting(2, 0, joint));
+  assert.deepEqual(texts(proposer.takeEffects()), []);
+  proposer.connected(2);
+  proposer.greeted(2, greeting(3, 0, joint));
+  assert.deepEqual(texts(proposer.takeEffects()), ["vote 0 @1", "vote 1 @1", "vote 2 @1"]);
+});
