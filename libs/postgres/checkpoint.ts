@@ -2,10 +2,12 @@
  * The CheckPoint structure (pg_control.h): 88 bytes, the main data of checkpoint records and a part
  * of pg_control.
  *
- *   0 redo u64 | 8 timeline u32 | 12 previous timeline u32 | 16 full_page_writes u8 | 20 wal_level i32
- *   24 nextXid u64 | 32 nextOid | 36 nextMulti | 40 nextMultiOffset | 44 oldestXid | 48 oldestXidDB
- *   52 oldestMulti | 56 oldestMultiDB | 64 time i64 | 72 oldestCommitTsXid | 76 newestCommitTsXid
- *   80 oldestActiveXid                                       (little endian; wal_level from 17 on)
+ *   0 redo u64 | 8 timeline u32 | 12 previous timeline u32 | 16 full_page_writes u8
+ *   20 wal_level i32 | 24 nextXid u64 | 32 nextOid | 36 nextMulti | 40 nextMultiOffset
+ *   44 oldestXid | 48 oldestXidDB | 52 oldestMulti | 56 oldestMultiDB | 64 time i64
+ *   72 oldestCommitTsXid | 76 newestCommitTsXid | 80 oldestActiveXid
+ *
+ * Little endian; wal_level exists from 17 on.
  */
 import { assert } from "../utils/assert.ts";
 import { Corrupt } from "../utils/errors.ts";
@@ -18,9 +20,8 @@ export const CHECKPOINT_SIZE = 88;
 
 const TWO_32 = 4294967296;
 
-/** wal_level values (xlog.h). */
-export const WAL_LEVEL_REPLICA = 1;
-export const WAL_LEVEL_LOGICAL = 2;
+/** wal_level replica (xlog.h). */
+const WAL_LEVEL_REPLICA = 1;
 
 /** A decoded CheckPoint. All xids and oids are u32 except nextXid. */
 export interface CheckPoint {

@@ -1,8 +1,9 @@
 /**
- * What a shutdown checkpoint at any position of the WAL would say, kept up to date record by record.
+ * What a shutdown checkpoint at any position of the WAL would say, kept up to date record by
+ * record.
  *
- * It follows what PostgreSQL's own redo does to the counters (xlog.c xlog_redo, varsup.c, multixact.c),
- * with the following choices:
+ * It follows what PostgreSQL's own redo does to the counters (xlog.c xlog_redo, varsup.c,
+ * multixact.c), with the following choices:
  *  - nextXid is exact: it advances with each record's xid, and with all subtransactions, multixact
  *    members and running-transaction records that name a later one;
  *  - a shutdown checkpoint replaces all counters; prepared transactions survive it;
@@ -10,9 +11,9 @@
  *  - commit timestamps are not stored, so both of their fields are always 0;
  *  - oldestXid moves with the truncation of pg_xact, not only at the next checkpoint.
  *
- * The state that is kept with each LSN is serialise(). The set of running transactions, which only a
- * replica needs, lives in memory: every xid below nextXid that is not known to have ended, whether it
- * logged anything or not. After restore() it is unknown until the WAL tells.
+ * The state that is kept with each LSN is serialise(). The set of running transactions, which
+ * only a replica needs, lives in memory: every xid below nextXid that is not known to have ended,
+ * whether it logged anything or not. After restore() it is unknown until the WAL tells.
  */
 import { assert } from "../utils/assert.ts";
 import { ByteReader, ByteWriter } from "../utils/bytes.ts";
@@ -277,9 +278,10 @@ export class CheckpointTracker {
   }
 
   /**
-   * The server lists what runs, so whatever is older than its oldest has ended without a record. A list
-   * that did not overflow also tells the set where it was unknown; it may name a transaction whose end was
-   * logged just before the list, which then counts as running until the next list, as on a standby.
+   * The server lists what runs, so whatever is older than its oldest has ended without a record.
+   * A list that did not overflow also tells the set where it was unknown; it may name a
+   * transaction whose end was logged just before the list, which then counts as running until the
+   * next list, as on a standby.
    */
   #applyRunningXacts(cursor: RecordCursor): void {
     const { count, overflowed, nextXid, oldestRunningXid, xidsAt } = readRunningXacts(cursor);
@@ -309,7 +311,8 @@ export class CheckpointTracker {
 
   /**
    * The state at this LSN, about 120 bytes, little endian:
-   * version u8 | CheckPoint 88 | wal_level u32 | five limits u32 | flags u8 | count u32 | full xids u64
+   *   version u8 | CheckPoint 88 | wal_level u32 | five limits u32 | flags u8 | count u32
+   *   | full xid u64 of each prepared transaction
    */
   serialise(): Uint8Array<ArrayBuffer> {
     const { walLevel, walLogHints, trackCommitTimestamp, ...limits } = this.#parameters;

@@ -1,12 +1,14 @@
 /**
  * `global/pg_control` (ControlFileData, pg_control.h): 8192 bytes of which about 296 are used.
  *
- *   0 system id u64 | 8 control version | 12 catalog version | 16 state | 24 time i64 | 32 checkPoint u64
- *   40 CheckPoint copy (88) | 128 unloggedLSN u64 | 136 minRecoveryPoint u64 | 144 its timeline
- *   152 backupStart u64 | 160 backupEnd u64 | 168 backupEndRequired u8 | 172 wal_level | 176 wal_log_hints u8
- *   180 max_connections | 184 worker processes | 188 wal senders | 192 prepared | 196 locks
- *   200 track_commit_timestamp u8 | 204 maxAlign | 208 1234567.0 f64 | 216 block size | 220 relation segment
- *   224 WAL page | 228 WAL segment | 232 name length | 236 index keys | 240 toast chunk | 244 large object
+ *   0 system id u64 | 8 control version | 12 catalog version | 16 state | 24 time i64
+ *   32 checkPoint u64 | 40 CheckPoint copy (88) | 128 unloggedLSN u64
+ *   136 minRecoveryPoint u64 | 144 its timeline
+ *   152 backupStart u64 | 160 backupEnd u64 | 168 backupEndRequired u8
+ *   172 wal_level | 176 wal_log_hints u8 | 180 max_connections | 184 worker processes
+ *   188 wal senders | 192 prepared | 196 locks | 200 track_commit_timestamp u8
+ *   204 maxAlign | 208 1234567.0 f64 | 216 block size | 220 relation segment | 224 WAL page
+ *   228 WAL segment | 232 name length | 236 index keys | 240 toast chunk | 244 large object
  *   248 float8ByVal u8 | 252 checksum version | nonce 32 bytes | CRC-32C of all before
  *
  * Nonce and CRC are where the version table says; 18 has the char signedness at 256.
@@ -113,7 +115,7 @@ function findVersion(view: DataView): PgVersion {
   );
   if (version !== undefined) return version;
   throw new BadRequest(
-    `Cannot read pg_control: its version ${control} with catalog version ${catalog} belongs to no ` +
+    `Cannot read pg_control: version ${control} with catalog version ${catalog} belongs to no ` +
       `supported PostgreSQL`,
   );
 }
@@ -225,7 +227,7 @@ export function encodeControlFile(control: ControlFile): Uint8Array<ArrayBuffer>
 }
 
 /** What a synthesized clean shutdown says; see wal/start_checkpoint.ts. */
-export interface ShutdownArgs {
+interface ShutdownArgs {
   version: PgVersion;
   systemId: bigint;
   /** START(X), where the shutdown checkpoint's record begins. */

@@ -125,8 +125,8 @@ const lanes = new Uint32Array(LANES);
 
 /**
  * The checksum that belongs in pd_checksum of this page at `blockNumber` (counted over the whole
- * fork): 32 interleaved FNV-1a variants over the page with the field itself taken as zero, folded to
- * 1..65535 (pg_checksum_page).
+ * fork): 32 interleaved FNV-1a variants over the page with the field itself taken as zero, folded
+ * to 1..65535 (pg_checksum_page).
  */
 export function pageChecksum(view: DataView, offset: number, blockNumber: number): number {
   lanes.set(LANE_BASES);

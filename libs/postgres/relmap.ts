@@ -2,9 +2,9 @@
  * `pg_filenode.map`: which file holds each catalog that is too basic to be looked up in pg_class
  * (relmapper.c). One in global/, one in each database's directory.
  *
- *   magic u32 = 0x592717 | count u32 | 62 (until 15) or 64 x {catalog oid u32, relfilenode u32} | CRC-32C
+ *   magic u32 = 0x592717 | count u32 | 62 or 64 x {catalog oid u32, relfilenode u32} | CRC-32C
  *
- * The CRC covers all before it; until 15 four bytes of padding follow.
+ * The CRC covers all before it; until 15 there are 62 entries, and four bytes of padding follow.
  */
 import { crc32c } from "../utils/crc32c.ts";
 import { Corrupt } from "../utils/errors.ts";

@@ -1,12 +1,13 @@
 /**
  * Where PostgreSQL's "simple LRU" files keep what: transaction status and multixacts.
  *
- *   pg_xact/0000               2 bits a transaction, 32768 a page, the first of a byte in its low bits
+ *   pg_xact/0000               2 bits a transaction, 32768 a page, low bits first
  *   pg_multixact/offsets/0000  u32 first member of each multixact, 2048 a page
  *   pg_multixact/members/0000  groups of 20 bytes: four flag bytes, then four xids; 409 groups a page
  *
  * 32 pages a file; names are the segment number in at least four hex digits. These pages have no
- * header. All functions are pure arithmetic on 32-bit counters (clog.c, multixact.c of PostgreSQL 17).
+ * header. All functions are pure arithmetic on 32-bit counters (clog.c, multixact.c of PostgreSQL
+ * 17).
  */
 import { PAGE_SIZE } from "./constants.ts";
 import { circlePrecedes } from "./xid.ts";

@@ -1,6 +1,7 @@
 /**
- * Files of `pg_twophase`, one for each prepared transaction (twophase.c): the main data of its PREPARE
- * record followed by its CRC-32C. Named by the xid in 8 hex digits, from 17 on by the full xid in 16.
+ * Files of `pg_twophase`, one for each prepared transaction (twophase.c): the main data of its
+ * PREPARE record followed by its CRC-32C. Named by the xid in 8 hex digits, from 17 on by the
+ * full xid in 16.
  */
 import { crc32c } from "../utils/crc32c.ts";
 import type { PgVersion } from "./versions.ts";

@@ -9,7 +9,7 @@
 import { BadRequest } from "../utils/errors.ts";
 
 /** A supported major version. */
-export type PgMajor = 14 | 15 | 16 | 17 | 18;
+type PgMajor = 14 | 15 | 16 | 17 | 18;
 
 /** What is particular to the formats of one major version. */
 export interface PgVersion {

@@ -5,16 +5,17 @@
  *     time i64 | if info & 0x80: xinfo u32, then the parts it announces, in this order
  *       0x001 database u32, tablespace u32       0x002 count u32, subxact u32 each
  *       0x004 count u32, relation 12 each        0x100 count u32, statistics item 12 or 16 each
- *       0x008 count u32, invalidation 16 each    0x010 prepared xid u32, and with 0x080 its gid, NUL
+ *       0x008 count u32, invalidation 16 each    0x010 prepared xid u32, [0x080: gid, NUL]
  *       0x020 origin LSN u64, origin time i64 (unaligned)
  *   prepare (the content of a pg_twophase file but for its CRC), every part padded to 8:
- *     0 magic | 4 length | 8 xid | 12 database | 16 time i64 | 24 owner | 28 subxacts | 32 commit rels
- *     36 abort rels | [40 commit stats | 44 abort stats, from 15 on] | invalidations u32
+ *     0 magic | 4 length | 8 xid | 12 database | 16 time i64 | 24 owner | 28 subxacts
+ *     32 commit rels | 36 abort rels | [40 commit stats | 44 abort stats, from 15 on]
+ *     invalidations u32
  *     initfileinval u8 | gid length u16 at +6 | origin LSN u64 | origin time i64
  *     gid | subxacts | commit rels | abort rels | commit stats | abort stats | invalidations | more
  *
- * One XactRecord is reused; like the cursor it keeps offsets, so what it says is valid until the cursor
- * moves.
+ * One XactRecord is reused; like the cursor it keeps offsets, so what it says is valid until the
+ * cursor moves.
  */
 import { Corrupt } from "../utils/errors.ts";
 import { formatLsn, INVALID_LSN, type Lsn, lsnFromHalves } from "../utils/lsn.ts";

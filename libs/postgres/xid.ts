@@ -25,8 +25,8 @@ export function fullXidBefore(next: number, xid: number): number {
 }
 
 /**
- * The next full xid after a record with `xid` was seen: `next` if xid is before it, otherwise one past
- * xid, reserved ids skipped (AdvanceNextFullTransactionIdPastXid, varsup.c).
+ * The next full xid after a record with `xid` was seen: `next` if xid is before it, otherwise one
+ * past xid, reserved ids skipped (AdvanceNextFullTransactionIdPastXid, varsup.c).
  */
 export function advancePast(next: number, xid: number): number {
   const low = next % TWO_32;

@@ -1,14 +1,15 @@
 /**
  * The two byte-oriented compressions of page images: pglz (pg_lzcompress.c) and LZ4 blocks.
  *
- * Both are literals mixed with copies of earlier output. They decompress straight into the page's slot,
- * allocate nothing and need no native code, hence no permission to load any. Both functions write exactly
- * `size` bytes at `to` and return true, or return false for input that does not describe `size` bytes.
+ * Both are literals mixed with copies of earlier output. They decompress straight into the page's
+ * slot, allocate nothing and need no native code, hence no permission to load any. Both functions
+ * write exactly `size` bytes at `to` and return true, or return false for input that does not
+ * describe `size` bytes.
  *
  *   pglz: control byte, low bit first: 0 = one literal byte; 1 = copy, two or three bytes
- *         `oooollll oooooooo [length]`: offset 12 bits, length 4 bits + 3, if 18 plus the third byte
+ *         `oooollll oooooooo [length]`: offset 12 bits, length 4 bits + 3; 18: plus the third byte
  *   lz4:  token `llllmmmm`, literal length 4 bits (15: more bytes follow), literals, offset u16,
- *         match length 4 bits + 4 (15: more bytes follow); the last sequence ends after its literals
+ *         match length 4 bits + 4 (15: more bytes); the last sequence ends after its literals
  */
 
 /** Copies `count` bytes from `distance` back; source and destination may overlap, byte by byte. */

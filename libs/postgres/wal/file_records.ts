@@ -1,7 +1,8 @@
 /**
- * Main data of records that create, cut and remove files: relations, databases, relation maps, and the
- * locks a standby takes for them. All fields are little endian u32; offsets count from the start of the
- * main data. Opcodes of the Database resource manager are in the version table, a file copy is always 0.
+ * Main data of records that create, cut and remove files: relations, databases, relation maps,
+ * and the locks a standby takes for them. All fields are little endian u32; offsets count from
+ * the start of the main data. Opcodes of the Database resource manager are in the version table,
+ * a file copy is always 0.
  */
 import type { RelTag } from "../relation.ts";
 import type { RecordCursor } from "./record_cursor.ts";

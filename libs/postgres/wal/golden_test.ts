@@ -1,13 +1,13 @@
 /**
- * The decoder against PostgreSQL itself: two segments of WAL that PostgreSQL 17.11 wrote, and what its
- * pg_waldump said about each record and each full page image in them.
+ * The decoder against PostgreSQL itself: two segments of WAL that PostgreSQL 17.11 wrote, and
+ * what its pg_waldump said about each record and each full page image in them.
  *
  *   testdata/pg17_11.wal.zst   WAL from 0/1A000000 on, Zstandard
  *   testdata/pg17_11.txt       "rmgr length xid lsn prev", then for each block reference
  *                              "| id relation fork block [image CRC-32C of the restored page]"
  *
- * The workload has images of all four kinds, subtransactions, prepared transactions, a multixact, a WAL
- * switch, a dropped database, and visibility map references as 17.11 writes them.
+ * The workload has images of all four kinds, subtransactions, prepared transactions, a multixact,
+ * a WAL switch, a dropped database, and visibility map references as 17.11 writes them.
  */
 import assert from "node:assert/strict";
 import { zstdDecompressSync } from "node:zlib";

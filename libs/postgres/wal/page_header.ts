@@ -2,9 +2,10 @@
  * Headers of WAL pages (XLogPageHeaderData and XLogLongPageHeaderData, xlog_internal.h).
  *
  *   0 magic u16 | 2 info u16 | 4 timeline u32 | 8 page address u64 | 16 rem_len u32 | 20 pad
- *   24 system id u64 | 32 segment size u32 | 36 WAL page size u32      only on a segment's first page
+ *   24 system id u64 | 32 segment size u32 | 36 WAL page size u32   only on a segment's first page
  *
- * rem_len counts the bytes still missing, headers excluded, of a record that began on an earlier page.
+ * rem_len counts the bytes still missing, headers excluded, of a record that began on an earlier
+ * page.
  */
 import { type Lsn, lsnFromHalves, lsnHigh, lsnLow } from "../../utils/lsn.ts";
 import { PAGE_SIZE, WAL_TIMELINE_ID } from "../constants.ts";
@@ -14,9 +15,7 @@ import { pageHeaderSize } from "./segment.ts";
 /** info: the page starts with the rest of a record. */
 export const XLP_FIRST_IS_CONTRECORD = 0x0001;
 /** info: the header is the long one. */
-export const XLP_LONG_HEADER = 0x0002;
-/** info: every backup block in the page is removable; says nothing to us. */
-export const XLP_BKP_REMOVABLE = 0x0004;
+const XLP_LONG_HEADER = 0x0002;
 /** info: the record that the previous page began was never completed; a new one starts here. */
 export const XLP_FIRST_IS_OVERWRITE_CONTRECORD = 0x0008;
 
@@ -30,7 +29,7 @@ export interface WalIdentity {
 }
 
 /** What one page's header says. systemId is undefined in a short header. */
-export interface WalPageHeader {
+interface WalPageHeader {
   readonly info: number;
   readonly timelineId: number;
   readonly pageStart: Lsn;
@@ -68,8 +67,8 @@ export function writePageHeader(
 }
 
 /**
- * Why the bytes at `offset` are not the header of the page at `pageStart`, or undefined if they are.
- * The caller has the whole header (24 or 40 bytes) in the view.
+ * Why the bytes at `offset` are not the header of the page at `pageStart`, or undefined if they
+ * are. The caller has the whole header (24 or 40 bytes) in the view.
  */
 export function pageHeaderFault(
   view: DataView,

@@ -1,9 +1,10 @@
 /**
  * Builds WAL: one record from its parts, and a run of WAL with page headers from records.
  *
- * A record is the 24-byte header, the block headers, the main data header, then the blocks' images and
- * data and the main data, without padding (xlogrecord.h). Used for the synthetic records that a start
- * needs, and by tests, which is why it can express everything that the decoder reads.
+ * A record is the 24-byte header, the block headers, the main data header, then the blocks'
+ * images and data and the main data, without padding (xlogrecord.h). Used for the synthetic
+ * records that a start needs, and by tests, which is why it can express everything that the
+ * decoder reads.
  */
 import { assert } from "../../utils/assert.ts";
 import { ByteWriter } from "../../utils/bytes.ts";
@@ -27,7 +28,7 @@ const ID_ORIGIN = 253;
 const ID_TOPLEVEL_XID = 252;
 
 /** An image as it is stored: already compressed and without its hole. */
-export interface BlockImage {
+interface BlockImage {
   info: number;
   bytes: Uint8Array;
   holeOffset: number;

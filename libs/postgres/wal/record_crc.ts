@@ -1,6 +1,6 @@
 /**
- * The checksum of a WAL record (XLogRecord.xl_crc): CRC-32C of the body, that is everything from byte
- * 24 on, continued over the first 20 bytes of the header.
+ * The checksum of a WAL record (XLogRecord.xl_crc): CRC-32C of the body, that is everything from
+ * byte 24 on, continued over the first 20 bytes of the header.
  *
  * Most records are short, and then the two calls into the native add-on, with a view object each,
  * cost more than the bytes: those run through a table here, without allocating anything.

@@ -1,12 +1,12 @@
 /**
  * A WAL record, looked at in place.
  *
- *   0 length u32 | 4 xid u32 | 8 previous record u64 | 16 info u8 | 17 rmid u8 | 18 pad | 20 CRC u32
+ *   0 length u32 | 4 xid u32 | 8 previous u64 | 16 info u8 | 17 rmid u8 | 18 pad | 20 CRC u32
  *   24 block headers, origin (253), top-level xid (252), main data header (255 short, 254 long)
  *   then for each block its image and its data, then the main data            (xlogrecord.h)
  *
  *   block header: id u8 | fork and flags u8 | data length u16 |
- *     [image: length u16 | hole offset u16 | info u8 | [hole length u16 if compressed and with hole]]
+ *     [image: length u16 | hole offset u16 | info u8 | [hole length u16 if compressed]]
  *     [relation: tablespace u32 | database u32 | relfilenode u32, unless SAME_REL] | block u32
  *
  * There is one cursor per reader, reused for every record: decode() allocates nothing and copies
@@ -119,8 +119,8 @@ export class RecordCursor {
   }
 
   /**
-   * Reads the whole record at [start, start + length) of `bytes`, of which `view` is the DataView with
-   * the same origin. Throws Corrupt naming the LSN and the reason.
+   * Reads the whole record at [start, start + length) of `bytes`, of which `view` is the DataView
+   * with the same origin. Throws Corrupt naming the LSN and the reason.
    */
   decode(
     version: PgVersion,
@@ -253,7 +253,7 @@ export class RecordCursor {
     if (!fits || holeOffset + holeLength > PAGE_SIZE || (hasHole && holeLength <= 0)) {
       this.#fail(
         lsn,
-        `block ${id} has an image of ${length} bytes, hole ${holeOffset}+${holeLength}, info ${info}`,
+        `block ${id} has an image of ${length} bytes with hole ${holeOffset}+${holeLength}`,
       );
     }
     this.hasImage[id] = 1;

@@ -58,8 +58,8 @@ export function skipPageHeader(lsn: Lsn, segmentSize: number): Lsn {
 }
 
 /**
- * Where `count` record bytes end that start at `lsn`, page headers in between not counted. A run that
- * fills its page ends on the page boundary: the next header belongs to what follows.
+ * Where `count` record bytes end that start at `lsn`, page headers in between not counted. A run
+ * that fills its page ends on the page boundary: the next header belongs to what follows.
  */
 export function advanceOverHeaders(lsn: Lsn, count: number, segmentSize: number): Lsn {
   let at: number = lsn;

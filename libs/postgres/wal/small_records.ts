@@ -1,6 +1,6 @@
 /**
- * Main data of the small records that change a cluster's counters, one function each. All fields are
- * little endian; offsets count from the start of the main data.
+ * Main data of the small records that change a cluster's counters, one function each. All fields
+ * are little endian; offsets count from the start of the main data.
  */
 import { Corrupt } from "../../utils/errors.ts";
 import { formatLsn } from "../../utils/lsn.ts";
@@ -45,8 +45,8 @@ export function readCheckPoint(cursor: RecordCursor, version: PgVersion): CheckP
 }
 
 /**
- * XLOG PARAMETER_CHANGE: 0 max_connections, 4 worker processes, 8 wal senders, 12 prepared, 16 locks,
- * 20 wal_level, 24 wal_log_hints u8, 25 track_commit_timestamp u8.
+ * XLOG PARAMETER_CHANGE: 0 max_connections, 4 worker processes, 8 wal senders, 12 prepared, 16
+ * locks, 20 wal_level, 24 wal_log_hints u8, 25 track_commit_timestamp u8.
  */
 export function readParameterChange(cursor: RecordCursor): WalParameters {
   const at = need(cursor, 26);
@@ -64,8 +64,8 @@ export function readParameterChange(cursor: RecordCursor): WalParameters {
 }
 
 /**
- * The page number that is all the data of CLOG, COMMIT_TS and MultiXact "zero page" records, and that
- * begins a CLOG TRUNCATE: u32, from 17 on u64.
+ * The page number that is all the data of CLOG, COMMIT_TS and MultiXact "zero page" records, and
+ * that begins a CLOG TRUNCATE: u32, from 17 on u64.
  */
 export function readSlruPage(cursor: RecordCursor, version: PgVersion): number {
   const low = mainU32(cursor, 0);
@@ -82,7 +82,7 @@ export function readClogTruncate(
 }
 
 /** MultiXact CREATE_ID: 0 id, 4 first member, 8 count, 12 members of xid u32 and status u32 each. */
-export interface MultiXactCreate {
+interface MultiXactCreate {
   readonly multi: number;
   readonly firstMember: number;
   readonly count: number;
@@ -102,7 +102,7 @@ export function readMultiXactCreate(cursor: RecordCursor): MultiXactCreate {
 }
 
 /** MultiXact TRUNCATE_ID: 0 database, 4 first and 8 end of ids, 12 first and 16 end of members. */
-export interface MultiXactTruncate {
+interface MultiXactTruncate {
   readonly oldestMulti: number;
   readonly oldestMultiDb: number;
   /** Members from here to endMember (exclusive, on the circle) are gone. */
@@ -123,7 +123,7 @@ export function readMultiXactTruncate(cursor: RecordCursor): MultiXactTruncate {
  * Standby RUNNING_XACTS: 0 count, 4 subxact count, 8 overflowed u8, 12 nextXid, 16 oldest running,
  * 20 latest completed, 24 the xids, transactions before subtransactions.
  */
-export interface RunningXacts {
+interface RunningXacts {
   readonly count: number;
   readonly overflowed: boolean;
   /** 32 bits. */

@@ -2,11 +2,11 @@
  * A clean shutdown, synthesized at any end of record, so that stock PostgreSQL starts there without
  * recovery and goes on writing WAL that continues the history before it.
  *
- * X is the end of the last record (8-aligned), PREV that record's start. START is X, or behind the
- * page header if X is on a page boundary. At START goes one checkpoint record of 114 bytes whose
- * checkpoint's redo is START itself. The segment file is otherwise zeros: before X nothing is read but
- * the headers of the segment's first page and of X's page. The record may run over a page or into the
- * next segment.
+ * X is the end of the last record (8-aligned), PREV that record's start. START is X, or behind
+ * the page header if X is on a page boundary. At START goes one checkpoint record of 114 bytes
+ * whose checkpoint's redo is START itself. The segment file is otherwise zeros: before X nothing
+ * is read but the headers of the segment's first page and of X's page. The record may run over a
+ * page or into the next segment.
  */
 import { assert } from "../../utils/assert.ts";
 import { alignLsn, type Lsn } from "../../utils/lsn.ts";
@@ -38,7 +38,7 @@ export function endOfCheckpointRecord(start: Lsn, segmentSize: number): Lsn {
 }
 
 /** What is to be started. */
-export interface StartWalArgs {
+interface StartWalArgs {
   /** End of the last whole record of the history. */
   x: Lsn;
   /** Start of that record. */
@@ -51,13 +51,13 @@ export interface StartWalArgs {
 }
 
 /** Bytes at an offset of a file. */
-export interface FilePiece {
+interface FilePiece {
   offset: number;
   bytes: Uint8Array;
 }
 
 /** One WAL segment file as the few pieces, in order, that are not zeros. */
-export interface SparseSegment {
+interface SparseSegment {
   segmentName: string;
   pieces: FilePiece[];
 }

@@ -1,18 +1,19 @@
 /**
  * Cuts a stream of WAL bytes into whole, checked records.
  *
- * feed() takes bytes that continue each other from a start position on, in pieces of any size, and
- * copies what is not page header into one buffer, so that in the buffer every record is contiguous,
- * whichever pages and segments it crosses in the stream. What the headers said is kept beside, as one
- * mark for each page start, until next() passes it.
+ * feed() takes bytes that continue each other from a start position on, in pieces of any size,
+ * and copies what is not page header into one buffer, so that in the buffer every record is
+ * contiguous, whichever pages and segments it crosses in the stream. What the headers said is
+ * kept beside, as one mark for each page start, until next() passes it.
  *
  *   stream   |header| ..record A..... | record B, fir|header|st part ends here | ...
  *   buffer           ..record A.....   record B, fir         st part ends here
  *   marks    ^ page 0, remaining 0                   ^ page 1, remaining 17
  *
- * Special cases: behind XLOG_SWITCH the rest of the segment is padding, in which even page headers may
- * be zeros, so a bad header is an error only when a record needs it. A page flagged as "overwriting" gives
- * up the unfinished record before it (PostgreSQL crashed while writing that record and went on).
+ * Special cases: behind XLOG_SWITCH the rest of the segment is padding, in which even page
+ * headers may be zeros, so a bad header is an error only when a record needs it. A page flagged
+ * as "overwriting" gives up the unfinished record before it (PostgreSQL crashed while writing
+ * that record and went on).
  *
  * After an error the decoder stays where it was: recordLsn is the end of the valid WAL.
  */
@@ -44,7 +45,7 @@ const BUFFER_BYTES = 256 * 1024;
 const MARK_BAD = 0x8000;
 
 /** What else to do. */
-export interface StreamDecoderOptions {
+interface StreamDecoderOptions {
   /** False: next() fills only the cursor's fixed header fields (the safekeeper needs no more). */
   readonly checkBlocks?: boolean;
 }
