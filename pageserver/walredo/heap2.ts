@@ -38,7 +38,7 @@ export function redoHeap2(page: PageTarget, cursor: RecordCursor, id: number, ke
     case Heap2Info.PRUNE_VACUUM_CLEANUP:
       return redoPrune(page, cursor, id);
     case Heap2Info.VISIBLE:
-      // pd_lsn stays: it moves only where hint bits are logged, and there the record has an image.
+      // pd_lsn stays: PostgreSQL moves it only where hint bits are logged, that is with checksums.
       if (id === VISIBLE_HEAP_REF) setPageFlag(page, PD_ALL_VISIBLE, true);
       return;
     case Heap2Info.MULTI_INSERT:

@@ -156,7 +156,7 @@ function fileOf(key: RedoKey): { path: string; block: number } {
   }
   const segment = Math.floor(key.block / RELATION_SEGMENT_PAGES);
   return {
-    path: relationSegmentPath(key, segment),
+    path: relationSegmentPath(key, segment, VERSION),
     block: key.block % RELATION_SEGMENT_PAGES,
   };
 }
@@ -204,13 +204,14 @@ export function judge(
   return { checker, walBytes, records };
 }
 
-/** Which mask function a page needs, judged by the page itself. */
-function rmgrOf(page: PageTarget): number {
+/** Which mask function a page needs, judged by the page itself; undefined: none that we have. */
+function rmgrOf(page: PageTarget): number | undefined {
   const special = page.view.getUint16(page.offset + 16, true);
   if (special === PAGE_SIZE) return Rmgr.HEAP;
+  if (special === PAGE_SIZE - 16) return Rmgr.BTREE;
   const isSequence = special === PAGE_SIZE - 8 &&
     page.view.getUint32(page.offset + special, true) === 0x1717;
-  return isSequence ? Rmgr.SEQ : Rmgr.BTREE;
+  return isSequence ? Rmgr.SEQ : undefined;
 }
 
 /**
@@ -228,7 +229,8 @@ export function compareWithFiles(
   const view = new DataView(bytes.buffer);
   const ours: PageTarget = { bytes, view, offset: 0 };
   const theirs: PageTarget = { bytes, view, offset: PAGE_SIZE };
-  for (const { key, target } of checker.pages()) {
+  for (const { key, target, adopted, bitsLost } of checker.pages()) {
+    if (adopted || bitsLost) continue;
     if (key.kind === "relation" && key.fork === FORK_FSM) continue; // not in the WAL
     if (!readPage(wal.server.dataDir, key, theirs)) continue;
     // A sequence is logged ahead of what is on its page: only the images say what it should be.
@@ -246,8 +248,10 @@ export function compareWithFiles(
       if (pageLsn(view, 0) !== pageLsn(view, PAGE_SIZE)) {
         differences.push(`${describeKey(key)}: pd_lsn`);
       }
-      maskPage(ours, rmgrOf(theirs), key.fork, key.block);
-      maskPage(theirs, rmgrOf(theirs), key.fork, key.block);
+      const rmgr = rmgrOf(theirs);
+      if (rmgr === undefined) continue;
+      maskPage(ours, rmgr, key.fork, key.block);
+      maskPage(theirs, rmgr, key.fork, key.block);
     }
     const found = compareBytes(bytes.subarray(0, PAGE_SIZE), bytes.subarray(PAGE_SIZE));
     if (found !== undefined) {
