@@ -5,8 +5,8 @@
 #
 #   start [--library FILE] PGDATA LOGFILE ARENA BINDIR UID GID -- [postgres arguments]
 #       Becomes BINDIR/postgres -D PGDATA ...: the process id stays the caller's child's. As root it
-#       becomes UID and GID first (- keeps the caller's). Output is appended to LOGFILE. ARENA - runs
-#       it without lazy files. The library is FILE, or neon_lazy_files.so beside this script, or the
+#       becomes UID and GID first (- keeps the caller's). Output is appended to LOGFILE. ARENA "-"
+#       runs it without lazy files. The library is FILE, or neon_lazy_files.so beside this script, or the
 #       prebuilt one in the source tree. TZ is passed on; the rest of the environment is not.
 #   signal NAME PID STARTTIME
 #       Sends NAME (TERM, INT, QUIT, KILL, HUP, STOP, CONT) to PID if that is still the process that
@@ -79,8 +79,10 @@ start() {
         set -- "PATH=$bin:/usr/bin:/bin" "LC_ALL=C.UTF-8" ${TZ+"TZ=$TZ"} \
             "LD_PRELOAD=$library" "NEON_LAZY_ARENA=$arena" "NEON_LAZY_PGDATA=$pgdata" \
             "$bin/postgres" -D "$pgdata" "$@"
-        set -- sh -c '[ -r "$0" ] && exec env -i "$@"; echo "neon_launch: cannot read $0" >&2; exit 66' \
-            "$library" "$@"
+        set -- sh -c '
+            [ -r "$0" ] && exec env -i "$@"
+            echo "neon_launch: cannot read $0" >&2
+            exit 66' "$library" "$@"
     fi
     [ "$arena" = - ] && set -- env -i "$@"
     if [ "$(id -u)" = 0 ] && [ "$uid" != - ]; then

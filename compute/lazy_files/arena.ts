@@ -1,8 +1,9 @@
 /**
- * The arena as TypeScript sees it: the file that tells the preloaded library which relation files are
- * lazy and where their pages come from. Its layout is documented in library/arena.h, which this file
- * follows byte by byte: a header that never changes, settings that do (two copies and an index that
- * switches between them), statistics that the library counts, entries, hash index, page words.
+ * The arena as TypeScript sees it: the file that tells the preloaded library which relation files
+ * are lazy and where their pages come from. Its layout is documented in library/arena.h, which
+ * this file follows byte by byte: a header that never changes, settings that do (two copies and an
+ * index that switches between them), statistics that the library counts, entries, hash index, page
+ * words.
  *
  * lay_out.ts makes the arena; the compute host updates its settings and reads its statistics.
  */
@@ -38,7 +39,7 @@ export interface PageServiceAddress {
 }
 
 /** What may change while Postgres runs. */
-export interface ArenaSettings {
+interface ArenaSettings {
   readonly pageserver: PageServiceAddress;
   /** Any position up to the flushed one; not below `notModifiedSince`. */
   readonly requestLsn: Lsn;
@@ -64,7 +65,7 @@ export interface ArenaFile {
 }
 
 /** Everything in a new arena. */
-export interface ArenaContents {
+interface ArenaContents {
   readonly bootId: string;
   readonly tenantId: TenantId;
   readonly timelineId: TimelineId;
@@ -92,7 +93,7 @@ export interface ArenaStatistics {
 }
 
 /** Bytes of an arena: `written` from its start, the rest (all pages absent) are zeros. */
-export interface EncodedArena {
+interface EncodedArena {
   readonly written: Uint8Array<ArrayBuffer>;
   readonly totalBytes: number;
 }
@@ -142,7 +143,7 @@ function decodeSettings(bytes: Uint8Array, path: string): ArenaSettings {
   };
 }
 
-/** The library computes the same over tablespace, database, relation, fork and segment (lookup.c). */
+/** Over tablespace, database, relation, fork, segment; the library computes the same (lookup.c). */
 function hashFile(file: ArenaFile): number {
   let hash = 0;
   for (const field of [file.spc, file.db, file.rel, file.fork, file.segment]) {
@@ -263,7 +264,8 @@ function readSettings(
 
 /**
  * Changes settings of an arena in use; fetches that start afterwards go by them. One writer at a
- * time. Returns the settings now in force. Throws Corrupt if the file is not a whole arena, BadRequest as encodeArena does.
+ * time. Returns the settings now in force. Throws Corrupt if the file is not a whole arena,
+ * BadRequest as encodeArena does.
  */
 export function updateArena(path: string, changes: Partial<ArenaSettings>): ArenaSettings {
   using file = openArena(path, true);

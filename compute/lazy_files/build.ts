@@ -1,6 +1,6 @@
 /**
- * Builds the preloaded library from library/*.c into prebuilt/<platform>/neon_lazy_files.so, the file
- * that is committed, with the compiler's version beside it.
+ * Builds the preloaded library from library/*.c into prebuilt/<platform>/neon_lazy_files.so, which
+ * is committed, with the compiler's version beside it.
  *
  *   deno run -A compute/lazy_files/build.ts            build and replace the prebuilt file
  *   deno run -A compute/lazy_files/build.ts --check    build and compare; passes without comparing
@@ -52,7 +52,7 @@ const ALLOWED_IMPORTS = new Set(["__errno_location", "environ", "fdopen"]);
 const LIBRARY_BYTES_MAX = 40 * 1024;
 
 /** A compiler and the platform directory its output goes to. */
-export interface Target {
+interface Target {
   readonly compiler: string;
   readonly nm: string;
   readonly platform: "linux-x64" | "linux-arm64";
@@ -99,7 +99,7 @@ export function compilerVersion(target: Target): string | undefined {
 }
 
 /** Compiles to `output`. Throws if the result needs more than it may. */
-export function buildLibrary(target: Target, output: string): void {
+function buildLibrary(target: Target, output: string): void {
   run(target.compiler, [...FLAGS, ...target.flags, "-o", output, ...SOURCES]);
   for (const line of run(target.nm, ["-D", "--undefined-only", output]).split("\n")) {
     const [kind, name] = line.trim().split(/\s+/);

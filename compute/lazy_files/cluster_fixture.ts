@@ -20,7 +20,7 @@ const SETTINGS = {
 };
 
 /** A user and a group. */
-export interface Owner {
+interface Owner {
   readonly uid: number;
   readonly gid: number;
 }

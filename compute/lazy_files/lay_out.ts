@@ -3,8 +3,8 @@
  * arena by which the preloaded library fills them when Postgres reads.
  *
  * An unlogged relation comes back empty: its main fork gets the length and the pages of its init
- * fork, its other forks are left out (what ResetUnloggedRelations of PostgreSQL's reinit.c does after
- * a crash). Relations in other tablespaces than the two built-in ones are left out.
+ * fork, its other forks are left out (what ResetUnloggedRelations of PostgreSQL's reinit.c does
+ * after a crash). Relations in other tablespaces than the two built-in ones are left out.
  *
  * The control file is moved out of the way (LAZY_CONTROL_FILE): the library shows it to Postgres
  * under its real name, so nobody can start on these files without the library and read zeros.
@@ -68,7 +68,7 @@ export interface LayOutOptions {
  * Puts an empty file of mode 0600 at a path where none is, false if there is none to put. Making a
  * file costs some file systems half a millisecond, moving one in place a fiftieth of that.
  */
-export type TakeReady = (path: string) => boolean;
+type TakeReady = (path: string) => boolean;
 
 /** What layOutFiles made. */
 export interface LaidOut {

@@ -101,14 +101,15 @@ const ALL_RELATIONS = `SELECT c.oid::regclass::text FROM pg_class c
   WHERE relkind IN ('r', 'm', 'S') AND relpersistence <> 't' ORDER BY c.oid`;
 
 /**
- * A hash of the rows of each relation of a database, catalogs and sequences included, with what is in TOAST tables:
- * reads every page and every value, and does not depend on physical order.
+ * A hash of the rows of each relation of a database, catalogs and sequences included, with what is
+ * in TOAST tables: reads every page and every value, and does not depend on physical order.
  */
 export async function hashContents(session: PgClient): Promise<Map<string, string>> {
   const hashes = new Map<string, string>();
   for (const [name] of (await session.query(ALL_RELATIONS)).rows) {
     const { rows } = await session.query(
-      `SELECT count(*) || ' ' || coalesce(sum(hashtextextended(t::text, 0)), 0) FROM (TABLE ${name}) t`,
+      `SELECT count(*) || ' ' || coalesce(sum(hashtextextended(t::text, 0)), 0)
+       FROM (TABLE ${name}) t`,
     );
     hashes.set(name!, rows[0]![0]!);
   }

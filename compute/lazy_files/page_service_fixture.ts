@@ -11,7 +11,7 @@ const ECHO_BYTES = 41;
 const ERROR_ECHO_BYTES = 24;
 
 /** One GetPage request. */
-export interface PageRequest extends RelTag {
+interface PageRequest extends RelTag {
   readonly requestId: bigint;
   readonly requestLsn: bigint;
   readonly notModifiedSince: bigint;

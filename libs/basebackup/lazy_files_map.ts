@@ -1,7 +1,7 @@
 /**
- * `lazy_files.map`, the file at the root of a lazy basebackup that stands in for all relation files:
- * it says which relation forks exist at the basebackup's LSN and how long they are. The pageserver
- * writes it into the tar, the compute host lays sparse files out by it.
+ * `lazy_files.map`, the file at the root of a lazy basebackup that stands in for all relation
+ * files: it says which relation forks exist at the basebackup's LSN and how long they are. The
+ * pageserver writes it into the tar, the compute host lays sparse files out by it.
  *
  *   u32 magic "NLZM" | u32 version 1 | u64 lsn | u64 prev lsn | u32 PostgreSQL major | u32 count
  *   count x { u32 tablespace | u32 database | u32 relation | u32 fork | u32 blocks }

@@ -1,13 +1,12 @@
 /*
- * Making pages local before they are read: claim a run of absent pages, fetch it in one go, write it
- * into the file, declare it clean. A run may reach beyond what was asked for when the reader looks
- * sequential; Postgres 17 and later itself asks for up to 16 pages at a time.
+ * Making pages local before they are read: claim a run of absent pages, fetch it in one go, write
+ * it into the file, declare it clean. A run may reach beyond what was asked for when the reader
+ * looks sequential; Postgres 17 and later itself asks for up to 16 pages at a time.
  */
 #include "lazy.h"
 
 /* A file up to this long is fetched whole when it is first touched: one round trip, not several. */
 #define SMALL_FILE_PAGES 8u
-#define NO_PAGE 0xffffffffu
 
 lazy_file lazy_files[DESCRIPTORS_MAX];
 

@@ -1,7 +1,7 @@
 /*
- * Replaced: ftruncate, truncate, unlink, unlinkat, rename, link, symlink, symlinkat, mkdir. Lengths
- * and names of lazy files change under the rules of write.c. Sizes and existence need no care (stat,
- * access, lseek, fallocate): all files are there, at their true length.
+ * Replaced: ftruncate, truncate, unlink, unlinkat, rename, link, symlink, symlinkat, mkdir.
+ * Lengths and names of lazy files change under the rules of write.c. Sizes and existence need no
+ * care (stat, access, lseek, fallocate): all files are there, at their true length.
  *
  * CREATE TABLESPACE is refused, by its symbolic link (or its directory, for an in-place one): the
  * pageserver knows no other tablespaces, and once its WAL record is committed it is too late.
@@ -14,7 +14,7 @@
 
 /* ---- length ---- */
 
-/* Shortening to the middle of a page (Postgres never does) keeps that page's first part: fetch it. */
+/* Shortening to the middle of a page (Postgres never does) keeps its first part: fetch it. */
 static int fill_last_page(arena_entry *entry, int fd, const char *path, off_t length)
 {
     uint32_t page = (uint32_t)((uint64_t)length / PAGE_BYTES);

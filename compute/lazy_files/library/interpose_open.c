@@ -20,7 +20,7 @@ static void remember(long fd, arena_entry *entry, int flags)
     if (fd < 0 || fd >= DESCRIPTORS_MAX) return;
     lazy_file *file = &lazy_files[fd];
     file->entry = entry;
-    file->next_page = 0xffffffffu;
+    file->next_page = NO_PAGE;
     file->window = 0;
     file->indirect = (flags & O_ACCMODE) == O_RDONLY || flags & (O_APPEND | O_DIRECT);
 }

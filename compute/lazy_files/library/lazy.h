@@ -83,10 +83,11 @@ typedef struct {
     arena_entry *entry; /* 0: not lazy */
     uint32_t next_page; /* where a sequential reader would go on */
     uint16_t window;    /* pages the last fetch asked for */
-    uint16_t indirect;  /* not writable at any offset by itself: fill through a second descriptor */
+    uint16_t indirect;  /* cannot be written at any offset: fill through another one */
 } lazy_file;
 
 #define DESCRIPTORS_MAX 65536
+#define NO_PAGE 0xffffffffu
 extern lazy_file lazy_files[DESCRIPTORS_MAX];
 
 /* The descriptor's entry, or 0 if reads and writes of it need no care. */
@@ -114,10 +115,10 @@ typedef struct {
 
 /* Prepares the pages for being overwritten. 0, or -1 with errno: then nothing is to be ended. */
 int write_begin(lazy_write *write, int fd, arena_entry *entry, off_t offset, size_t length);
-/* Ends it, given the system call's result; returns the result to report (never a part of a page). */
+/* Ends it, given the system call's result; returns the one to report (never part of a page). */
 long write_end(const lazy_write *write, long result);
-/* Declares pages from `base` on local for ever; waits for their claims. Returns the base it lowered,
- * or 0 if there was nothing to lower. */
+/* Declares pages from `base` on local for ever; waits for their claims. Returns the base that it
+ * lowered, or 0 if there was nothing to lower. */
 uint32_t lower_base(arena_entry *entry, uint32_t base);
 /* Takes lower_base back after the call it prepared failed. */
 void restore_base(arena_entry *entry, uint32_t lowered_to, uint32_t old_base);

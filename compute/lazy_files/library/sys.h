@@ -1,8 +1,9 @@
 /*
  * The ground of the library: Linux system calls without libc, atomic operations, errno.
  *
- * The library stands in front of libc's own functions, so it must not need them; and one file has to
- * work with every glibc, so it must not carry version numbers of symbols. Hence raw system calls.
+ * The library stands in front of libc's own functions, so it must not need them; and one file has
+ * to work with every glibc, so it must not carry version numbers of symbols. Hence raw system
+ * calls.
  */
 #ifndef NEON_LAZY_SYS_H
 #define NEON_LAZY_SYS_H

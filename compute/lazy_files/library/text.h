@@ -1,4 +1,4 @@
-/* Strings without libc: comparison, number parsing, and assembling text in a buffer with a limit. */
+/* Strings without libc: comparing, parsing numbers, assembling text in a buffer with a limit. */
 #ifndef NEON_LAZY_TEXT_H
 #define NEON_LAZY_TEXT_H
 

@@ -1,7 +1,7 @@
 /*
- * Writes, truncation and removal. What Postgres writes stays local and is the truth from then on: a
- * page overwritten whole is never fetched, one written in part is fetched first. Pages from the base
- * of an entry on are plain file contents, so shortening or removing a file lowers its base.
+ * Writes, truncation and removal. What Postgres writes stays local and is the truth from then on:
+ * a page overwritten whole is never fetched, one written in part is fetched first. Pages from the
+ * base of an entry on are plain file contents, so shortening or removing a file lowers its base.
  */
 #include "lazy.h"
 

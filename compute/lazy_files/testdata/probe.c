@@ -4,7 +4,7 @@
  * step, with fields separated by commas; each prints one line. FILE,PAGE,COUNT are as in
  * "pread,base/1/1000,5,2".
  *
- *   pread|preadv|read|mmap|fopen|sendfile|copy,FILE,PAGE,COUNT   "ok SUM" over the pages, or "errno N"
+ *   pread|preadv|read|mmap|fopen|sendfile|copy,FILE,PAGE,COUNT   "ok SUM" or "errno N"
  *   scan,FILE,PAGES          reads 16 pages at a time from the start on, by one descriptor
  *   handles,FILE,PAGE        reads through dup, dup2 and a read-only reopened descriptor
  *   pwrite,FILE,OFFSET,LENGTH   writes bytes of value 0x77

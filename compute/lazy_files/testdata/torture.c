@@ -1,6 +1,6 @@
 /*
- * Races over lazy files: processes write, read and truncate at once and are killed at random, and no
- * read may ever see a page go back in time. Like probe.c, it runs under the name postgres.
+ * Races over lazy files: processes write, read and truncate at once and are killed at random, and
+ * no read may ever see a page go back in time. Like probe.c, it runs under the name postgres.
  *
  *   postgres -D DIR PAGES MILLISECONDS KILLS SEED
  *
@@ -107,7 +107,7 @@ static void read_loop(void)
     }
 }
 
-/* Shortens by a few pages, then writes some of them anew, as new contents of a relation would be. */
+/* Shortens by a few pages, then writes some of them anew, as a relation that grows again. */
 static void cut_loop(void)
 {
     uint64_t *page_words = page_buffer(1);
