@@ -71,8 +71,8 @@ interface HeldPage {
   /**
    * A map page whose bits the WAL never had. CREATE DATABASE logs copied pages of every fork as if
    * they were heap pages, without the "hole" between pd_lower and pd_upper, which on a map page is
-   * everything (bufmgr.c, RelationCopyStorageUsingBuffer). The server keeps its bits; whoever replays
-   * the WAL has none, and must then have a subset of the server's.
+   * everything (bufmgr.c, RelationCopyStorageUsingBuffer). The server keeps its bits; whoever
+   * replays the WAL has none, and must then have a subset of the server's.
    */
   bitsLost: boolean;
 }
