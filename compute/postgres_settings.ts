@@ -24,6 +24,8 @@ export interface PostgresSettings {
   readonly standbyName: string;
   /** Prepared transactions that the start inherits. */
   readonly preparedTransactions: number;
+  /** This run is only there to disable subscriptions. */
+  readonly withoutSubscriptions: boolean;
   /** postgresql.auto.conf of the last run. */
   readonly savedSettings: string;
 }
@@ -58,6 +60,9 @@ export function fixedSettings(settings: PostgresSettings): [string, string][] {
     // Fewer would keep Postgres from starting, so then it cannot be set lower
     ...(preparedTransactions > wanted
       ? [["max_prepared_transactions", String(preparedTransactions)] as [string, string]]
+      : []),
+    ...(settings.withoutSubscriptions
+      ? [["max_logical_replication_workers", "0"] as [string, string]]
       : []),
     ...(spec.pg_version >= 17 ? [["summarize_wal", "off"] as [string, string]] : []),
     ...(spec.pg_version >= 18

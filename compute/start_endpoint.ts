@@ -11,13 +11,13 @@
  * What can overlap does: directories are prepared and the pageserver is connected to during the
  * election, and the durable write happens while the pageserver works.
  */
-import { decodeLazyFilesMap } from "../libs/basebackup/lazy_files_map.ts";
+import { decodeLazyFilesMap, type LazyFilesMap } from "../libs/basebackup/lazy_files_map.ts";
 import { PgClient } from "../libs/pgwire/client.ts";
 import { WAL_SEGMENT_SIZE } from "../libs/postgres/constants.ts";
-import { Conflict, Corrupt, TimedOut, Unavailable } from "../libs/utils/errors.ts";
+import { BadRequest, Conflict, Corrupt, TimedOut, Unavailable } from "../libs/utils/errors.ts";
 import { encodeHex } from "../libs/utils/hex.ts";
 import { logger } from "../libs/utils/log.ts";
-import { formatLsn } from "../libs/utils/lsn.ts";
+import { formatLsn, type Lsn } from "../libs/utils/lsn.ts";
 import {
   type Basebackup,
   connectPageserver,
@@ -29,6 +29,11 @@ import type { EndpointSpec, StartTimings } from "./client.ts";
 import type { EndpointDirectory, FileOwner } from "./endpoint_directory.ts";
 import { EndpointRun, type HostServices } from "./endpoint_run.ts";
 import { type EndpointState, writeEndpointState } from "./endpoint_state.ts";
+import {
+  disableSubscriptions,
+  isFirstStart,
+  mayHaveSubscriptions,
+} from "./inherited_subscriptions.ts";
 import { layOutFiles } from "./lazy_files/lay_out.ts";
 import { fixedSettings, HBA_CONF, postgresConf, SUPERUSER } from "./postgres_settings.ts";
 import type { Election } from "./wal_proposer/driver.ts";
@@ -42,6 +47,17 @@ const READY_MS_MAX = 60_000;
 /** Longest wait for the WAL stream to be the synchronous standby. */
 const SYNC_MS_MAX = 10_000;
 const SYNC_LOOK_MS = 1;
+
+/**
+ * Before these releases a commit in the first moments after the start did not wait for synchronous
+ * standbys (the checkpointer had not published that there are any).
+ */
+const MINOR_VERSION_FLOORS: Readonly<Record<number, number>> = {
+  14: 140018,
+  15: 150013,
+  16: 160009,
+  17: 170005,
+};
 
 /** A started endpoint. */
 export interface Started {
@@ -76,29 +92,27 @@ export async function startEndpoint(
   onFailure: (why: string) => void,
 ): Promise<Started> {
   checkPort(spec);
-  const standbyName = `neon_${encodeHex(crypto.getRandomValues(new Uint8Array(16)))}`;
-  const run = new EndpointRun(
-    services,
-    spec,
-    directory,
-    standbyName,
-    { walSegmentSize: WAL_SEGMENT_SIZE },
-    onFailure,
-  );
   const clock = new PhaseClock();
-  try {
-    await bringUp(run, clock);
-    if (run.failure === undefined) return { run, timings: clock.timings() };
-    throw new Unavailable(run.failure);
-  } catch (thrown) {
-    const { failure } = run;
-    await run.abandon();
-    if (failure === undefined || thrown instanceof Unavailable) throw thrown;
-    throw new Unavailable(`Cannot start endpoint "${spec.endpoint_id}": ${failure}`);
+  for (;;) {
+    const standbyName = `neon_${encodeHex(crypto.getRandomValues(new Uint8Array(16)))}`;
+    const proposing = { walSegmentSize: WAL_SEGMENT_SIZE };
+    const run = new EndpointRun(services, spec, directory, standbyName, proposing, onFailure);
+    try {
+      const isFinal = await bringUp(run, clock);
+      if (run.failure !== undefined) throw new Unavailable(run.failure);
+      if (isFinal) return { run, timings: clock.timings() };
+      await run.stop("fast");
+    } catch (thrown) {
+      const { failure } = run;
+      await run.abandon();
+      if (failure === undefined || thrown instanceof Unavailable) throw thrown;
+      throw new Unavailable(`Cannot start endpoint "${spec.endpoint_id}": ${failure}`);
+    }
   }
 }
 
-async function bringUp(run: EndpointRun, clock: PhaseClock): Promise<void> {
+/** False if this run has only disabled subscriptions, and another one is to follow. */
+async function bringUp(run: EndpointRun, clock: PhaseClock): Promise<boolean> {
   const { services, spec, directory, proposer } = run;
   proposer.start();
   const connecting = connectPageserver(spec);
@@ -116,7 +130,10 @@ async function bringUp(run: EndpointRun, clock: PhaseClock): Promise<void> {
     writeEndpointState(directory.stateFile, state);
     const basebackup = await fetching;
     clock.end("basebackup");
-    layOut(run, election, basebackup, savedSettings);
+    const map = checkedMap(basebackup, spec, startLsn);
+    const withoutSubscriptions = isFirstStart(election) &&
+      mayHaveSubscriptions(map, Deno.readFileSync(`${pgdata}/global/pg_filenode.map`));
+    layOut(run, map, basebackup, savedSettings);
     clock.end("files");
     const logStart = Deno.statSync(directory.logFile).size;
     const { preparedTransactions } = basebackup;
@@ -130,14 +147,16 @@ async function bringUp(run: EndpointRun, clock: PhaseClock): Promise<void> {
         spec,
         standbyName: run.standbyName,
         preparedTransactions,
+        withoutSubscriptions,
         savedSettings: new TextDecoder().decode(savedSettings),
       }),
     }));
     await run.process.ready(pgdata, directory.logFile, logStart, READY_MS_MAX);
     clock.end("postgres");
-    await Promise.all([run.openStream(false), firstQuery(spec)]);
+    await Promise.all([run.openStream(false), firstQuery(spec, withoutSubscriptions)]);
     clock.end("first_query");
-    afterStart(run, state, preparedTransactions);
+    if (!withoutSubscriptions) afterStart(run, state, preparedTransactions);
+    return !withoutSubscriptions;
   } finally {
     connecting.then((client) => client.close(), () => {});
   }
@@ -163,23 +182,26 @@ function checkPort(spec: EndpointSpec): void {
   }
 }
 
+/** The basebackup's map. Throws Corrupt if it is of another position or version. */
+function checkedMap(basebackup: Basebackup, spec: EndpointSpec, startLsn: Lsn): LazyFilesMap {
+  const map = decodeLazyFilesMap(basebackup.mapBytes);
+  if (map.lsn === startLsn && map.pgMajor === spec.pg_version) return map;
+  throw new Corrupt(
+    `Cannot start PostgreSQL ${spec.pg_version} at ${formatLsn(startLsn)}: the basebackup is of ` +
+      `PostgreSQL ${map.pgMajor} at ${formatLsn(map.lsn)}`,
+  );
+}
+
 /** Everything in pgdata that is not in the basebackup. */
 function layOut(
   run: EndpointRun,
-  election: Election,
+  map: LazyFilesMap,
   basebackup: Basebackup,
   savedSettings: Uint8Array,
 ): void {
   const { spec, directory } = run;
   const { pgdata } = directory;
   const owner: FileOwner | undefined = spec.postgres_user;
-  const map = decodeLazyFilesMap(basebackup.mapBytes);
-  if (map.lsn !== election.startLsn || map.pgMajor !== spec.pg_version) {
-    throw new Corrupt(
-      `Cannot start PostgreSQL ${spec.pg_version} at ${formatLsn(election.startLsn)}: the ` +
-        `basebackup is of PostgreSQL ${map.pgMajor} at ${formatLsn(map.lsn)}`,
-    );
-  }
   writeStartWal(pgdata, map.lsn, map.prevLsn, basebackup.control, owner);
   const text = (name: string, content: string) =>
     writeDataFile(`${pgdata}/${name}`, new TextEncoder().encode(content), owner);
@@ -201,10 +223,11 @@ function layOut(
 }
 
 /** A client's first query over TCP, and the stream's place as the synchronous standby. */
-async function firstQuery(spec: EndpointSpec): Promise<void> {
+async function firstQuery(spec: EndpointSpec, withoutSubscriptions: boolean): Promise<void> {
   const client = await connectAsClient(spec);
   try {
-    await client.query("SELECT 1");
+    const { rows } = await client.query("SELECT current_setting('server_version_num')");
+    checkMinorVersion(Number(rows[0]![0]));
     const deadline = performance.now() + SYNC_MS_MAX;
     while (!(await isSynchronous(client))) {
       if (performance.now() > deadline) {
@@ -212,9 +235,20 @@ async function firstQuery(spec: EndpointSpec): Promise<void> {
       }
       await new Promise((resolve) => setTimeout(resolve, SYNC_LOOK_MS));
     }
+    if (withoutSubscriptions) await disableSubscriptions(client, spec.endpoint_id);
   } finally {
     client.close();
   }
+}
+
+/** Throws BadRequest for a Postgres whose first commits might not wait for the WAL proposer. */
+function checkMinorVersion(versionNumber: number): void {
+  const floor = MINOR_VERSION_FLOORS[Math.floor(versionNumber / 10000)] ?? 0;
+  if (versionNumber >= floor) return;
+  throw new BadRequest(
+    `Cannot use PostgreSQL ${versionNumber}: minor versions before ${floor} have a race at start ` +
+      `that loses commits`,
+  );
 }
 
 function connectAsClient(spec: EndpointSpec): Promise<PgClient> {

@@ -1,0 +1,201 @@
+/** The files of an endpoint: directory, state, ready files, unpacking a basebackup. */
+import assert from "node:assert/strict";
+import { PgClient } from "../libs/pgwire/client.ts";
+import { servePg } from "../libs/pgwire/server.ts";
+import { emptyCheckPoint } from "../libs/postgres/checkpoint.ts";
+import {
+  defaultWalParameters,
+  encodeControlFile,
+  shutdownControlFile,
+} from "../libs/postgres/control_file.ts";
+import { pgVersion } from "../libs/postgres/versions.ts";
+import { newTenantId, newTimelineId } from "../libs/utils/id.ts";
+import { Corrupt } from "../libs/utils/errors.ts";
+import { parseLsn } from "../libs/utils/lsn.ts";
+import { tarEnd, tarHeader, tarPadding } from "../libs/utils/tar.ts";
+import { fetchBasebackup, writeStartWal } from "./basebackup.ts";
+import type { EndpointSpec } from "./client.ts";
+import { EndpointDirectory, exists } from "./endpoint_directory.ts";
+import { type EndpointState, readEndpointState, writeEndpointState } from "./endpoint_state.ts";
+import { ReadyFiles } from "./ready_files.ts";
+
+const SEGMENT_SIZE = 16 * 1024 * 1024;
+
+async function withDirectory(body: (path: string) => Promise<void> | void): Promise<void> {
+  const path = Deno.makeTempDirSync({ prefix: "compute_test_" });
+  try {
+    await body(path);
+  } finally {
+    Deno.removeSync(path, { recursive: true });
+  }
+}
+
+const SPEC: EndpointSpec = {
+  endpoint_id: "ep",
+  tenant_id: newTenantId(),
+  timeline_id: newTimelineId(),
+  mode: "Primary",
+  pg_version: 17,
+  pg_port: 5555,
+  pg_bin_dir: "/pg/bin",
+  pageserver: { host: "127.0.0.1", port: 1 },
+  safekeepers: [{ id: 1, host: "127.0.0.1", pg_port: 2 }],
+};
+
+Deno.test("an endpoint's state comes back as it was written, and damage is noticed", async () => {
+  await withDirectory((root) => {
+    const path = `${root}/state`;
+    assert.equal(readEndpointState(path), undefined);
+    const state: EndpointState = {
+      spec: SPEC,
+      term: 3,
+      startLsn: parseLsn("0/147C9C0"),
+      history: [{ term: 0, lsn: parseLsn("0/1000000") }, { term: 3, lsn: parseLsn("0/147C9C0") }],
+      standbyName: "neon_1",
+      bootId: "b",
+      process: { pid: 7, startTime: "123" },
+    };
+    writeEndpointState(path, state);
+    assert.deepEqual(readEndpointState(path), state);
+    const bytes = Deno.readFileSync(path);
+    bytes[40]! ^= 1;
+    Deno.writeFileSync(path, bytes);
+    assert.throws(() => readEndpointState(path), Corrupt);
+  });
+});
+
+Deno.test("prepare() keeps ALTER SYSTEM settings and no other content", async () => {
+  await withDirectory((root) => {
+    const directory = new EndpointDirectory(`${root}/ep`);
+    assert.equal(directory.prepare(undefined).length, 0);
+    const fill = () => {
+      Deno.mkdirSync(`${directory.pgdata}/base/5`, { recursive: true });
+      Deno.mkdirSync(`${directory.pgdata}/pg_replslot/s`, { recursive: true });
+      Deno.writeTextFileSync(`${directory.pgdata}/base/5/1259`, "old");
+      Deno.writeTextFileSync(`${directory.pgdata}/postgresql.auto.conf`, "work_mem = '7MB'\n");
+    };
+    fill();
+    directory.retireData(); // an orderly stop: relation files may be emptied and used again
+    const saved = new TextDecoder().decode(directory.prepare(undefined));
+    assert.equal(saved, "work_mem = '7MB'\n");
+    assert.ok(exists(`${directory.pgdata}/base/5/1259`));
+    assert.ok(!exists(`${directory.pgdata}/pg_replslot/s`));
+    assert.ok(!exists(`${directory.pgdata}/postgresql.auto.conf`));
+    fill();
+    directory.discardData(); // a crash: some process may still write to the old files
+    assert.equal(new TextDecoder().decode(directory.prepare(undefined)), "work_mem = '7MB'\n");
+    assert.deepEqual([...Deno.readDirSync(directory.pgdata)], []);
+    return directory.sweep().then(() => {
+      const left = [...Deno.readDirSync(directory.root)].map(({ name }) => name);
+      assert.ok(!left.some((name) => name.startsWith("discarded")));
+    });
+  });
+});
+
+Deno.test("ready files are moved in place, until there are none", async () => {
+  await withDirectory((root) => {
+    Deno.mkdirSync(`${root}/ready`);
+    Deno.writeTextFileSync(`${root}/ready/4`, "");
+    const ready = new ReadyFiles(`${root}/ready`);
+    assert.ok(!ready.take(`${root}/no/such/directory`));
+    assert.ok(ready.take(`${root}/a`));
+    assert.ok(exists(`${root}/a`));
+    assert.ok(!ready.take(`${root}/b`));
+  });
+});
+
+function tarOf(entries: [string, Uint8Array | undefined][]): Uint8Array {
+  const parts: Uint8Array[] = [];
+  for (const [name, body] of entries) {
+    const type = body === undefined ? "directory" : "file";
+    const sizeBytes = body?.length ?? 0;
+    parts.push(tarHeader({ name, type, mode: 0o600, sizeBytes }));
+    if (body !== undefined) parts.push(body, tarPadding(body.length));
+  }
+  parts.push(tarEnd());
+  return Uint8Array.from(parts.flatMap((part) => [...part]));
+}
+
+/** Runs `body` with a client of a pageserver that answers every command with this archive. */
+async function withArchive(
+  archive: Uint8Array,
+  body: (client: PgClient, commands: string[]) => Promise<void>,
+): Promise<void> {
+  const commands: string[] = [];
+  const server = servePg({
+    hostname: "127.0.0.1",
+    port: 0,
+    async onConnection(session) {
+      for (let query = await session.nextQuery(); query; query = await session.nextQuery()) {
+        commands.push(query);
+        await session.beginCopyOut();
+        for (let at = 0; at < archive.length; at += 700) {
+          await session.copyData(archive.subarray(at, at + 700));
+        }
+        await session.endCopyOut("SELECT");
+      }
+    },
+  });
+  const client = await PgClient.connect({ hostname: "127.0.0.1", port: server.port }, {});
+  try {
+    await body(client, commands);
+  } finally {
+    client.close();
+    await server.close();
+  }
+}
+
+Deno.test("fetchBasebackup() unpacks all but the map and pg_control, which it returns", async () => {
+  const start = parseLsn("0/147C9C0");
+  const control = shutdownControlFile({
+    version: pgVersion(17),
+    systemId: 77n,
+    start,
+    checkPoint: emptyCheckPoint(),
+    parameters: defaultWalParameters(),
+    walSegmentSize: SEGMENT_SIZE,
+    nonce: new Uint8Array(32),
+  });
+  const archive = tarOf([
+    ["base/", undefined],
+    ["base/5/PG_VERSION", new TextEncoder().encode("17\n")],
+    ["pg_twophase/", undefined],
+    ["pg_twophase/000000000000002A", new Uint8Array(600)],
+    ["postgresql.auto.conf", new Uint8Array(0)],
+    ["lazy_files.map", new Uint8Array([1, 2, 3])],
+    ["global/pg_control", encodeControlFile(control)],
+  ]);
+  await withDirectory((root) =>
+    withArchive(archive, async (client, commands) => {
+      const backup = await fetchBasebackup(client, SPEC, start, root, undefined);
+      assert.deepEqual(commands, [
+        `basebackup ${SPEC.tenant_id} ${SPEC.timeline_id} 0/147C9C0 --lazy`,
+      ]);
+      assert.deepEqual([...backup.mapBytes], [1, 2, 3]);
+      assert.equal(backup.preparedTransactions, 1);
+      assert.equal(Deno.readTextFileSync(`${root}/base/5/PG_VERSION`), "17\n");
+      assert.ok(!exists(`${root}/global/pg_control`));
+      assert.ok(!exists(`${root}/postgresql.auto.conf`));
+      writeStartWal(root, start, parseLsn("0/147C948"), backup.control, undefined);
+      const segment = Deno.statSync(`${root}/pg_wal/000000010000000000000001`);
+      assert.equal(segment.size, SEGMENT_SIZE);
+      const elsewhere = parseLsn("0/2000000");
+      assert.throws(
+        () => writeStartWal(root, elsewhere, start, backup.control, undefined),
+        /Cannot start at 0\/2000000: the basebackup is of 0\/147C9C0/,
+      );
+    })
+  );
+});
+
+Deno.test("fetchBasebackup() refuses names outside of the directory", async () => {
+  const archive = tarOf([["../evil", new Uint8Array(1)]]);
+  await withDirectory((root) =>
+    withArchive(archive, async (client) => {
+      await assert.rejects(
+        fetchBasebackup(client, SPEC, parseLsn("0/10"), `${root}`, undefined),
+        /it names "\.\.\/evil"/,
+      );
+    })
+  );
+});
