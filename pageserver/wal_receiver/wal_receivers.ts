@@ -223,7 +223,10 @@ export class WalReceivers {
     this.#afterStream(receiver, timeline, source, failed, timeline.lastRecordLsn > before);
   }
 
-  /** Schedules the next attempt; after a failure without progress the wait grows. */
+  /**
+   * Schedules the next attempt, at once with another safekeeper. After a failure without progress
+   * the wait for the same one grows.
+   */
   #afterStream(
     receiver: Receiver,
     timeline: Timeline,
@@ -241,12 +244,19 @@ export class WalReceivers {
         receiver.candidates.set(source.safekeeperId, { ...known, retryMs });
       }
     }
-    if (this.#stopped) return;
     clearTimeout(receiver.retryTimer);
-    receiver.retryTimer = setTimeout(
-      () => this.#consider(receiver, timeline),
-      failed ? delayMs : 0,
-    );
+    receiver.retryTimer = setTimeout(() => this.#retry(receiver, timeline), 0);
+  }
+
+  /** Connects to whoever may be tried now; otherwise comes back when somebody may be tried again. */
+  #retry(receiver: Receiver, timeline: Timeline): void {
+    this.#consider(receiver, timeline);
+    if (this.#stopped || receiver.paused || receiver.connection !== undefined) return;
+    const nowMs = this.#options.now();
+    const waitsMs = [...receiver.candidates.values()].map(({ retryMs }) => retryMs - nowMs);
+    const waitMs = Math.min(...waitsMs.filter((ms) => ms > 0));
+    if (waitMs === Infinity) return;
+    receiver.retryTimer = setTimeout(() => this.#retry(receiver, timeline), waitMs);
   }
 }
 

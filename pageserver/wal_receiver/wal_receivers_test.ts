@@ -1,0 +1,181 @@
+import assert from "node:assert/strict";
+import { Rmgr } from "../../libs/postgres/constants.ts";
+import { buildRecord, WalWriter } from "../../libs/postgres/wal/record_builder.ts";
+import {
+  queueKeepalive,
+  readReceiverMessage,
+  reserveXlogData,
+} from "../../libs/pgwire/replication.ts";
+import { type PgServer, servePg } from "../../libs/pgwire/server.ts";
+import { decodeFeedback } from "../../libs/safekeeper_protocol/feedback.ts";
+import { type Lsn, parseLsn } from "../../libs/utils/lsn.ts";
+import { HEAP, SYSTEM_ID, type TestCluster, VERSION, withCluster } from "../cluster_fixture.ts";
+import { WalReceivers } from "./wal_receivers.ts";
+
+/** A safekeeper that serves given WAL, and hangs up after `hangUpAfter` bytes if that is set. */
+class FakeSafekeeper {
+  readonly wal: WalWriter;
+  readonly commands: string[] = [];
+  readonly feedback: Lsn[] = [];
+  hangUpAfter = Infinity;
+  readonly #acknowledged = Promise.withResolvers<void>();
+  readonly #server: PgServer;
+  #previous: Lsn;
+
+  constructor({ timeline }: TestCluster) {
+    const identity = { version: VERSION, systemId: SYSTEM_ID, segmentSize: 16 * 1024 * 1024 };
+    this.wal = new WalWriter(timeline.lastRecordLsn, identity);
+    this.#previous = timeline.prevRecordLsn;
+    this.#server = servePg({
+      hostname: "127.0.0.1",
+      port: 0,
+      onConnection: async (session) => {
+        const command = await session.nextQuery();
+        if (command === undefined) return;
+        this.commands.push(`${session.parameters.get("application_name")} ${command}`);
+        const start = parseLsn(command.split(" ").at(-1)!);
+        const copy = await session.beginCopyBoth();
+        const bytes = this.wal.bytes().slice(start - this.wal.start);
+        const part = bytes.subarray(0, this.hangUpAfter);
+        for (let at = 0; at < part.length; at += 1000) {
+          const chunk = part.subarray(at, at + 1000);
+          const from = (start + at) as Lsn;
+          const offset = reserveXlogData(copy, from, this.wal.end, 0n, chunk.length);
+          copy.sendBytes.set(chunk, offset);
+        }
+        queueKeepalive(copy, this.wal.end, 0n, true);
+        await copy.flush();
+        for (let done = part.length === bytes.length ? 0 : 1; done < 2;) {
+          const reply = await copy.receive();
+          if (reply === undefined) return;
+          const message = readReceiverMessage(reply);
+          assert.equal(message.kind, "pageserverFeedback");
+          if (message.kind !== "pageserverFeedback") return;
+          this.feedback.push(decodeFeedback(message.feedback).lastReceivedLsn);
+          if (this.feedback.at(-1) === this.wal.end) this.#acknowledged.resolve();
+          if (part.length < bytes.length) done++;
+        }
+      },
+    });
+  }
+
+  append(count: number): void {
+    for (let i = 0; i < count; i++) {
+      this.#previous = this.wal.append(buildRecord({
+        rmid: Rmgr.HEAP,
+        info: 0x60,
+        xid: 700,
+        previous: this.#previous,
+        main: new Uint8Array(8),
+        blocks: [{ id: 0, tag: HEAP, block: 0 }],
+      }));
+    }
+  }
+
+  info({ timeline }: TestCluster, safekeeperId = 1) {
+    const { tenantId, timelineId } = timeline;
+    const zero = 0 as Lsn;
+    return {
+      safekeeperId,
+      tenantId,
+      timelineId,
+      term: 1,
+      lastLogTerm: 1,
+      flushLsn: this.wal.end,
+      commitLsn: this.wal.end,
+      backupLsn: zero,
+      remoteConsistentLsn: zero,
+      peerHorizonLsn: zero,
+      localStartLsn: zero,
+      standbyHorizon: zero,
+      safekeeperConnstr: `127.0.0.1:${this.#server.port}`,
+      httpConnstr: "",
+    };
+  }
+
+  /** Resolves when feedback has named the end of the WAL. */
+  get acknowledged(): Promise<void> {
+    return this.#acknowledged.promise;
+  }
+
+  close(): Promise<void> {
+    return this.#server.close();
+  }
+}
+
+function withReceivers(
+  body: (cluster: TestCluster, receivers: WalReceivers, sk: FakeSafekeeper) => Promise<void>,
+): Promise<void> {
+  return withCluster(async (cluster) => {
+    const { manager, reader, now, pause } = cluster;
+    const receivers = new WalReceivers({
+      manager,
+      reader,
+      pageserverId: 5,
+      now,
+      unixNow: () => 0,
+      pause,
+    });
+    const safekeeper = new FakeSafekeeper(cluster);
+    try {
+      await body(cluster, receivers, safekeeper);
+    } finally {
+      await receivers.stop();
+      await safekeeper.close();
+    }
+  });
+}
+
+Deno.test("WAL that the broker tells of is fetched, ingested and acknowledged", () =>
+  withReceivers(async (cluster, receivers, safekeeper) => {
+    safekeeper.append(200);
+    receivers.onInfo(safekeeper.info(cluster));
+    assert.match(receivers.sourceOf(cluster.timeline) ?? "", /^127\.0\.0\.1:/);
+    await cluster.timeline.waitForLsn(safekeeper.wal.end, 5000);
+    assert.equal(cluster.collect(HEAP, 0).recordCount, 200);
+    assert.deepEqual(safekeeper.commands, [
+      "pageserver-5 START_REPLICATION PHYSICAL 0/10000A0",
+    ]);
+    await safekeeper.acknowledged;
+  }));
+
+Deno.test("a connection that breaks in the middle of a record is made again where it stopped", () =>
+  withReceivers(async (cluster, receivers, safekeeper) => {
+    safekeeper.append(200);
+    safekeeper.hangUpAfter = 5003;
+    receivers.onInfo(safekeeper.info(cluster));
+    await cluster.timeline.waitForLsn(safekeeper.wal.end, 10_000);
+    assert.equal(cluster.collect(HEAP, 0).recordCount, 200);
+    assert.ok(safekeeper.commands.length >= 3);
+    assert.equal(new Set(safekeeper.commands).size, safekeeper.commands.length);
+  }));
+
+Deno.test("nothing is fetched of what is there, nor while it is paused", () =>
+  withReceivers(async (cluster, receivers, safekeeper) => {
+    const { tenantId, timelineId } = cluster.timeline;
+    receivers.onInfo(safekeeper.info(cluster));
+    assert.equal(receivers.sourceOf(cluster.timeline), undefined);
+    await receivers.pause(tenantId, timelineId);
+    safekeeper.append(3);
+    receivers.onInfo(safekeeper.info(cluster));
+    assert.equal(receivers.sourceOf(cluster.timeline), undefined);
+    receivers.resume(tenantId, timelineId);
+    await cluster.timeline.waitForLsn(safekeeper.wal.end, 5000);
+    await receivers.forgetTenant(tenantId);
+    safekeeper.append(3);
+    receivers.onInfo(safekeeper.info(cluster));
+    assert.equal(receivers.sourceOf(cluster.timeline), undefined);
+  }));
+
+Deno.test("another safekeeper is tried when one cannot be reached", () =>
+  withReceivers(async (cluster, receivers, safekeeper) => {
+    safekeeper.append(10);
+    const listener = Deno.listen({ hostname: "127.0.0.1", port: 0 });
+    const gone = `127.0.0.1:${listener.addr.port}`;
+    listener.close();
+    const info = safekeeper.info(cluster);
+    const ahead = (safekeeper.wal.end + 8) as Lsn;
+    receivers.onInfo({ ...info, safekeeperId: 2, safekeeperConnstr: gone, commitLsn: ahead });
+    receivers.onInfo(info);
+    await cluster.timeline.waitForLsn(safekeeper.wal.end, 5000);
+  }));
