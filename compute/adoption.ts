@@ -2,9 +2,10 @@
  * What a compute host does about endpoints that an earlier host, killed or crashed, left behind.
  *
  * A Postgres lives on without its host: reads work, commits wait. It is taken over only if it is
- * certainly the one that the state file speaks of (pid, start time, boot of the machine), and it goes
- * on under the same term: if somebody else was elected meanwhile, the first safekeeper that says so
- * ends it. Terms are compared, never LSNs. Everything else is stopped at once and its data dropped.
+ * certainly the one that the state file speaks of (pid, start time, boot of the machine), and it
+ * goes on under the same term: if somebody else was elected meanwhile, the first safekeeper that
+ * says so ends it. Terms are compared, never LSNs. Everything else is stopped at once and its data
+ * dropped.
  */
 import type { PgClient } from "../libs/pgwire/client.ts";
 import { WAL_SEGMENT_SIZE } from "../libs/postgres/constants.ts";

@@ -2,9 +2,9 @@
  * Fetches the basebackup of a start LSN and lays out a data directory from it.
  *
  * The archive (`basebackup TENANT TIMELINE LSN --lazy`) holds directories, the small files that
- * Postgres reads before any page, `lazy_files.map`, and last `global/pg_control`. The last two stay in
- * memory: relation files are laid out from the map, and pg_control goes in place only when all other
- * files are there, so that a directory that was left half-made never starts.
+ * Postgres reads before any page, `lazy_files.map`, and last `global/pg_control`. The last two stay
+ * in memory: relation files are laid out from the map, and pg_control goes in place only when all
+ * other files are there, so that a directory that was left half-made never starts.
  */
 import { dirname, join } from "node:path";
 import { PgClient } from "../libs/pgwire/client.ts";

@@ -1,8 +1,8 @@
 /**
  * Client of the compute host's HTTP API, used by the CLI, and the JSON that goes over it.
  *
- * A refused request throws the class of libs/utils/errors.ts that fits its status, with the host's own
- * message; a host that cannot be reached throws Unavailable.
+ * A refused request throws the class of libs/utils/errors.ts that fits its status, with the host's
+ * own message; a host that cannot be reached throws Unavailable.
  */
 import {
   BadRequest,
@@ -34,7 +34,7 @@ export interface EndpointSpec {
   }[];
   /** Whom Postgres runs as; needed when the host is root. */
   readonly postgres_user?: { readonly uid: number; readonly gid: number };
-  /** Lines of postgresql.conf; ALTER SYSTEM and the endpoint's own postgresql.conf go before them. */
+  /** Lines of postgresql.conf; ALTER SYSTEM and the endpoint's own file go before them. */
   readonly settings?: Readonly<Record<string, string>>;
 }
 

@@ -71,8 +71,8 @@ export class Endpoint {
       if (this.#status === "running" && await this.#run?.answers()) {
         if (this.#spec.timeline_id === spec.timeline_id) return this.status();
         throw new Conflict(
-          `Cannot start endpoint "${spec.endpoint_id}" on timeline ${spec.timeline_id}: it runs on ` +
-            this.#spec.timeline_id,
+          `Cannot start endpoint "${spec.endpoint_id}" on timeline ${spec.timeline_id}: it runs ` +
+            `on ${this.#spec.timeline_id}`,
         );
       }
       this.#spec = spec;

@@ -67,8 +67,8 @@ export class EndpointDirectory {
   }
 
   /**
-   * Makes a pgdata (0700) without content for a start: none, or directories and relation files to be
-   * emptied. Returns the ALTER SYSTEM settings of the last run, empty if there are none.
+   * Makes a pgdata (0700) without content for a start: none, or directories and relation files to
+   * be emptied. Returns the ALTER SYSTEM settings of the last run, empty if there are none.
    */
   prepare(owner: FileOwner | undefined): Uint8Array {
     this.create();

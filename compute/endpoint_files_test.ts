@@ -145,7 +145,7 @@ async function withArchive(
   }
 }
 
-Deno.test("fetchBasebackup() unpacks all but the map and pg_control, which it returns", async () => {
+Deno.test("fetchBasebackup() unpacks all but the map and pg_control", async () => {
   const start = parseLsn("0/147C9C0");
   const control = shutdownControlFile({
     version: pgVersion(17),

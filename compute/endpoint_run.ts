@@ -2,10 +2,10 @@
  * One run of an endpoint: a Postgres with its WAL proposer, from the start (start_endpoint.ts) or
  * adoption (adoption.ts) to the end.
  *
- * A run ends in one of two ways. Asked for: `stop`. Otherwise it has failed: Postgres ended by itself,
- * or somebody else was elected. Then whatever is left is killed at once and the local data is thrown
- * away; nothing is ever recovered locally (without full page images a torn page would go unseen), and
- * nothing is lost, because what was acknowledged is in the safekeepers.
+ * A run ends in one of two ways. Asked for: `stop`. Otherwise it has failed: Postgres ended by
+ * itself, or somebody else was elected. Then whatever is left is killed at once and the local data
+ * is thrown away; nothing is ever recovered locally (without full page images a torn page would go
+ * unseen), and nothing is lost, because what was acknowledged is in the safekeepers.
  */
 import { assert } from "../libs/utils/assert.ts";
 import { messageOf, TimedOut } from "../libs/utils/errors.ts";
@@ -121,8 +121,8 @@ export class EndpointRun {
   }
 
   /**
-   * Asks Postgres a query. False if there is nobody to ask: it has ended, whether we were told yet or
-   * not, and what was left has been cleared. Throws TimedOut if it runs and does not answer.
+   * Asks Postgres a query. False if there is nobody to ask: it has ended, whether we were told yet
+   * or not, and what was left has been cleared. Throws TimedOut if it runs and does not answer.
    */
   async answers(): Promise<boolean> {
     const { services, directory, spec } = this;

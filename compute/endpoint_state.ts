@@ -1,6 +1,7 @@
 /**
- * What a compute host must remember of a running endpoint, so that after its own crash it can take the
- * Postgres over, or knows that it may not: the file `state` in the endpoint's directory, sealed JSON.
+ * What a compute host must remember of a running endpoint, so that after its own crash it can take
+ * the Postgres over, or knows that it may not: the file `state` in the endpoint's directory, sealed
+ * JSON.
  *
  * It is written durably before the first append of a term (then without a process) and again when
  * Postgres runs, and removed when the endpoint stops.

@@ -10,9 +10,9 @@
  *   POST   /v1/timelines/TENANT/TIMELINE/sync    a SyncRequest; commits what a quorum holds
  *   GET    /metrics
  *
- * Errors are `{"msg": "..."}` with the status of their class (libs/utils/errors.ts): 400 BadRequest,
- * 404 NotFound, 409 Conflict, 503 Unavailable, 504 TimedOut, anything else 500. Listens on loopback and
- * has no authentication of its own.
+ * Errors are `{"msg": "..."}` with the status of their class (libs/utils/errors.ts): 400
+ * BadRequest, 404 NotFound, 409 Conflict, 503 Unavailable, 504 TimedOut, anything else 500. Listens
+ * on loopback and has no authentication of its own.
  */
 import { type Context, Hono } from "hono";
 import { z } from "zod";

@@ -3,8 +3,9 @@
  *
  * A branch begins as a copy, enabled logical replication subscriptions included; they would consume
  * from the publisher's slot what the parent has not got yet. So the first Postgres on a branch that
- * has any runs without logical replication workers, only to disable them, and is then started again.
- * That costs a second start, once; a look at the length of pg_subscription spares it to all others.
+ * has any runs without logical replication workers, only to disable them, and is then started
+ * again. That costs a second start, once; a look at the length of pg_subscription spares it to all
+ * others.
  */
 import type { LazyFilesMap } from "../libs/basebackup/lazy_files_map.ts";
 import { FORK_MAIN, GLOBAL_TABLESPACE } from "../libs/postgres/constants.ts";
@@ -24,7 +25,7 @@ export function isFirstStart(election: Election): boolean {
   return election.history[0]!.lsn === election.startLsn;
 }
 
-/** True if pg_subscription has pages, and so perhaps rows. `relationMap` is global/pg_filenode.map. */
+/** True if pg_subscription has pages, perhaps rows. `relationMap` is global/pg_filenode.map. */
 export function mayHaveSubscriptions(map: LazyFilesMap, relationMap: Uint8Array): boolean {
   const name = "global/pg_filenode.map";
   const files = readRelMap(relationMap, pgVersion(map.pgMajor), name);

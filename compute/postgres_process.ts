@@ -1,10 +1,10 @@
 /**
- * Postgres as a process: started, signalled and looked at through the launcher, the only program that
- * the host may run. A process is known by its pid and its start time, so that a number that was given
- * to somebody else in the meantime is never signalled.
+ * Postgres as a process: started, signalled and looked at through the launcher, the only program
+ * that the host may run. A process is known by its pid and its start time, so that a number that
+ * was given to somebody else in the meantime is never signalled.
  *
- * A Postgres that this host started tells its end at once (it is our child); one that was adopted from
- * an earlier host is looked at every ADOPTED_LOOK_MS.
+ * A Postgres that this host started tells its end at once (it is our child); one that was adopted
+ * from an earlier host is looked at every ADOPTED_LOOK_MS.
  */
 import { NotFound, TimedOut, Unavailable } from "../libs/utils/errors.ts";
 import type { FileOwner } from "./endpoint_directory.ts";
@@ -19,8 +19,8 @@ const STATUS_LINE = 7;
 /** How a Postgres ends that was told to. */
 export const CLEAN_EXIT = "exit code 0";
 
-/** Which signal does what: PostgreSQL's fast and immediate shutdown, reload, and the last resort. */
-export type PostgresSignal = "INT" | "QUIT" | "HUP" | "KILL";
+/** PostgreSQL's fast and immediate shutdown, reload, and the last resort. */
+type PostgresSignal = "INT" | "QUIT" | "HUP" | "KILL";
 
 /** A running process, for the state file. */
 export interface ProcessIdentity {
@@ -30,7 +30,7 @@ export interface ProcessIdentity {
 }
 
 /** What to start. */
-export interface LaunchOptions {
+interface LaunchOptions {
   readonly pgdata: string;
   readonly logFile: string;
   readonly arena: string;
@@ -172,8 +172,8 @@ export class PostgresProcess {
   }
 
   /**
-   * Waits until postmaster.pid says that connections are accepted. Throws Unavailable with the end of
-   * the log if Postgres ends first, TimedOut.
+   * Waits until postmaster.pid says that connections are accepted. Throws Unavailable with the end
+   * of the log if Postgres ends first, TimedOut.
    */
   async ready(pgdata: string, logFile: string, logStart: number, timeoutMs: number): Promise<void> {
     const deadline = performance.now() + timeoutMs;

@@ -1,11 +1,11 @@
 /**
- * What Postgres is told: fixed settings on its command line, which nothing can override, and defaults
- * in postgresql.conf, which the user's own file and ALTER SYSTEM can.
+ * What Postgres is told: fixed settings on its command line, which nothing can override, and
+ * defaults in postgresql.conf, which the user's own file and ALTER SYSTEM can.
  *
  * Fixed is what the storage depends on. Commits are durable in the safekeepers, so local fsync and
- * full page images are off; a crash must never be recovered locally, because without full page images
- * a torn page would be missed (restart_after_crash); the only standby that commits wait for is the WAL
- * proposer, under a name that nobody can guess; its slot must never be invalidated.
+ * full page images are off; a crash must never be recovered locally, because without full page
+ * images a torn page would be missed (restart_after_crash); the only standby that commits wait for
+ * is the WAL proposer, under a name that nobody can guess; its slot must never be invalidated.
  */
 import type { EndpointSpec } from "./client.ts";
 
@@ -18,7 +18,7 @@ const SHARED_BUFFERS = "128MB";
 export const SUPERUSER = "cloud_admin";
 
 /** What the fixed settings depend on, besides the spec. */
-export interface PostgresSettings {
+interface PostgresSettings {
   readonly spec: EndpointSpec;
   /** The application name of the WAL proposer. */
   readonly standbyName: string;

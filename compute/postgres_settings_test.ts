@@ -47,7 +47,7 @@ Deno.test("fixedSettings() names only settings that the version has", () => {
   assert.equal(fixed(specOf(18)).get("io_method"), "worker");
 });
 
-Deno.test("fixedSettings() raises max_prepared_transactions only where fewer would not start", () => {
+Deno.test("fixedSettings() raises max_prepared_transactions only where it must", () => {
   assert.ok(!fixed(specOf(17)).has("max_prepared_transactions"));
   assert.equal(fixed(specOf(17), 3).get("max_prepared_transactions"), "3");
   assert.ok(

@@ -1,8 +1,8 @@
 /**
  * Connections to the private Unix sockets of Postgres, under one fixed permission.
  *
- * Deno grants Unix sockets by exact path, and endpoints come and go while the host runs. So the socket
- * is hard-linked, for the moment of connecting, to one path that the host was granted
+ * Deno grants Unix sockets by exact path, and endpoints come and go while the host runs. So the
+ * socket is hard-linked, for the moment of connecting, to one path that the host was granted
  * (`--allow-net=unix:<dir>/postgres.sock`); that path is also short, which a socket's path must be.
  */
 import { PgClient } from "../libs/pgwire/client.ts";

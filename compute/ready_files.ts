@@ -1,7 +1,8 @@
 /**
- * Empty files, made while nobody waits, for the next start of an endpoint: `ready/<n>` in the host's
- * directory. A start lays out about a thousand relation files per cluster; where making one is slow
- * (half a millisecond has been seen), moving a ready one in place is what keeps starts short.
+ * Empty files, made while nobody waits, for the next start of an endpoint: `ready/<n>` in the
+ * host's directory. A start lays out about a thousand relation files per cluster; where making one
+ * is slow (half a millisecond has been seen), moving a ready one in place is what keeps starts
+ * short.
  */
 import { join } from "node:path";
 import { messageOf } from "../libs/utils/errors.ts";

@@ -259,7 +259,7 @@ function connectAsClient(spec: EndpointSpec): Promise<PgClient> {
   });
 }
 
-/** The function under pg_stat_replication: the view would read more catalogs for the same answer. */
+/** The function under pg_stat_replication: the view would read more catalogs. */
 async function isSynchronous(client: PgClient): Promise<boolean> {
   const { rows } = await client.query(
     "SELECT 1 FROM pg_stat_get_wal_senders() WHERE sync_state = 'sync'",

@@ -1,10 +1,10 @@
 /**
  * Settles where a timeline ends that nobody writes.
  *
- * After a crash the safekeepers may hold more than they know to be committed: the last commit LSN was
- * on its way when its proposer died. An election as for a start finds the newest log, brings a quorum
- * to its end and commits that, without a Postgres. Everything that was ever acknowledged is then
- * committed for all to see, the pageserver first of all.
+ * After a crash the safekeepers may hold more than they know to be committed: the last commit LSN
+ * was on its way when its proposer died. An election as for a start finds the newest log, brings a
+ * quorum to its end and commits that, without a Postgres. Everything that was ever acknowledged is
+ * then committed for all to see, the pageserver first of all.
  */
 import { WAL_SEGMENT_SIZE } from "../libs/postgres/constants.ts";
 import type { Lsn } from "../libs/utils/lsn.ts";

@@ -12,7 +12,7 @@ import type { SafekeeperAddress } from "./safekeeper_link.ts";
 import { readU64 } from "./wire.ts";
 
 /** What to copy, and to whom. */
-export interface CatchUpOptions {
+interface CatchUpOptions {
   readonly source: SafekeeperAddress;
   readonly tenantId: TenantId;
   readonly timelineId: TimelineId;

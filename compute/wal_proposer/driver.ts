@@ -2,9 +2,9 @@
  * Runs the proposer (proposer.ts) over real connections: one link to each safekeeper, the ring of
  * newest WAL, and the timers.
  *
- * WAL comes in from postgres_stream.ts, goes into the ring, and each link takes from there at its own
- * position whenever its socket is free: a slow or hung safekeeper holds nobody up. One that lags
- * behind the ring, or behind the term's start, gets its part from another safekeeper first
+ * WAL comes in from postgres_stream.ts, goes into the ring, and each link takes from there at its
+ * own position whenever its socket is free: a slow or hung safekeeper holds nobody up. One that
+ * lags behind the ring, or behind the term's start, gets its part from another safekeeper first
  * (catch_up.ts). When a quorum has a position on disk, Postgres is told at once and the safekeepers
  * soon after, with the next WAL if there is any.
  */

@@ -1,6 +1,7 @@
 /**
- * The proposer's driver against real safekeepers in this process, over real sockets, with WAL made of
- * real records: election, commit, one that was down and must be caught up, losing the term, resuming.
+ * The proposer's driver against real safekeepers in this process, over real sockets, with WAL made
+ * of real records: election, commit, one that was down and must be caught up, losing the term,
+ * resuming.
  */
 import assert from "node:assert/strict";
 import type { InfoSink } from "../../safekeeper/broker_publisher.ts";
@@ -108,7 +109,7 @@ function write(proposer: WalProposer, bytes: Uint8Array): void {
   proposer.pump();
 }
 
-Deno.test("WAL is committed by a quorum; one that was down gets its part from another", async () => {
+Deno.test("WAL is committed by a quorum, and one that was down is caught up", async () => {
   await withCluster(async (cluster) => {
     await cluster.stop(3);
     const first = cluster.propose();
@@ -149,7 +150,7 @@ Deno.test("a second proposer deposes the first", async () => {
   });
 });
 
-Deno.test("a resumed proposer goes on under its own term from where the slot still has WAL", async () => {
+Deno.test("a resumed proposer goes on under its own term", async () => {
   await withCluster(async (cluster) => {
     const first = cluster.propose();
     const won = await first.elected(WAIT_MS);

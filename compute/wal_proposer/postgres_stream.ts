@@ -1,10 +1,10 @@
 /**
  * Takes the WAL out of a running Postgres: physical replication over the endpoint's Unix socket.
  *
- * Postgres sends bytes from the start LSN on, and its commits wait until this "standby" (the only one
- * that synchronous_standby_names accepts) has acknowledged them. We acknowledge what a quorum of
- * safekeepers has on disk: written = flushed = applied, at once when it rises and whenever Postgres
- * asks. The physical slot makes Postgres keep in pg_wal what is not acknowledged.
+ * Postgres sends bytes from the start LSN on, and its commits wait until this "standby" (the only
+ * one that synchronous_standby_names accepts) has acknowledged them. We acknowledge what a quorum
+ * of safekeepers has on disk: written = flushed = applied, at once when it rises and whenever
+ * Postgres asks. The physical slot makes Postgres keep in pg_wal what is not acknowledged.
  */
 import { Corrupt, messageOf } from "../../libs/utils/errors.ts";
 import { logger } from "../../libs/utils/log.ts";

@@ -1,7 +1,7 @@
 /**
  * The WAL proposer's decisions: elections, where each safekeeper's log is continued, and what is
- * committed. Plain state and plain functions: no sockets, clocks or randomness (the driver has those,
- * and a seeded simulator runs the same code).
+ * committed. Plain state and plain functions: no sockets, clocks or randomness (the driver has
+ * those, and a seeded simulator runs the same code).
  *
  * One start of Postgres is one election:
  *
@@ -10,10 +10,11 @@
  *        +------- refused: somebody else ------+         a higher term: deposed-+
  *
  * The term is one more than the highest that a quorum has seen. The donor is the voter with the
- * highest (last log term, flush LSN); its flush LSN is where the new term, and Postgres, start. Each
- * safekeeper is told where its log and the donor's part, drops what lies beyond and gets the rest.
- * WAL is committed when a quorum has it on disk, and only positions at or past the term's own start
- * count: by then the term is in those safekeepers' histories, so no later election can lose it.
+ * highest (last log term, flush LSN); its flush LSN is where the new term, and Postgres, start.
+ * Each safekeeper is told where its log and the donor's part, drops what lies beyond and gets the
+ * rest. WAL is committed when a quorum has it on disk, and only positions at or past the term's own
+ * start count: by then the term is in those safekeepers' histories, so no later election can lose
+ * it.
  *
  * Cold answers come back as effects (`takeEffects`); the hot calls `nextAppend` and `appended`
  * allocate nothing.
@@ -397,7 +398,7 @@ export class Proposer {
     range.truncate = this.#truncateLsn;
     p.sentLsn = end;
     p.sentCommitLsn = this.#commitLsn;
-    this.#endLsnMax = Math.max(this.#endLsnMax, end); // this Postgres's own WAL, come since resume()
+    this.#endLsnMax = Math.max(this.#endLsnMax, end); // our own, written since resume()
   }
 
   /** The safekeeper answered an append. True if the commit LSN rose. */

@@ -1,8 +1,8 @@
 /**
  * A seeded simulation of the real proposer against the real acceptor: three safekeepers on model
  * disks, in-order connections that break at any message, crashes that lose what was not synced, and
- * several proposers at once, some of them stale. After each step: a term has one winner, every log of
- * a term starts at the same place, and what any proposer ever called committed is durable on a
+ * several proposers at once, some of them stale. After each step: a term has one winner, every log
+ * of a term starts at the same place, and what any proposer ever called committed is durable on a
  * majority and never changes. A failure prints its seed.
  */
 import assert from "node:assert/strict";

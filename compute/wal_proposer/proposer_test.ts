@@ -174,7 +174,7 @@ Deno.test("somebody else's safekeeper in place of ours is refused", () => {
   );
 });
 
-Deno.test("a resumed term streams on, and ends if a safekeeper has WAL that was never written", () => {
+Deno.test("a resumed term ends if a safekeeper has WAL that was never written", () => {
   const history = [...BASE, { term: 3, lsn: 200 as Lsn }];
   const won = { term: 3, startLsn: 200 as Lsn, history, endLsnMax: 400 as Lsn };
   const proposer = Proposer.resume([1, 2, 3], won);

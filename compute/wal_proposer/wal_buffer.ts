@@ -2,10 +2,10 @@
  * The newest WAL of one Postgres, in memory: a ring that the replication stream fills and every
  * safekeeper's connection reads at its own position.
  *
- * It holds [start, end). It grows by doubling while somebody still needs what would be dropped, up to
- * WAL_BUFFER_BYTES_MAX; then whoever lags behind `start` is caught up from another safekeeper. What
- * is not committed yet is never dropped: the stream from Postgres waits instead (its WAL stays in
- * pg_wal, which the replication slot keeps).
+ * It holds [start, end). It grows by doubling while somebody still needs what would be dropped, up
+ * to WAL_BUFFER_BYTES_MAX; then whoever lags behind `start` is caught up from another safekeeper.
+ * What is not committed yet is never dropped: the stream from Postgres waits instead (its WAL stays
+ * in pg_wal, which the replication slot keeps).
  */
 import { assert } from "../../libs/utils/assert.ts";
 import { addLsn, type Lsn, maxLsn } from "../../libs/utils/lsn.ts";
@@ -50,7 +50,7 @@ export class WalBuffer {
     return this.#end + count - Math.max(keepFrom, this.#start) <= WAL_BUFFER_BYTES_MAX;
   }
 
-  /** Appends bytes at `end`; drops the oldest, but nothing at or past `keepFrom` while it can grow. */
+  /** Appends bytes at `end`; drops the oldest, but nothing past `keepFrom` while it can grow. */
   append(bytes: Uint8Array, keepFrom: Lsn): void {
     assert(bytes.length <= WAL_BUFFER_BYTES_MAX, "one message of WAL fits the buffer");
     const end = addLsn(this.#end, bytes.length);

@@ -1,6 +1,7 @@
 /**
  * The few fields of a message that the hot loops look at, read straight from its bytes: an
- * AppendResponse and the headers of the replication stream. Everything else goes through the codecs.
+ * AppendResponse and the headers of the replication stream. Everything else goes through the
+ * codecs.
  */
 import type { Lsn } from "../../libs/utils/lsn.ts";
 
