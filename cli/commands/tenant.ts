@@ -2,14 +2,18 @@
 import { Command } from "@commander-js/extra-typings";
 import { pageserverClient } from "../control_plane/clients.ts";
 import { openEnvironment, tenantOf } from "../control_plane/environment.ts";
-import {
-  createTenant,
-  listTenants,
-  parseSettings,
-  setDefaultTenant,
-} from "../control_plane/tenants.ts";
+import { createTenant, listTenants, setDefaultTenant } from "../control_plane/tenants.ts";
+import { parseSettings, settingsWithoutEffect } from "../control_plane/tenant_settings.ts";
 import { count, repeated, tenantId, timelineId } from "../options.ts";
-import { printJson, printLine, terminalProgress } from "../output.ts";
+import { printHint, printJson, printLine, terminalProgress } from "../output.ts";
+
+/** Parses -c options; says which of them only a later version goes by. */
+function settingsFrom(texts: string[]) {
+  const settings = parseSettings(texts);
+  const idle = settingsWithoutEffect(settings);
+  if (idle.length > 0) printHint(`stored, but without effect in this version: ${idle.join(", ")}`);
+  return settings;
+}
 
 function create() {
   return new Command("create")
@@ -26,7 +30,7 @@ function create() {
         ...(options.tenantId === undefined ? {} : { tenantId: options.tenantId }),
         ...(options.timelineId === undefined ? {} : { timelineId: options.timelineId }),
         ...(options.pgVersion === undefined ? {} : { pgVersion: options.pgVersion }),
-        ...(options.config === undefined ? {} : { settings: parseSettings(options.config) }),
+        ...(options.config === undefined ? {} : { settings: settingsFrom(options.config) }),
         setDefault: options.setDefault === true,
       }, terminalProgress());
       const { tenantId: tenant, timelineId: timeline, startLsn } = created;
@@ -76,7 +80,7 @@ function config() {
         printJson(await pageserver.tenantConfig(tenant));
         return;
       }
-      await pageserver.setTenantConfig(tenant, parseSettings(options.config));
+      await pageserver.setTenantConfig(tenant, settingsFrom(options.config));
       printLine(`tenant ${tenant} successfully configured on the pageserver`);
     });
 }

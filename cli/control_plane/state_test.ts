@@ -21,6 +21,7 @@ import {
 } from "./endpoint_records.ts";
 import { changeConfig, displayPath, tenantOf, timelineOfBranch } from "./environment.ts";
 import { withDirectoryLock } from "./repo_dir.ts";
+import { parseSettings, settingsWithoutEffect } from "./tenant_settings.ts";
 import {
   listTenantRecords,
   loadTenantRecord,
@@ -182,4 +183,12 @@ Deno.test("nextFreePort() skips ports of other endpoints and ports in use", () =
 Deno.test("displayPath() is relative below the current directory only", () => {
   assert.equal(displayPath(join(Deno.cwd(), ".neon")), ".neon");
   assert.equal(displayPath("/somewhere/else"), "/somewhere/else");
+});
+
+Deno.test("parseSettings() knows Neon's settings and their types", () => {
+  const settings = parseSettings(["checkpoint_distance:1048576", "gc_period:10 m"]);
+  assert.deepEqual(settings, { checkpoint_distance: 1048576, gc_period: "10 m" });
+  assert.deepEqual(settingsWithoutEffect(settings), ["gc_period"]);
+  assert.throws(() => parseSettings(["gc_perjod:1"]), /no such setting; there are .*gc_period/);
+  assert.throws(() => parseSettings(["gc_period"]), /expected the form key:value/);
 });

@@ -16,6 +16,7 @@ import { findPostgres } from "./postgres_binaries.ts";
 import type { Progress } from "./progress.ts";
 import { withDirectoryLock } from "./repo_dir.ts";
 import { createOnSafekeepers } from "./safekeeper_timelines.ts";
+import type { TenantSettings } from "./tenant_settings.ts";
 import {
   listTenantRecords,
   loadTenantRecord,
@@ -23,9 +24,6 @@ import {
   removeTenantRecord,
   storeTenantRecord,
 } from "./tenant_records.ts";
-
-/** Overrides of a tenant's settings. */
-type TenantSettings = Record<string, string | number | boolean>;
 
 /** What a tenant can be created with. */
 export interface CreateTenantOptions {
@@ -160,22 +158,4 @@ export async function setDefaultTenant(env: Environment, tenant: TenantId): Prom
   await changeConfig(env, (config) => {
     config.default_tenant_id = tenant;
   });
-}
-
-/** Parses "key:value" settings; numbers and booleans become such. */
-export function parseSettings(texts: string[]): TenantSettings {
-  const settings: TenantSettings = {};
-  for (const text of texts) {
-    const colon = text.indexOf(":");
-    if (colon <= 0) {
-      throw new BadRequest(`Cannot parse the setting "${text}": expected the form key:value`);
-    }
-    const value = text.slice(colon + 1);
-    settings[text.slice(0, colon)] = value === "true" || value === "false"
-      ? value === "true"
-      : /^-?\d+(\.\d+)?$/.test(value)
-      ? Number(value)
-      : value;
-  }
-  return settings;
 }
