@@ -16,6 +16,7 @@ import { writeAll } from "../libs/utils/durable.ts";
 import { TarReader } from "../libs/utils/tar.ts";
 import type { EndpointSpec } from "./client.ts";
 import { type FileOwner, give } from "./endpoint_directory.ts";
+import type { ReadyFiles } from "./ready_files.ts";
 
 /** Largest file that is kept in memory (the map of a cluster with 3 million relation forks). */
 const HELD_BYTES_MAX = 64 * 1024 * 1024;
@@ -27,6 +28,12 @@ export interface Basebackup {
   readonly mapBytes: Uint8Array;
   /** Files in pg_twophase: prepared transactions that the start inherits. */
   readonly preparedTransactions: number;
+}
+
+/** How files are made. */
+export interface FileMaking {
+  readonly owner: FileOwner | undefined;
+  readonly ready: ReadyFiles;
 }
 
 /** Connects ahead of time, so that the request can go out the moment the LSN is known. */
@@ -52,7 +59,7 @@ export async function fetchBasebackup(
   spec: EndpointSpec,
   lsn: Lsn,
   pgdata: string,
-  owner: FileOwner | undefined,
+  making: FileMaking,
 ): Promise<Basebackup> {
   const command = `basebackup ${spec.tenant_id} ${spec.timeline_id} ${formatLsn(lsn)} --lazy`;
   const tar = new TarReader(client.copyOut(command));
@@ -66,16 +73,16 @@ export async function fetchBasebackup(
     }
     const path = join(pgdata, name);
     if (entry.type === "directory") {
-      makeOwned(path, owner);
+      makeOwned(path, making.owner);
     } else if (entry.type === "file") {
       if (name.startsWith("pg_twophase/")) preparedTransactions++;
-      const file = openNew(path, owner);
+      const file = openNew(path, making);
       try {
         for await (const part of tar.body()) writeAll(file, part);
       } finally {
         file.close();
       }
-      give(path, owner);
+      give(path, making.owner);
     } else {
       throw new Corrupt(`Cannot use the basebackup: "${name}" is neither file nor directory`);
     }
@@ -132,29 +139,26 @@ function makeOwned(path: string, owner: FileOwner | undefined): void {
 
 const NEW_FILE = { write: true, create: true, truncate: true, mode: 0o600 } as const;
 
-function openNew(path: string, owner: FileOwner | undefined): Deno.FsFile {
+function openNew(path: string, making: FileMaking): Deno.FsFile {
+  if (making.ready.take(path)) return Deno.openSync(path, { write: true });
   try {
     return Deno.openSync(path, NEW_FILE);
   } catch (thrown) {
     if (!(thrown instanceof Deno.errors.NotFound)) throw thrown;
-    makeOwned(dirname(path), owner);
+    makeOwned(dirname(path), making.owner);
     return Deno.openSync(path, NEW_FILE);
   }
 }
 
-/** Writes a small file of the data directory. */
-export function writeDataFile(
-  path: string,
-  bytes: Uint8Array,
-  owner: FileOwner | undefined,
-): void {
-  const file = openNew(path, owner);
+/** Writes a small new file of the data directory. */
+export function writeDataFile(path: string, bytes: Uint8Array, making: FileMaking): void {
+  const file = openNew(path, making);
   try {
     writeAll(file, bytes);
   } finally {
     file.close();
   }
-  give(path, owner);
+  give(path, making.owner);
 }
 
 /**
@@ -167,7 +171,7 @@ export function writeStartWal(
   x: Lsn,
   prev: Lsn,
   control: ControlFile,
-  owner: FileOwner | undefined,
+  making: FileMaking,
 ): void {
   const segmentSize = control.walSegmentSize;
   const start = startLsnAfter(x, segmentSize);
@@ -177,11 +181,11 @@ export function writeStartWal(
     );
   }
   const { checkPoint, systemId, version } = control;
-  makeOwned(join(pgdata, "pg_wal"), owner);
+  makeOwned(join(pgdata, "pg_wal"), making.owner);
   const segments = synthesizeStartWal({ x, prev, checkPoint, systemId, version, segmentSize });
   for (const segment of segments) {
     const path = join(pgdata, "pg_wal", segment.segmentName);
-    const file = Deno.openSync(path, NEW_FILE);
+    const file = openNew(path, making);
     try {
       file.truncateSync(segmentSize);
       for (const piece of segment.pieces) {
@@ -191,6 +195,6 @@ export function writeStartWal(
     } finally {
       file.close();
     }
-    give(path, owner);
+    give(path, making.owner);
   }
 }

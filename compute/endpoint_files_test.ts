@@ -13,7 +13,7 @@ import { newTenantId, newTimelineId } from "../libs/utils/id.ts";
 import { Corrupt } from "../libs/utils/errors.ts";
 import { parseLsn } from "../libs/utils/lsn.ts";
 import { tarEnd, tarHeader, tarPadding } from "../libs/utils/tar.ts";
-import { fetchBasebackup, writeStartWal } from "./basebackup.ts";
+import { fetchBasebackup, type FileMaking, writeStartWal } from "./basebackup.ts";
 import type { EndpointSpec } from "./client.ts";
 import { EndpointDirectory, exists } from "./endpoint_directory.ts";
 import { type EndpointState, readEndpointState, writeEndpointState } from "./endpoint_state.ts";
@@ -145,6 +145,10 @@ async function withArchive(
   }
 }
 
+function makingIn(root: string): FileMaking {
+  return { owner: undefined, ready: new ReadyFiles(`${root}/ready`) };
+}
+
 Deno.test("fetchBasebackup() unpacks all but the map and pg_control", async () => {
   const start = parseLsn("0/147C9C0");
   const control = shutdownControlFile({
@@ -167,7 +171,7 @@ Deno.test("fetchBasebackup() unpacks all but the map and pg_control", async () =
   ]);
   await withDirectory((root) =>
     withArchive(archive, async (client, commands) => {
-      const backup = await fetchBasebackup(client, SPEC, start, root, undefined);
+      const backup = await fetchBasebackup(client, SPEC, start, root, makingIn(root));
       assert.deepEqual(commands, [
         `basebackup ${SPEC.tenant_id} ${SPEC.timeline_id} 0/147C9C0 --lazy`,
       ]);
@@ -176,12 +180,12 @@ Deno.test("fetchBasebackup() unpacks all but the map and pg_control", async () =
       assert.equal(Deno.readTextFileSync(`${root}/base/5/PG_VERSION`), "17\n");
       assert.ok(!exists(`${root}/global/pg_control`));
       assert.ok(!exists(`${root}/postgresql.auto.conf`));
-      writeStartWal(root, start, parseLsn("0/147C948"), backup.control, undefined);
+      writeStartWal(root, start, parseLsn("0/147C948"), backup.control, makingIn(root));
       const segment = Deno.statSync(`${root}/pg_wal/000000010000000000000001`);
       assert.equal(segment.size, SEGMENT_SIZE);
       const elsewhere = parseLsn("0/2000000");
       assert.throws(
-        () => writeStartWal(root, elsewhere, start, backup.control, undefined),
+        () => writeStartWal(root, elsewhere, start, backup.control, makingIn(root)),
         /Cannot start at 0\/2000000: the basebackup is of 0\/147C9C0/,
       );
     })
@@ -193,7 +197,7 @@ Deno.test("fetchBasebackup() refuses names outside of the directory", async () =
   await withDirectory((root) =>
     withArchive(archive, async (client) => {
       await assert.rejects(
-        fetchBasebackup(client, SPEC, parseLsn("0/10"), `${root}`, undefined),
+        fetchBasebackup(client, SPEC, parseLsn("0/10"), root, makingIn(root)),
         /it names "\.\.\/evil"/,
       );
     })

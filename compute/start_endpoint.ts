@@ -22,11 +22,12 @@ import {
   type Basebackup,
   connectPageserver,
   fetchBasebackup,
+  type FileMaking,
   writeDataFile,
   writeStartWal,
 } from "./basebackup.ts";
 import type { EndpointSpec, StartTimings } from "./client.ts";
-import type { EndpointDirectory, FileOwner } from "./endpoint_directory.ts";
+import type { EndpointDirectory } from "./endpoint_directory.ts";
 import { EndpointRun, type HostServices } from "./endpoint_run.ts";
 import { type EndpointState, writeEndpointState } from "./endpoint_state.ts";
 import {
@@ -124,7 +125,7 @@ async function bringUp(run: EndpointRun, clock: PhaseClock): Promise<boolean> {
     const { startLsn } = election;
     const { pgdata } = directory;
     const client = await connecting;
-    const fetching = fetchBasebackup(client, spec, startLsn, pgdata, spec.postgres_user);
+    const fetching = fetchBasebackup(client, spec, startLsn, pgdata, makingOf(run));
     fetching.catch(() => {});
     const state = stateOf(run, election);
     writeEndpointState(directory.stateFile, state);
@@ -160,6 +161,10 @@ async function bringUp(run: EndpointRun, clock: PhaseClock): Promise<boolean> {
   } finally {
     connecting.then((client) => client.close(), () => {});
   }
+}
+
+function makingOf(run: EndpointRun): FileMaking {
+  return { owner: run.spec.postgres_user, ready: run.services.ready };
 }
 
 function stateOf(run: EndpointRun, election: Election): EndpointState {
@@ -201,14 +206,15 @@ function layOut(
 ): void {
   const { spec, directory } = run;
   const { pgdata } = directory;
-  const owner: FileOwner | undefined = spec.postgres_user;
-  writeStartWal(pgdata, map.lsn, map.prevLsn, basebackup.control, owner);
+  const making = makingOf(run);
+  const owner = spec.postgres_user;
+  writeStartWal(pgdata, map.lsn, map.prevLsn, basebackup.control, making);
   const text = (name: string, content: string) =>
-    writeDataFile(`${pgdata}/${name}`, new TextEncoder().encode(content), owner);
+    writeDataFile(`${pgdata}/${name}`, new TextEncoder().encode(content), making);
   text("postgresql.conf", postgresConf(spec, false));
   text("pg_hba.conf", HBA_CONF);
-  writeDataFile(`${pgdata}/postgresql.auto.conf`, savedSettings, owner);
-  writeDataFile(`${pgdata}/global/pg_control`, basebackup.controlBytes, owner);
+  writeDataFile(`${pgdata}/postgresql.auto.conf`, savedSettings, making);
+  writeDataFile(`${pgdata}/global/pg_control`, basebackup.controlBytes, making);
   layOutFiles({
     pgdata,
     arenaPath: directory.arena,
@@ -274,11 +280,7 @@ function afterStart(run: EndpointRun, state: EndpointState, preparedTransactions
     writeEndpointState(directory.stateFile, { ...state, process: await run.process.identity() });
   });
   run.inBackground("start autovacuum", async () => {
-    writeDataFile(
-      `${directory.pgdata}/postgresql.conf`,
-      new TextEncoder().encode(postgresConf(spec, true)),
-      spec.postgres_user,
-    );
+    Deno.writeTextFileSync(`${directory.pgdata}/postgresql.conf`, postgresConf(spec, true));
     await run.process.signal("HUP");
   });
   if (preparedTransactions > 0) {
