@@ -30,8 +30,9 @@ const LOG_TAIL_BYTES = 8192;
 export type StopMode = "fast" | "immediate";
 
 /**
- * Signals of each way to end a daemon, each tried when the one before had no effect. A daemon that is
- * killed leaves what it started running: so the compute host is replaced under running endpoints.
+ * Signals of each way to end a daemon, each tried when the one before had no effect. A daemon that
+ * is killed leaves what it started running: so the compute host is replaced under running
+ * endpoints.
  */
 const SIGNALS: Record<StopMode | "kill", Deno.Signal[]> = {
   fast: ["SIGTERM", "SIGQUIT", "SIGKILL"],
@@ -115,8 +116,8 @@ function sizeOf(path: string): number {
 }
 
 /**
- * Throws Unavailable naming who has the port, if one of the daemon's addresses is taken. A daemon that
- * was just killed gives up its lock a moment before its ports, hence the short wait.
+ * Throws Unavailable naming who has the port, if one of the daemon's addresses is taken. A daemon
+ * that was just killed gives up its lock a moment before its ports, hence the short wait.
  */
 async function checkPorts(daemon: Daemon): Promise<void> {
   for (const address of daemon.listen) {
