@@ -8,8 +8,9 @@
  */
 import { createHash } from "node:crypto";
 import { basename, join } from "node:path";
-import { makeDirectory, replaceFile } from "../../libs/utils/durable.ts";
+import { makeDirectory } from "../../libs/utils/durable.ts";
 import { NotFound } from "../../libs/utils/errors.ts";
+import { placeFile } from "./cache_file.ts";
 import { hostPlatform } from "./pg_packages.ts";
 import { programFile } from "./supervisor.ts";
 
@@ -48,8 +49,7 @@ export function installComputeFiles(cacheDir: string): ComputeFiles {
   Deno.chmodSync(directory, 0o755);
   [launcher!, library!].forEach((path, i) => {
     if (isThere(path, contents[i]!)) return;
-    replaceFile(path, contents[i]!);
-    Deno.chmodSync(path, 0o755);
+    placeFile(path, contents[i]!, 0o755);
   });
   return { launcher: launcher!, library: library! };
 }

@@ -3,8 +3,10 @@
  * Starts nothing and makes no tenant. Whatever takes long or can fail comes before the directory is
  * made, so a failed init leaves nothing behind.
  */
-import { makeDirectory, removeFile } from "../../libs/utils/durable.ts";
+import { join } from "node:path";
+import { makeDirectory } from "../../libs/utils/durable.ts";
 import { BadRequest, Conflict, messageOf } from "../../libs/utils/errors.ts";
+import { placeLink } from "./cache_file.ts";
 import { installComputeFiles } from "./compute_files.ts";
 import { type Config, configPath, defaultConfig, storeConfig } from "./config.ts";
 import { type Environment, openEnvironment } from "./environment.ts";
@@ -65,14 +67,6 @@ function checkDirectory(repoDir: string, force: ForceMode): void {
   );
 }
 
-/** Leaves a link to this Deno where bin/neon looks when there is none on the PATH. */
-function linkDeno(cacheDir: string): void {
-  const link = `${cacheDir}/bin/deno`;
-  makeDirectory(`${cacheDir}/bin`);
-  removeFile(link);
-  Deno.symlinkSync(Deno.execPath(), link);
-}
-
 /** Throws BadRequest if a Unix socket in the directory could not have a name of this length. */
 function checkSocketPath(repoDir: string): void {
   const path = `${repoDir}/compute/postgres.sock`;
@@ -113,7 +107,8 @@ export async function initEnvironment(
   const binaries = await findPostgres(pgVersion, options, user, cacheDir, progress);
   initdbArchive(binaries, user, cacheDir, progress);
   installComputeFiles(cacheDir);
-  linkDeno(cacheDir);
+  // For bin/neon where there is no deno on the PATH
+  placeLink(join(cacheDir, "bin", "deno"), Deno.execPath());
   const config: Config = {
     ...defaultConfig(options.safekeepers ?? 1, pgVersion),
     ...options.config,

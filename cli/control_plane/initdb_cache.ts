@@ -9,8 +9,9 @@
  * accept each other's WAL.
  */
 import { join } from "node:path";
-import { makeDirectory, replaceFile } from "../../libs/utils/durable.ts";
+import { makeDirectory } from "../../libs/utils/durable.ts";
 import { tarEnd, tarHeader, tarPadding } from "../../libs/utils/tar.ts";
+import { placeFile } from "./cache_file.ts";
 import { commandUser, type HostUser } from "./host_user.ts";
 import type { PostgresBinaries } from "./postgres_binaries.ts";
 import type { Progress } from "./progress.ts";
@@ -122,7 +123,7 @@ export function initdbArchive(
     Deno.chmodSync(directory, 0o700);
     if (user !== undefined) Deno.chownSync(directory, user.uid, user.gid);
     runInitdb(binaries, user, directory);
-    replaceFile(path, pack(directory));
+    placeFile(path, pack(directory), 0o644);
   } finally {
     Deno.removeSync(directory, { recursive: true });
   }
