@@ -16,6 +16,7 @@ import { EndpointRun, type HostServices } from "./endpoint_run.ts";
 import { type EndpointState, removeEndpointState } from "./endpoint_state.ts";
 import type { PostgresProcess } from "./postgres_process.ts";
 import { SLOT_NAME } from "./wal_proposer/postgres_stream.ts";
+import { withinLimit } from "./wal_proposer/time_limit.ts";
 
 /** Longest wait for an answer of a Postgres that is to be adopted. */
 const ANSWER_MS_MAX = 10_000;
@@ -104,16 +105,11 @@ async function askPositions(
     database: "postgres",
     application_name: "neon compute host",
   }).then(positions);
-  const limit = Promise.withResolvers<never>();
-  const timer = setTimeout(() => {
-    limit.reject(new TimedOut("Cannot adopt Postgres: it does not answer"));
-  }, ANSWER_MS_MAX);
-  try {
-    return await Promise.race([asking, limit.promise]);
-  } finally {
-    clearTimeout(timer);
-    asking.catch(() => {});
-  }
+  return await withinLimit(
+    asking,
+    ANSWER_MS_MAX,
+    () => new TimedOut("Cannot adopt Postgres: it does not answer"),
+  );
 }
 
 async function positions(client: PgClient): Promise<{ flushLsn: Lsn; restartLsn: Lsn }> {

@@ -117,8 +117,9 @@ export class Endpoint {
     this.#startLsn = run.proposer.startLsn;
     this.#timings = timings;
     this.#status = "running";
-    // It may have failed in the moment before it was ours to watch
-    if (run.failure !== undefined) this.#crashed(run.failure);
+    // It may have failed, and have said so, in the moment before it was ours to watch
+    const { failure } = run;
+    if (failure !== undefined) run.abandon().then(() => this.#crashed(failure));
   }
 
   #crashed(why: string): void {
@@ -129,18 +130,19 @@ export class Endpoint {
     this.#error = why;
   }
 
+  /** Waits until a run that has failed is cleaned up: the endpoint is crashed then. */
+  async #settle(): Promise<void> {
+    if (this.#run?.failure !== undefined) await this.#run.abandon();
+  }
+
   /** Stops if it runs; a crashed endpoint becomes a stopped one. */
   stop(mode: "fast" | "immediate"): Promise<EndpointStatus> {
     return this.#inTurn(async () => {
-      const run = this.#run;
-      if (run !== undefined && run.failure === undefined) {
-        this.#lastLsn = await run.stop(mode);
-        this.#run = undefined;
-      }
-      if (this.#run === undefined) {
-        this.#status = "stopped";
-        this.#error = undefined;
-      }
+      await this.#settle();
+      if (this.#run !== undefined) this.#lastLsn = await this.#run.stop(mode);
+      this.#run = undefined;
+      this.#status = "stopped";
+      this.#error = undefined;
       return this.status();
     });
   }

@@ -49,6 +49,7 @@ export class EndpointDirectory {
   readonly socketDirectory: string;
   /** pgdata was left by a Postgres of which no process is left. */
   #reusable = false;
+  #sweeping: Promise<void> = Promise.resolve();
 
   constructor(root: string) {
     this.root = root;
@@ -112,7 +113,12 @@ export class EndpointDirectory {
   }
 
   /** Removes what `discardData` left; in the background, it may be many files. */
-  async sweep(): Promise<void> {
+  sweep(): Promise<void> {
+    this.#sweeping = this.#sweeping.then(() => this.#sweep());
+    return this.#sweeping;
+  }
+
+  async #sweep(): Promise<void> {
     for (const entry of [...Deno.readDirSync(this.root)]) {
       if (!entry.name.startsWith(DISCARDED)) continue;
       try {
@@ -125,6 +131,7 @@ export class EndpointDirectory {
 
   /** Removes everything. */
   async remove(): Promise<void> {
+    await this.#sweeping;
     await Deno.remove(this.root, { recursive: true });
   }
 }

@@ -38,6 +38,7 @@ import {
 import { layOutFiles } from "./lazy_files/lay_out.ts";
 import { fixedSettings, HBA_CONF, postgresConf, SUPERUSER } from "./postgres_settings.ts";
 import type { Election } from "./wal_proposer/driver.ts";
+import { withinLimit } from "./wal_proposer/time_limit.ts";
 
 const log = logger("compute", "start");
 
@@ -48,6 +49,8 @@ const READY_MS_MAX = 60_000;
 /** Longest wait for the WAL stream to be the synchronous standby. */
 const SYNC_MS_MAX = 10_000;
 const SYNC_LOOK_MS = 1;
+/** Longest wait for the first query; the library's own limit for a page is 60 s. */
+const ANSWER_MS_MAX = 75_000;
 
 /**
  * Before these releases a commit in the first moments after the start did not wait for synchronous
@@ -154,7 +157,11 @@ async function bringUp(run: EndpointRun, clock: PhaseClock): Promise<boolean> {
     }));
     await run.process.ready(pgdata, directory.logFile, logStart, READY_MS_MAX);
     clock.end("postgres");
-    await Promise.all([run.openStream(false), firstQuery(spec, withoutSubscriptions)]);
+    await withinLimit(
+      Promise.all([run.openStream(false), firstQuery(spec, withoutSubscriptions)]),
+      ANSWER_MS_MAX,
+      () => new TimedOut("Cannot start Postgres: it does not answer its first query"),
+    );
     clock.end("first_query");
     if (!withoutSubscriptions) afterStart(run, state, preparedTransactions);
     return !withoutSubscriptions;

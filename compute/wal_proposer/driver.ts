@@ -24,6 +24,7 @@ import type { Term, TermHistory } from "../../libs/safekeeper_protocol/term_hist
 import { catchUp } from "./catch_up.ts";
 import { type AppendRange, type Effect, Proposer, type WonTerm } from "./proposer.ts";
 import { type LinkEvents, type SafekeeperAddress, SafekeeperLink } from "./safekeeper_link.ts";
+import { withinLimit } from "./time_limit.ts";
 import { WalBuffer } from "./wal_buffer.ts";
 import {
   APPEND_RESPONSE_BYTES,
@@ -132,21 +133,11 @@ export class WalProposer implements LinkEvents {
     await this.#within(reached, timeoutMs, `commit ${formatLsn(lsn)}`);
   }
 
-  async #within<T>(what: Promise<T>, timeoutMs: number, verb: string): Promise<T> {
-    const limit = Promise.withResolvers<never>();
-    const timer = setTimeout(() => {
+  #within<T>(what: Promise<T>, timeoutMs: number, verb: string): Promise<T> {
+    return withinLimit(what, timeoutMs, () => {
       const said = this.#links.map((link) => `safekeeper ${link.address.id}: ${link.problem}`);
-      limit.reject(
-        new TimedOut(`Cannot ${verb} within ${timeoutMs / 1000} s (${said.join("; ")})`),
-      );
-    }, timeoutMs);
-    this.#timers.add(timer);
-    try {
-      return await Promise.race([what, limit.promise]);
-    } finally {
-      clearTimeout(timer);
-      this.#timers.delete(timer);
-    }
+      return new TimedOut(`Cannot ${verb} within ${timeoutMs / 1000} s (${said.join("; ")})`);
+    });
   }
 
   get term(): Term {

@@ -9,6 +9,7 @@ import { messageOf, TimedOut } from "../../libs/utils/errors.ts";
 import { PgClient } from "../../libs/pgwire/client.ts";
 import type { CopyBoth } from "../../libs/pgwire/copy_both.ts";
 import { START_WAL_PUSH_COMMAND } from "../../libs/safekeeper_protocol/messages.ts";
+import { withinLimit } from "./time_limit.ts";
 
 /** Where a safekeeper is. */
 export interface SafekeeperAddress {
@@ -155,19 +156,15 @@ export class SafekeeperLink {
 
   async #open(): Promise<CopyBoth> {
     const connecting = openPush(this.address, this.#startup);
-    let timer: ReturnType<typeof setTimeout> | undefined;
-    const limit = new Promise<never>((_, reject) => {
-      timer = setTimeout(() => {
-        reject(new TimedOut(`Cannot connect to safekeeper ${this.address.id}: no answer`));
-      }, CONNECT_MS_MAX);
-    });
     try {
-      return await Promise.race([connecting, limit]);
+      return await withinLimit(
+        connecting,
+        CONNECT_MS_MAX,
+        () => new TimedOut(`Cannot connect to safekeeper ${this.address.id}: no answer`),
+      );
     } catch (thrown) {
       connecting.then((copy) => copy.close(), () => {}); // one that answers after the limit
       throw thrown;
-    } finally {
-      clearTimeout(timer);
     }
   }
 
