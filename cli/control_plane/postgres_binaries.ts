@@ -11,7 +11,7 @@ import { dirname, join } from "node:path";
 import { makeDirectory } from "../../libs/utils/durable.ts";
 import { BadRequest, messageOf, NotFound } from "../../libs/utils/errors.ts";
 import { commandUser, firstUnreachable, type HostUser } from "./host_user.ts";
-import { downloadPostgres, isDirectory } from "./pg_download.ts";
+import { downloadPostgres, installDirectory, isDirectory } from "./pg_download.ts";
 import { hostPlatform, pgPackage } from "./pg_packages.ts";
 import type { Progress } from "./progress.ts";
 
@@ -95,7 +95,7 @@ function copyInstallation(binDir: string, version: string, cacheDir: string): st
     for (const part of ["bin", "lib", "share"]) {
       copyTree(Deno.realPathSync(join(prefix, part)), join(temporary, part));
     }
-    Deno.renameSync(temporary, directory);
+    installDirectory(temporary, directory);
   }
   return join(directory, "bin");
 }
