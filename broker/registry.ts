@@ -1,7 +1,8 @@
 /**
- * Who listens to what: the broker's only state, kept in memory. A message goes to the subscribers of
- * its timeline and to those of all timelines. A subscriber that reads too slowly misses messages; it
- * never slows the others down, because every position is published again within a second.
+ * Who listens to what: the broker's only state, kept in memory. A message goes to the subscribers
+ * of its timeline and to those of all timelines. A subscriber that reads too slowly misses
+ * messages; it never slows the others down, because every position is published again within a
+ * second.
  */
 import { encodeHex } from "../libs/utils/hex.ts";
 import type { WireTimelineKey, WireTypedMessage } from "./messages.ts";
@@ -9,7 +10,7 @@ import type { WireTimelineKey, WireTypedMessage } from "./messages.ts";
 /** Messages that may wait for a subscriber of one timeline. */
 export const TIMELINE_QUEUE_LIMIT = 32;
 /** Messages that may wait for a subscriber of all timelines. */
-export const ALL_QUEUE_LIMIT = 16384;
+const ALL_QUEUE_LIMIT = 16384;
 
 /** One listener. */
 export interface Subscriber {

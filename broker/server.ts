@@ -30,7 +30,7 @@ interface FilterRequest {
 }
 
 /** A running broker. */
-export interface BrokerServer {
+interface BrokerServer {
   readonly port: number;
   readonly registry: SubscriberRegistry;
   close(): void;

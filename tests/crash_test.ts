@@ -1,6 +1,6 @@
 /**
- * kill -9 at seeded moments under a running load: of each daemon, of Postgres, of everything at once.
- * After `start` and `endpoint start` every acknowledged row is there.
+ * kill -9 at seeded moments under a running load: of each daemon, of Postgres, of everything at
+ * once. After `start` and `endpoint start` every acknowledged row is there.
  *
  * NEON_CRASH_MOMENTS sets how many moments (8 in a normal run, 50 in `deno task test:soak`);
  * NEON_TEST_SEED repeats a run.

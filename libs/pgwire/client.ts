@@ -18,12 +18,12 @@ import {
 import { SendBuffer } from "./send_buffer.ts";
 
 /** Where a server listens. */
-export type PgAddress = { readonly hostname: string; readonly port: number } | {
+type PgAddress = { readonly hostname: string; readonly port: number } | {
   readonly unixPath: string;
 };
 
 /** Result of a simple query (of the last statement in it). */
-export interface QueryResult {
+interface QueryResult {
   readonly columns: string[];
   readonly rows: (string | null)[][];
   readonly tag: string;

@@ -1,6 +1,6 @@
 /**
- * COPY BOTH: after START_REPLICATION, START_WAL_PUSH or pagestream, both sides send CopyData whenever
- * they like. The same object serves the client and the server end.
+ * COPY BOTH: after START_REPLICATION, START_WAL_PUSH or pagestream, both sides send CopyData
+ * whenever they like. The same object serves the client and the server end.
  *
  * Zero-copy sending: `const at = copy.reserve(n)`, write n payload bytes into `copy.sendBytes` (or
  * `copy.sendView`) at `at`, and `flush()` once per batch.

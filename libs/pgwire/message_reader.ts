@@ -2,18 +2,18 @@
  * Incoming messages of one connection: type byte, u32 length (itself included), body.
  *
  * The reader is a cursor over one receive buffer: `tryNext` and `next` move it to the next message
- * and `type`, `bodyStart`, `bodyEnd` say where it lies in `bytes`. A body stays where it arrived and
- * is valid until the cursor moves on.
+ * and `type`, `bodyStart`, `bodyEnd` say where it lies in `bytes`. A body stays where it arrived
+ * and is valid until the cursor moves on.
  */
 import { Corrupt } from "../utils/errors.ts";
 
 /** Longest message accepted. A page service answer of a whole SLRU segment is 256 KiB. */
-export const MESSAGE_LIMIT_BYTES = 64 * 1024 * 1024;
+const MESSAGE_LIMIT_BYTES = 64 * 1024 * 1024;
 
 const INITIAL_BUFFER_BYTES = 64 * 1024;
 
 /** What a MessageReader needs of a socket. */
-export interface ByteSource {
+interface ByteSource {
   read(into: Uint8Array): Promise<number | null>;
 }
 

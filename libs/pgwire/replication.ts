@@ -4,7 +4,8 @@
  *
  *   'w' u64 start, u64 end of WAL at the sender, i64 time, WAL bytes
  *   'k' u64 end of WAL at the sender, i64 time, u8 reply wanted
- *   'r' u64 written, u64 flushed, u64 applied (each the position after the last byte), i64 time, u8 reply wanted
+ *   'r' u64 written, u64 flushed, u64 applied (positions after the last byte), i64 time,
+ *       u8 reply wanted
  *   'h' i64 time, u32 xmin, u32 epoch, u32 catalog xmin, u32 epoch
  *   'z' u64 length, pageserver feedback (ours and Neon's; not PostgreSQL's)
  *
@@ -34,7 +35,7 @@ export function postgresTime(unixMs: number): bigint {
 }
 
 /** Writes a 64-bit position, big endian. */
-export function setLsn(view: DataView, at: number, lsn: Lsn): void {
+function setLsn(view: DataView, at: number, lsn: Lsn): void {
   view.setUint32(at, lsnHigh(lsn));
   view.setUint32(at + 4, lsnLow(lsn));
 }
@@ -93,7 +94,7 @@ export function queuePageserverFeedback(copy: CopyBoth, feedback: Uint8Array): v
 }
 
 /** What a sender says. */
-export type SenderMessage =
+type SenderMessage =
   | {
     readonly kind: "xlogData";
     readonly start: Lsn;

@@ -1,7 +1,7 @@
 /**
  * Outgoing bytes of one connection. Messages are assembled in place in one buffer and leave in one
- * write per flush; while a write is under way, new messages gather in a second buffer, so nothing is
- * copied twice and nothing waits for the socket to assemble.
+ * write per flush; while a write is under way, new messages gather in a second buffer, so nothing
+ * is copied twice and nothing waits for the socket to assemble.
  */
 import { Unavailable } from "../utils/errors.ts";
 
@@ -9,10 +9,10 @@ import { Unavailable } from "../utils/errors.ts";
  * Most bytes that may wait in a connection's buffer. A queue that outgrows it has a peer that does
  * not read; the connection is given up instead of taking the process's memory.
  */
-export const SEND_BUFFER_LIMIT_BYTES = 256 * 1024 * 1024;
+const SEND_BUFFER_LIMIT_BYTES = 256 * 1024 * 1024;
 
 /** What a SendBuffer needs of a socket. */
-export interface ByteSink {
+interface ByteSink {
   write(bytes: Uint8Array): Promise<number>;
 }
 

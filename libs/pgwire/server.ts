@@ -135,7 +135,7 @@ export class PgSession {
 }
 
 /** Where to listen and what to do with connections. */
-export interface PgServerOptions {
+interface PgServerOptions {
   readonly hostname: string;
   /** 0 takes a free port. */
   readonly port: number;

@@ -9,7 +9,7 @@ const encoder = new TextEncoder();
 const decoder = new TextDecoder();
 
 /** Byte order of multi-byte integers. */
-export type Endian = "little" | "big";
+type Endian = "little" | "big";
 
 /** Appends integers, bytes and strings to a buffer that doubles when full. */
 export class ByteWriter {
@@ -147,7 +147,8 @@ export class ByteReader {
   #take(count: number): number {
     if (count < 0 || count > this.remaining) {
       throw new Corrupt(
-        `Cannot read ${this.#what}: ${count} bytes wanted at offset ${this.#at}, ${this.remaining} left`,
+        `Cannot read ${this.#what}: ${count} bytes wanted at offset ${this.#at}, ` +
+          `${this.remaining} left`,
       );
     }
     const at = this.#at;

@@ -2,8 +2,8 @@
  * CRC-32C (Castagnoli), the checksum of PostgreSQL's WAL, of pg_control and of our own files.
  *
  * The native add-on of @node-rs/crc32 does 6.9 GB/s; it is loaded by the path of its `.node` file,
- * because that needs only `--allow-ffi=<that file>`. Where the add-on is missing or not permitted, a
- * slicing-by-8 table in TypeScript gives the same numbers at a tenth of the speed.
+ * because that needs only `--allow-ffi=<that file>`. Where the add-on is missing or not permitted,
+ * a slicing-by-8 table in TypeScript gives the same numbers at a tenth of the speed.
  */
 import { createRequire } from "node:module";
 

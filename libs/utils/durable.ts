@@ -1,6 +1,6 @@
 /**
- * Files that survive a crash: written in full, synced, renamed into place, and the directory synced,
- * in that order. A reader sees the old content or the new, never a part.
+ * Files that survive a crash: written in full, synced, renamed into place, and the directory
+ * synced, in that order. A reader sees the old content or the new, never a part.
  */
 import { dirname } from "node:path";
 
@@ -21,8 +21,8 @@ export function writeAll(file: Deno.FsFile, bytes: Uint8Array): void {
 }
 
 /**
- * Reads up to `into.length` bytes at `offset`; returns the count, less than asked only at the end of
- * the file.
+ * Reads up to `into.length` bytes at `offset`; returns the count, less than asked only at the end
+ * of the file.
  */
 export function readAt(file: Deno.FsFile, offset: number, into: Uint8Array): number {
   file.seekSync(offset, Deno.SeekMode.Start);

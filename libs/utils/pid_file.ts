@@ -1,12 +1,12 @@
 /**
- * Pid files. The daemon that owns a directory holds an exclusive lock (flock) on its pid file for as
- * long as it lives, so "is it running" is a question about the lock, never about the number: a stale
- * file after a crash or a reboot is unlocked, whoever has that pid now.
+ * Pid files. The daemon that owns a directory holds an exclusive lock (flock) on its pid file for
+ * as long as it lives, so "is it running" is a question about the lock, never about the number: a
+ * stale file after a crash or a reboot is unlocked, whoever has that pid now.
  */
 import { Conflict } from "./errors.ts";
 
 /** The live owner's hold on its pid file. */
-export interface PidFile {
+interface PidFile {
   /** Gives up the lock and removes the file. */
   release(): void;
 }

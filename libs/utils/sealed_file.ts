@@ -35,7 +35,7 @@ export function sealBytes(format: SealedFormat, body: Uint8Array): Uint8Array<Ar
 }
 
 /** Checks the frame; returns version and body. Throws Corrupt naming `path`. */
-export function unsealBytes(
+function unsealBytes(
   format: SealedFormat,
   bytes: Uint8Array,
   path: string,
@@ -48,7 +48,8 @@ export function unsealBytes(
   const version = reader.u32();
   if (version < 1 || version > format.version) {
     throw new Corrupt(
-      `Cannot read ${what}: format version ${version} is newer than this program knows (${format.version})`,
+      `Cannot read ${what}: format version ${version} is newer than this program knows ` +
+        `(${format.version})`,
     );
   }
   const body = reader.raw(reader.u32());

@@ -1,7 +1,7 @@
 /** Seeded randomness for tests: the seed is printed, and NEON_TEST_SEED repeats a run. */
 
 /** Small, fast and good enough to choose victims and moments (mulberry32). */
-export class SeededRandom {
+class SeededRandom {
   readonly seed: number;
   #state: number;
 

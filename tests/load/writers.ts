@@ -1,8 +1,8 @@
 /**
- * Writers that keep their own log: each inserts numbered rows, one transaction a row, and remembers,
- * outside the database, which commits were acknowledged. Whatever is killed meanwhile, every
- * remembered row has to be there afterwards. A connection that breaks is made again for as long as
- * the load runs; the row that was under way may be there or not.
+ * Writers that keep their own log: each inserts numbered rows, one transaction a row, and
+ * remembers, outside the database, which commits were acknowledged. Whatever is killed meanwhile,
+ * every remembered row has to be there afterwards. A connection that breaks is made again for as
+ * long as the load runs; the row that was under way may be there or not.
  */
 import assert from "node:assert/strict";
 import { openSql, type Sql } from "../harness.ts";
