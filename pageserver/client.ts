@@ -49,7 +49,7 @@ export interface TimelineInfo {
   current_logical_size_is_accurate: boolean;
   current_physical_size: number;
   pg_version: number;
-  state: "Active" | "Broken";
+  state: "Active" | "Broken" | "Stopping";
   /** Safekeeper that WAL comes from now, host:port. */
   wal_source_connstr: string | null;
   walreceiver_status: string;

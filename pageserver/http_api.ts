@@ -8,6 +8,8 @@
 import { type Context, Hono } from "hono";
 import type { ContentfulStatusCode } from "hono/utils/http-status";
 import { z } from "zod";
+import { PAGE_SIZE } from "../libs/postgres/constants.ts";
+import { pageHeaderSize } from "../libs/postgres/wal/segment.ts";
 import { metricsText } from "../libs/metrics/registry.ts";
 import {
   BadRequest,
@@ -24,7 +26,7 @@ import {
   type TimelineId,
 } from "../libs/utils/id.ts";
 import { logger } from "../libs/utils/log.ts";
-import { formatLsn, parseLsn } from "../libs/utils/lsn.ts";
+import { addLsn, formatLsn, type Lsn, parseLsn } from "../libs/utils/lsn.ts";
 import type { TenantInfo } from "./client.ts";
 import { importCluster } from "./import/import_cluster.ts";
 import type { PageReader } from "./page_service/page_reader.ts";
@@ -45,6 +47,8 @@ interface HttpApiContext {
   readonly reader: PageReader;
   readonly receivers: WalReceivers;
   readonly waitLsnTimeoutMs: number;
+  /** Aborted when the server stops. */
+  readonly signal: AbortSignal;
 }
 
 const locationSchema = z.object({
@@ -172,17 +176,17 @@ function timelineRoutes(app: Hono, context: HttpApiContext): void {
   });
   app.post(path, async (c) => {
     const body = createSchema.parse(await c.req.json());
-    const lsn = body.ancestor_start_lsn === undefined
-      ? undefined
-      : parseLsn(body.ancestor_start_lsn);
     const tenant = manager.tenant(tenantId(c));
-    const ancestor = parseTimelineId(body.ancestor_timeline_id);
-    // What is committed may still be on its way here
-    if (lsn !== undefined) {
-      await tenant.timeline(ancestor).waitForLsn(lsn, context.waitLsnTimeoutMs);
+    const ancestor = tenant.timeline(parseTimelineId(body.ancestor_timeline_id));
+    let lsn: Lsn | undefined;
+    if (body.ancestor_start_lsn !== undefined) {
+      const { walSegmentSize } = servedTimeline(ancestor).control;
+      lsn = endOfRecord(parseLsn(body.ancestor_start_lsn), walSegmentSize);
+      // What is committed may still be on its way here.
+      await ancestor.waitForLsn(lsn, context.waitLsnTimeoutMs, context.signal);
     }
     const id = parseTimelineId(body.new_timeline_id);
-    const timeline = await tenant.createBranch(id, ancestor, lsn);
+    const timeline = await tenant.createBranch(id, ancestor.timelineId, lsn);
     return c.json(timelineInfo(timeline, receivers), 201);
   });
   app.get(`${path}/:timeline`, (c) => {
@@ -200,6 +204,16 @@ function timelineRoutes(app: Hono, context: HttpApiContext): void {
     }
     return c.json(null, 202);
   });
+}
+
+/**
+ * Nothing ends inside a page header or right behind it: such a position (pg_current_wal_lsn() gives
+ * it when a page has just been filled) means the page boundary before.
+ */
+function endOfRecord(lsn: Lsn, walSegmentSize: number): Lsn {
+  const inPage = lsn % PAGE_SIZE;
+  const pageStart = addLsn(lsn, -inPage);
+  return inPage <= pageHeaderSize(pageStart, walSegmentSize) ? pageStart : lsn;
 }
 
 function timelineWorkRoutes(app: Hono, context: HttpApiContext): void {
@@ -238,7 +252,7 @@ function timelineWorkRoutes(app: Hono, context: HttpApiContext): void {
     const key = parseKey(c.req.query("key") ?? "");
     const lsnText = c.req.query("lsn");
     const lsn = lsnText === undefined ? timeline.lastRecordLsn : parseLsn(lsnText);
-    await timeline.waitForLsn(lsn, context.waitLsnTimeoutMs);
+    await timeline.waitForLsn(lsn, context.waitLsnTimeoutMs, context.signal);
     const page = readKey(reader, servedTimeline(timeline), key, lsn);
     return c.body(page, 200, { "content-type": "application/octet-stream" });
   });

@@ -23,7 +23,14 @@ function withApi(
     });
     const server = Deno.serve(
       { hostname: "127.0.0.1", port: 0, onListen: () => {} },
-      httpApi({ id: 42, manager, reader, receivers, waitLsnTimeoutMs: 100 }),
+      httpApi({
+        id: 42,
+        manager,
+        reader,
+        receivers,
+        waitLsnTimeoutMs: 100,
+        signal: new AbortController().signal,
+      }),
     );
     const address = `127.0.0.1:${server.addr.port}`;
     try {
@@ -89,6 +96,15 @@ Deno.test("branches are made at an LSN or at the end, and deleted from the leave
     await client.deleteTimeline(tenantId, child);
     await client.deleteTimeline(tenantId, id);
     await assert.rejects(client.timeline(tenantId, id), NotFound);
+    const behindHeader = newTimelineId();
+    await assert.rejects(
+      client.createBranch(tenantId, {
+        new_timeline_id: behindHeader,
+        ancestor_timeline_id: root,
+        ancestor_start_lsn: "0/1002018",
+      }),
+      /0\/1002000/,
+    );
     const early = { ...request, new_timeline_id: newTimelineId(), ancestor_start_lsn: "0/8" };
     await assert.rejects(client.createBranch(tenantId, early), BadRequest);
   }));

@@ -66,7 +66,14 @@ async function main(): Promise<void> {
   });
   const http = Deno.serve(
     { ...splitAddress(config.listen_http_addr), onListen: () => {} },
-    httpApi({ id: config.id, manager, reader, receivers, waitLsnTimeoutMs }),
+    httpApi({
+      id: config.id,
+      manager,
+      reader,
+      receivers,
+      waitLsnTimeoutMs,
+      signal: stopping.signal,
+    }),
   );
   const broker = new BrokerClient(config.broker_endpoint);
   broker.subscribeAll((info) => receivers.onInfo(info));

@@ -34,7 +34,7 @@ export function timelineInfo(timeline: Timeline, receivers: WalReceivers): Timel
     current_logical_size_is_accurate: true,
     current_physical_size: timeline.physicalSizeBytes,
     pg_version: timeline.pgVersion,
-    state: "Active",
+    state: timeline.state,
     wal_source_connstr: source ?? null,
     walreceiver_status: source === undefined ? "Not connected" : `Streaming from ${source}`,
     system_id: served.control.systemId.toString(),

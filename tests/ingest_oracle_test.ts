@@ -1,9 +1,8 @@
 /**
  * The oracle of ingest: stock PostgreSQL writes WAL without full page images, the pageserver
  * ingests it on top of an import of the same cluster, and then everything must be equal: which
- * relations exist, their sizes, every page, pg_xact and pg_multixact, relation maps. At last a full
- * base backup at the end of the WAL is started by stock PostgreSQL, and both dumps must be the same
- * text.
+ * relations exist, their sizes, every page, pg_xact and pg_multixact, relation maps. At last stock
+ * PostgreSQL is started on a full base backup of the middle of the WAL and must hold the same rows.
  */
 import assert from "node:assert/strict";
 import { join } from "node:path";
@@ -11,7 +10,7 @@ import { setImmediate } from "node:timers/promises";
 import { decodeControlFile } from "../libs/postgres/control_file.ts";
 import { endOfCheckpointRecord } from "../libs/postgres/wal/start_checkpoint.ts";
 import { newTenantId, newTimelineId } from "../libs/utils/id.ts";
-import type { Lsn } from "../libs/utils/lsn.ts";
+import { addLsn, type Lsn, parseLsn } from "../libs/utils/lsn.ts";
 import { writeBasebackup } from "../pageserver/basebackup/basebackup.ts";
 import { importCluster } from "../pageserver/import/import_cluster.ts";
 import { WalIngest } from "../pageserver/ingest/wal_ingest.ts";
@@ -75,7 +74,7 @@ Deno.test({
         tarOf(server.dataDir),
       );
       console.log(`imported in ${Math.round(now() - importing)} ms`);
-      const { lines, databaseCopiedByWal } = await runWorkload(server);
+      const outcome = await runWorkload(server);
       const control = decodeControlFile(
         Deno.readFileSync(join(server.dataDir, "global/pg_control")),
       );
@@ -93,11 +92,11 @@ Deno.test({
       report("ingested", end - start, now() - ingesting);
 
       const compare = (pages: PageReader) =>
-        compareAll(served, pages, end, server.dataDir, databaseCopiedByWal);
+        compareAll(served, pages, end, server.dataDir, outcome.databaseCopiedByWal);
       await compare(reader);
       await timeline.flush();
       await compare(new PageReader(CACHE_BYTES));
-      await restartFromBackup(served, reader, end, server, lines);
+      await restartFromBackup(served, reader, server, outcome);
     } finally {
       await manager.shutdown();
       await server.remove();
@@ -121,13 +120,20 @@ Deno.test("the comparison of the oracle sees a single changed byte of a tuple", 
   assert.match(pageDifference(other, page.slice(), tag, 0) ?? "", /^byte 8090/);
 });
 
+/** What the workload has left. */
+interface Outcome {
+  /** What the server held when the insert position was `lsn` and the next xid `nextXid`. */
+  readonly lines: string[];
+  readonly lsn: Lsn;
+  readonly nextXid: number;
+  readonly databaseCopiedByWal: number;
+}
+
 /**
  * Runs everything, the first part with the oldest minor release that was found and the rest with
  * the newest (their heap records differ), and stops the server; returns its fingerprint.
  */
-async function runWorkload(
-  server: StockPostgres,
-): Promise<{ lines: string[]; databaseCopiedByWal: number }> {
+async function runWorkload(server: StockPostgres): Promise<Outcome> {
   await server.start(SETTINGS);
   let a = await server.connect();
   await heapWorkload(a);
@@ -148,11 +154,29 @@ async function runWorkload(
   const copied = await connectTo(server, "copied_files");
   await heapWorkload(copied);
   await a.query("CHECKPOINT");
+  await b.query("BEGIN");
+  await b.query("INSERT INTO open_rows SELECT i FROM generate_series(5001, 5050) i");
+  const running = await b.query("SELECT pg_current_xact_id()::text");
+  const { rows } = await a.query(
+    "SELECT oid, pg_current_wal_insert_lsn() FROM pg_database WHERE datname = 'copied_wal'",
+  );
+  const [database, lsn] = rows[0]!;
   const lines = await fingerprint(server);
-  const { rows } = await a.query("SELECT oid FROM pg_database WHERE datname = 'copied_wal'");
+  await b.query("COMMIT");
   for (const client of [a, b, copied]) client.close();
   await server.stop();
-  return { lines, databaseCopiedByWal: Number(rows[0]![0]) };
+  return {
+    lines,
+    databaseCopiedByWal: Number(database),
+    lsn: endOfRecord(parseLsn(lsn!)),
+    nextXid: Number(running.rows[0]![0]) + 1,
+  };
+}
+
+/** An insert position behind a page header means the page boundary before it. */
+function endOfRecord(position: Lsn): Lsn {
+  const inPage = position % 8192;
+  return inPage === 24 || inPage === 40 ? addLsn(position, -inPage) : position;
 }
 
 function report(what: string, bytes: number, ms: number): void {
@@ -184,13 +208,15 @@ async function compareAll(
   assert.ok(pages > 2000 && slruPages >= 3);
 }
 
-/** Starts stock PostgreSQL on a full base backup and compares its dump. */
+/**
+ * Starts stock PostgreSQL on a full base backup of the middle of the WAL, where a transaction was
+ * running and another prepared, and compares what it holds.
+ */
 async function restartFromBackup(
   served: ServedTimeline,
   reader: PageReader,
-  lsn: Lsn,
   original: StockPostgres,
-  expected: string[],
+  { lsn, lines, nextXid }: Outcome,
 ): Promise<void> {
   const tarPath = join(original.directory, "backup.tar");
   const file = Deno.openSync(tarPath, { write: true, create: true });
@@ -204,12 +230,16 @@ async function restartFromBackup(
   await original.start(SETTINGS);
   const restored = await fingerprint(original);
   const client = await original.connect();
+  const xid = await client.query("SELECT pg_current_xact_id()::text");
+  assert.deepEqual(xid.rows, [[String(nextXid)]]);
   const { rows } = await client.query("SELECT gid FROM pg_prepared_xacts ORDER BY gid");
   assert.deepEqual(rows.map(([gid]) => gid), ["left open"]);
   await client.query("COMMIT PREPARED 'left open'");
+  const open = await client.query("SELECT count(*), max(i) FROM open_rows");
+  assert.deepEqual(open.rows, [["600", "600"]]);
   const unlogged = await client.query("SELECT count(*) FROM unlogged_rows");
   assert.deepEqual(unlogged.rows, [["0"]]);
   await client.query("INSERT INTO unlogged_rows SELECT i FROM generate_series(1, 100) i");
   client.close();
-  assert.deepEqual(restored, expected);
+  assert.deepEqual(restored, lines);
 }

@@ -195,7 +195,6 @@ export class WalReceivers {
       ...fields,
       lsn: formatLsn(before),
     });
-    let failed = false;
     try {
       const { reader, pageserverId, now, unixNow, pause } = this.#options;
       await streamWal({
@@ -210,8 +209,7 @@ export class WalReceivers {
       });
     } catch (thrown) {
       // A safekeeper says this when nobody writes and everything is stored: a good end.
-      failed = !messageOf(thrown).includes("ending streaming");
-      if (failed) {
+      if (!messageOf(thrown).includes("ending streaming")) {
         log.warning("timeline {timeline}: stream from {safekeeper} ended: {message}", {
           ...fields,
           message: messageOf(thrown),
@@ -220,23 +218,24 @@ export class WalReceivers {
     }
     ingestMetrics.connections.dec();
     receiver.connection = undefined;
-    this.#afterStream(receiver, timeline, source, failed, timeline.lastRecordLsn > before);
+    const isFruitless = timeline.lastRecordLsn === before && !signal.aborted;
+    this.#afterStream(receiver, timeline, source, isFruitless);
   }
 
   /**
-   * Schedules the next attempt, at once with another safekeeper. After a failure without progress
-   * the wait for the same one grows.
+   * Schedules the next attempt, at once with another safekeeper. After each attempt that brought
+   * nothing the wait for the same one grows.
    */
   #afterStream(
     receiver: Receiver,
     timeline: Timeline,
     source: Candidate,
-    failed: boolean,
-    progressed: boolean,
+    isFruitless: boolean,
   ): void {
-    if (!failed || progressed) receiver.retryDelayMs = RETRY_FIRST_MS;
     const delayMs = receiver.retryDelayMs;
-    if (failed) {
+    if (!isFruitless) {
+      receiver.retryDelayMs = RETRY_FIRST_MS;
+    } else {
       receiver.retryDelayMs = Math.min(delayMs * RETRY_FACTOR, RETRY_MAX_MS);
       const known = receiver.candidates.get(source.safekeeperId);
       if (known !== undefined) {

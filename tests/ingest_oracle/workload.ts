@@ -41,6 +41,17 @@ export async function directoryWorkload(client: PgClient, server: StockPostgres)
     "CREATE TABLE undone AS SELECT i FROM generate_series(1, 500) i",
     "PREPARE TRANSACTION 'undone'",
     "ROLLBACK PREPARED 'undone'",
+    // Its end is cut off while the map has bits for it, and it grows again.
+    "CREATE TABLE cut AS SELECT i FROM generate_series(1, 9000) i",
+    "VACUUM (FREEZE) cut",
+    "DELETE FROM cut WHERE i > 2000",
+    "VACUUM (TRUNCATE true) cut",
+    "INSERT INTO cut SELECT i FROM generate_series(1, 3000) i",
+    // One transaction whose subtransactions lie on two pages of pg_xact.
+    "CREATE TABLE many (i int)",
+    `DO $$ BEGIN FOR i IN 1..33000 LOOP
+       BEGIN INSERT INTO many VALUES (i); EXCEPTION WHEN division_by_zero THEN END;
+     END LOOP; END $$`,
     "CREATE TABLE open_rows (i int)",
     "BEGIN",
     "INSERT INTO open_rows SELECT i FROM generate_series(1, 500) i",
