@@ -26,6 +26,8 @@ export interface Basebackup {
   readonly controlBytes: Uint8Array;
   readonly control: ControlFile;
   readonly mapBytes: Uint8Array;
+  /** Files under base and global that came as they are, unlogged relations among them. */
+  readonly relationFiles: ReadonlySet<string>;
   /** Files in pg_twophase: prepared transactions that the start inherits. */
   readonly preparedTransactions: number;
 }
@@ -64,6 +66,7 @@ export async function fetchBasebackup(
   const command = `basebackup ${spec.tenant_id} ${spec.timeline_id} ${formatLsn(lsn)} --lazy`;
   const tar = new TarReader(client.copyOut(command));
   const held = new Map<string, Uint8Array>();
+  const relationFiles = new Set<string>();
   let preparedTransactions = 0;
   for (let entry = await tar.next(); entry !== undefined; entry = await tar.next()) {
     const name = checkName(entry.name);
@@ -76,6 +79,7 @@ export async function fetchBasebackup(
       makeOwned(path, making.owner);
     } else if (entry.type === "file") {
       if (name.startsWith("pg_twophase/")) preparedTransactions++;
+      if (/^(base|global)\//.test(name)) relationFiles.add(name);
       const file = openNew(path, making);
       try {
         for await (const part of tar.body()) writeAll(file, part);
@@ -92,6 +96,7 @@ export async function fetchBasebackup(
     controlBytes,
     control: decodeControlFile(controlBytes),
     mapBytes: heldFile(held, "lazy_files.map"),
+    relationFiles,
     preparedTransactions,
   };
 }

@@ -177,6 +177,7 @@ Deno.test("fetchBasebackup() unpacks all but the map and pg_control", async () =
       ]);
       assert.deepEqual([...backup.mapBytes], [1, 2, 3]);
       assert.equal(backup.preparedTransactions, 1);
+      assert.deepEqual([...backup.relationFiles], ["base/5/PG_VERSION"]);
       assert.equal(Deno.readTextFileSync(`${root}/base/5/PG_VERSION`), "17\n");
       assert.ok(!exists(`${root}/global/pg_control`));
       assert.ok(!exists(`${root}/postgresql.auto.conf`));

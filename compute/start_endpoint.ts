@@ -230,6 +230,7 @@ function layOut(
     timelineId: spec.timeline_id,
     pageserver: spec.pageserver,
     bootId: run.services.bootId,
+    keep: basebackup.relationFiles,
     takeReady: (path) => run.services.ready.take(path),
     ...(owner === undefined ? {} : { owner }),
   });

@@ -60,6 +60,8 @@ export interface LayOutOptions {
   readonly readAheadPages?: number;
   /** Whom files, arena and made directories are given to; only root can. */
   readonly owner?: { readonly uid: number; readonly gid: number };
+  /** Relation files that came with the basebackup (of unlogged relations), relative to pgdata. */
+  readonly keep?: ReadonlySet<string>;
   /** Puts an empty file made ahead of time at this path, if it can. */
   readonly takeReady?: TakeReady;
 }
@@ -196,7 +198,8 @@ function hideControlFile(pgdata: string): void {
 
 /**
  * Makes the relation files and the arena of `options`, and hides the control file. Relation files
- * that are there already are emptied and used again, others that the map does not name are removed.
+ * that are there already are emptied and used again, others that neither the map nor `keep` names are
+ * removed.
  * Throws what the file system throws, and BadRequest as encodeArena does.
  */
 export function layOutFiles(options: LayOutOptions): LaidOut {
@@ -231,6 +234,7 @@ function removeOtherRelationFiles(options: LayOutOptions, planned: PlannedFile[]
   const removeUnwanted = (directory: string) => {
     for (const { name } of listDirectory(`${options.pgdata}/${directory}`)) {
       const path = `${directory}/${name}`;
+      if (options.keep?.has(path) === true) continue;
       if (wanted.has(path)) there.add(path);
       else if (parseRelationPath(path) !== undefined) remove(path);
     }
