@@ -1,6 +1,6 @@
 /**
- * Files in the cache, which several local Neons make at the same time: each is written under a name of
- * its own and renamed into place, so that what is in place is whole, whoever was first.
+ * Files in the cache, which several local Neons make at the same time: each is written under a name
+ * of its own and renamed into place, so that what is in place is whole, whoever was first.
  */
 import { dirname } from "node:path";
 import { fsyncDirectory, makeDirectory, writeAll } from "../../libs/utils/durable.ts";
