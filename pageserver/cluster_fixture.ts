@@ -1,6 +1,6 @@
 /**
- * A small cluster without PostgreSQL for tests: a root timeline imported from a tar that is made here,
- * and WAL records that are built, ingested and looked at.
+ * A small cluster without PostgreSQL for tests: a root timeline imported from a tar that is made
+ * here, and WAL records that are built, ingested and looked at.
  *
  *   base/5/16384 three pages filled with 1, 2, 3, and a visibility map of one page
  *   base/5/16385 one page; database 5 with a relation map, database 1; one page in each SLRU
