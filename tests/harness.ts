@@ -147,6 +147,33 @@ export class TestNeon {
   }
 }
 
+/**
+ * Cleans up after a test process that was killed: a shell that waits for the end of this process, then
+ * stops the daemons and removes the directory. Ends with the object.
+ */
+class Watchdog implements AsyncDisposable {
+  readonly #shell: Deno.ChildProcess;
+
+  constructor(repoDir: string) {
+    const script = 'while kill -0 "$1" 2>/dev/null; do sleep 1; done; ' +
+      '"$2" stop -m immediate; rm -rf "${NEON_REPO_DIR%/.neon}"';
+    this.#shell = new Deno.Command("/bin/sh", {
+      args: ["-c", script, "sh", String(Deno.pid), programFile("bin/neon")],
+      env: { NEON_REPO_DIR: repoDir, NEON_DENO: Deno.execPath() },
+      cwd: "/",
+      detached: true, // a terminal's interrupt ends the test, not this
+      stdin: "null",
+      stdout: "null",
+      stderr: "null",
+    }).spawn();
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    this.#shell.kill("SIGKILL");
+    await this.#shell.status;
+  }
+}
+
 /** Registers a test on a local Neon of its own that has a default tenant. */
 export function testWithNeon(
   name: string,
@@ -155,6 +182,9 @@ export function testWithNeon(
 ): void {
   Deno.test(name, async () => {
     await using local = await startLocalNeon(options);
+    await using _watchdog = options.directory === undefined
+      ? new Watchdog(local.directory)
+      : undefined;
     const neon = new TestNeon(local, await local.createTenant({ setDefault: true }));
     try {
       await body(neon);
