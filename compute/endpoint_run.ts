@@ -20,6 +20,7 @@ import type { PrivateSocket } from "./private_socket.ts";
 import type { ReadyFiles } from "./ready_files.ts";
 import { WalProposer, type WalProposerOptions } from "./wal_proposer/driver.ts";
 import { PostgresStream } from "./wal_proposer/postgres_stream.ts";
+import { withinLimit } from "./wal_proposer/time_limit.ts";
 
 const log = logger("compute", "endpoint");
 
@@ -136,19 +137,14 @@ export class EndpointRun {
         client.close();
       }
     });
-    const limit = Promise.withResolvers<never>();
-    const timer = setTimeout(() => {
-      limit.reject(new TimedOut(`Cannot use endpoint "${spec.endpoint_id}": it does not answer`));
-    }, ANSWER_MS_MAX);
+    const late = () =>
+      new TimedOut(`Cannot use endpoint "${spec.endpoint_id}": it does not answer`);
     try {
-      await Promise.race([asking, limit.promise]);
+      await withinLimit(asking, ANSWER_MS_MAX, late);
     } catch (thrown) {
       if (thrown instanceof TimedOut) throw thrown;
       // An error that it sent (too many connections, say) is an answer too
       if (!(thrown instanceof ServerError)) this.#fail("Postgres ended while nobody watched it");
-    } finally {
-      clearTimeout(timer);
-      asking.catch(() => {});
     }
     await this.#cleared;
     return this.#failure === undefined;

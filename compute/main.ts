@@ -40,7 +40,8 @@ async function main(): Promise<void> {
   const configPath = join(directory, CONFIG_FILE_NAME);
   const config = parseConfig(Deno.readTextFileSync(configPath), configPath);
   configureLogging(config.log_level);
-  const pidFile = acquirePidFile(join(directory, "compute.pid"));
+  const pidPath = join(directory, "compute.pid");
+  const pidFile = acquirePidFile(pidPath);
   const launcher = new Launcher(config.launcher_path, config.library_path);
   const services = {
     launcher,
@@ -49,8 +50,10 @@ async function main(): Promise<void> {
     ready: new ReadyFiles(join(directory, "ready")),
   };
   services.ready.fill();
-  const host = new ComputeHost(services, join(directory, "endpoints"));
+  const endpoints = join(directory, "endpoints");
+  const host = new ComputeHost(services, endpoints);
   await host.adoptAll();
+  const stopGuard = launcher.guard(pidPath, endpoints);
   watchHost(host);
   const colon = config.listen_http_addr.lastIndexOf(":");
   const server = Deno.serve({
@@ -66,6 +69,7 @@ async function main(): Promise<void> {
     log.info("stopping, {mode}", { mode });
     await host.stopAll(mode);
     await server.shutdown();
+    stopGuard();
     pidFile.release();
     Deno.exit(0);
   };

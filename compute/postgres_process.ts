@@ -16,6 +16,10 @@ const READY_LOOK_MS = 1;
 /** Line of postmaster.pid that says whether connections are accepted (pidfile.h). */
 const STATUS_LINE = 7;
 
+/** How long Postgres may live without a host, and how often the guard looks. */
+const GUARD_LIMIT_SECONDS = 60;
+const GUARD_LOOK_SECONDS = 3;
+
 /** How a Postgres ends that was told to. */
 export const CLEAN_EXIT = "exit code 0";
 
@@ -52,6 +56,36 @@ export class Launcher {
   /** The id of this boot of the machine. */
   async bootId(): Promise<string> {
     return (await this.#run(["boot-id"])).text;
+  }
+
+  /**
+   * Has Postgres stopped when this host, which holds the lock on `pidFile`, is gone for too long:
+   * without it nothing can commit, but reads go on, perhaps of a timeline that others write by then.
+   * Returns what calls that off when the host ends in an orderly way.
+   */
+  guard(pidFile: string, endpointsDirectory: string): () => void {
+    const child = new Deno.Command(this.#path, {
+      args: [
+        "guard",
+        pidFile,
+        endpointsDirectory,
+        String(GUARD_LOOK_SECONDS),
+        String(GUARD_LIMIT_SECONDS),
+      ],
+      clearEnv: true,
+      stdin: "null",
+      stdout: "null",
+      stderr: "null",
+      detached: true,
+    }).spawn();
+    child.unref();
+    return () => {
+      try {
+        child.kill("SIGTERM");
+      } catch {
+        // it was not needed: that of an earlier host still watches, and leaves with the pid file
+      }
+    };
   }
 
   /** Becomes Postgres. It is a session of its own: it outlives us. */

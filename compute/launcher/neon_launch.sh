@@ -16,6 +16,12 @@
 #       of /proc/PID/stat: clock ticks from boot to the start of the process.
 #   boot-id
 #       Prints the id of this boot of the machine.
+#   guard PIDFILE ENDPOINTS LOOK LIMIT
+#       Stops the Postgres of every ENDPOINTS/NAME/pgdata when the compute host, which holds a lock on
+#       PIDFILE while it lives, has been gone for LIMIT seconds: without it they go on answering
+#       reads, perhaps long after somebody else writes the timeline. Looks every LOOK seconds. Ends
+#       after that, or when PIDFILE is gone (the host ended in an orderly way), or at once if another
+#       guard watches PIDFILE.
 #
 # Exit 64: wrong arguments. Exit 66: something needed is missing.
 set -u
@@ -112,13 +118,35 @@ probe() {
     echo "alive $found_start $kind"
 }
 
-[ $# -ge 1 ] || fail 64 "one of: start, signal, probe, boot-id"
+guard() {
+    [ $# = 4 ] && is_number "$3" && is_number "$4" || fail 64 "guard: wrong arguments"
+    pidfile=$1 endpoints=$2 look=$3 limit=$4 gone=0
+    command -v flock >/dev/null || fail 66 "cannot find flock to watch the compute host"
+    exec 9>"$pidfile.guard" || fail 66 "cannot open $pidfile.guard"
+    flock -n 9 || exit 0
+    while [ "$gone" -lt "$limit" ]; do
+        sleep "$look" 9>&-
+        [ -e "$pidfile" ] || break
+        if flock -n -s "$pidfile" true 9>&-; then gone=$((gone + look)); else gone=0; fi
+    done
+    [ -e "$pidfile" ] || {
+        rm -f "$pidfile.guard"
+        exit 0
+    }
+    for pgdata in "$endpoints"/*/pgdata; do
+        IFS= read -r pid 2>/dev/null <"$pgdata/postmaster.pid" || continue
+        is_number "$pid" && [ "/proc/$pid/cwd" -ef "$pgdata" ] && kill -s QUIT "$pid"
+    done
+}
+
+[ $# -ge 1 ] || fail 64 "one of: start, signal, probe, boot-id, guard"
 command=$1
 shift
 case $command in
 start) start "$@" ;;
 signal) send_signal "$@" ;;
 probe) probe "$@" ;;
+guard) guard "$@" ;;
 boot-id) cat /proc/sys/kernel/random/boot_id ;;
 *) fail 64 "unknown command: $command" ;;
 esac
