@@ -60,8 +60,8 @@ export class Launcher {
 
   /**
    * Has Postgres stopped when this host, which holds the lock on `pidFile`, is gone for too long:
-   * without it nothing can commit, but reads go on, perhaps of a timeline that others write by then.
-   * Returns what calls that off when the host ends in an orderly way.
+   * without it nothing can commit, but reads go on, perhaps of a timeline that others write by
+   * then. Returns what calls that off when the host ends in an orderly way.
    */
   guard(pidFile: string, endpointsDirectory: string): () => void {
     const child = new Deno.Command(this.#path, {

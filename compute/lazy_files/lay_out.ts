@@ -198,9 +198,8 @@ function hideControlFile(pgdata: string): void {
 
 /**
  * Makes the relation files and the arena of `options`, and hides the control file. Relation files
- * that are there already are emptied and used again, others that neither the map nor `keep` names are
- * removed.
- * Throws what the file system throws, and BadRequest as encodeArena does.
+ * that are there already are emptied and used again, others that neither the map nor `keep` names
+ * are removed. Throws what the file system throws, and BadRequest as encodeArena does.
  */
 export function layOutFiles(options: LayOutOptions): LaidOut {
   const planned = planFiles(options.map);
