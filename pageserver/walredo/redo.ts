@@ -10,7 +10,8 @@
  *   relation page    Heap, Heap2 (map pages: visibility_map.ts), Btree, Sequence, XLOG, Storage
  *   SLRU page        Transaction and CLOG (clog.ts), MultiXact (multixact.ts)
  *
- * Everything else (hash, GIN, GiST, SP-GiST, BRIN, generic) is a RedoError that names it. Records
+ * Everything else (hash, GIN, GiST, SP-GiST, BRIN, generic) is a RedoError that names it, and so is
+ * a page that CREATE DATABASE could not copy because of one of these. Records
  * that do nothing to the page are applied as such; that a record has to do with the key is the
  * caller's word.
  *
@@ -47,6 +48,7 @@ export function initialises(cursor: RecordCursor, key: RedoKey): boolean {
     return cursor.rmid === Rmgr.MULTIXACT && multixactZeroes(cursor, key);
   }
   if (cursor.rmid === Rmgr.SMGR) return truncateEmpties(cursor, key);
+  if (cursor.rmid === Rmgr.DBASE) return true;
   const id = cursor.findBlock(key.spc, key.db, key.rel, key.fork, key.block);
   if (id < 0) return false;
   return cursor.applyImage[id] !== 0 || (cursor.blockFlags[id]! & BKPBLOCK_WILL_INIT) !== 0;
@@ -105,6 +107,8 @@ function applyToRelation(
       return redoXlog(cursor, id);
     case Rmgr.SMGR:
       return redoSmgr(page, cursor, key);
+    case Rmgr.DBASE: // all that ingest stores of it, see ingest/database.ts
+      return fault("the page that this one was copied from could not be rebuilt");
     default:
       fault("redo of this resource manager is not supported");
   }
