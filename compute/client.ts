@@ -1,18 +1,10 @@
 /**
  * Client of the compute host's HTTP API, used by the CLI, and the JSON that goes over it.
  *
- * A refused request throws the class of libs/utils/errors.ts that fits its status, with the host's
- * own message; a host that cannot be reached throws Unavailable.
+ * Requests throw as libs/utils/http_client.ts says.
  */
-import {
-  BadRequest,
-  Conflict,
-  Corrupt,
-  messageOf,
-  NotFound,
-  TimedOut,
-  Unavailable,
-} from "../libs/utils/errors.ts";
+import { NotFound } from "../libs/utils/errors.ts";
+import { HttpClient } from "../libs/utils/http_client.ts";
 import type { TenantId, TimelineId } from "../libs/utils/id.ts";
 
 /** What an endpoint is to be: the body of a start. */
@@ -88,42 +80,42 @@ export interface SyncRequest {
 
 /** One compute host. */
 export class ComputeClient {
-  readonly #base: string;
+  readonly #http: HttpClient;
 
   /** `address` is "host:port" of the HTTP API. */
   constructor(address: string) {
-    this.#base = `http://${address}`;
+    this.#http = new HttpClient("the compute host", address);
   }
 
   /** All endpoints that the host has files of. */
   endpoints(): Promise<EndpointStatus[]> {
-    return this.#request("GET", "/v1/endpoints");
+    return this.#http.json("GET", "/v1/endpoints");
   }
 
   /** One endpoint. Throws NotFound. */
   endpoint(name: string): Promise<EndpointStatus> {
-    return this.#request("GET", `/v1/endpoints/${name}`);
+    return this.#http.json("GET", `/v1/endpoints/${name}`);
   }
 
   /** Starts an endpoint and waits until it has answered a query; one that runs is left alone. */
   startEndpoint(spec: EndpointSpec): Promise<EndpointStatus> {
-    return this.#request("POST", `/v1/endpoints/${spec.endpoint_id}/start`, spec);
+    return this.#http.json("POST", `/v1/endpoints/${spec.endpoint_id}/start`, spec);
   }
 
   /** Stops an endpoint and waits until it is gone; its status holds the last LSN. */
   stopEndpoint(name: string, mode: "fast" | "immediate"): Promise<EndpointStatus> {
-    return this.#request("POST", `/v1/endpoints/${name}/stop`, { mode });
+    return this.#http.json("POST", `/v1/endpoints/${name}/stop`, { mode });
   }
 
   /** Stops an endpoint and removes its files. */
   async deleteEndpoint(name: string): Promise<void> {
-    await this.#request("DELETE", `/v1/endpoints/${name}`);
+    await this.#http.json("DELETE", `/v1/endpoints/${name}`);
   }
 
   /** The running writer of a timeline, or undefined. */
   async timeline(tenant: TenantId, timeline: TimelineId): Promise<ProposerStatus | undefined> {
     try {
-      return await this.#request("GET", `/v1/timelines/${tenant}/${timeline}`);
+      return await this.#http.json("GET", `/v1/timelines/${tenant}/${timeline}`);
     } catch (thrown) {
       if (thrown instanceof NotFound) return undefined;
       throw thrown;
@@ -136,48 +128,6 @@ export class ComputeClient {
    */
   syncTimeline(request: SyncRequest): Promise<{ commit_lsn: string }> {
     const path = `/v1/timelines/${request.tenant_id}/${request.timeline_id}/sync`;
-    return this.#request("POST", path, request);
-  }
-
-  async #request<T>(method: string, path: string, body?: unknown): Promise<T> {
-    let response: Response;
-    try {
-      response = await fetch(this.#base + path, {
-        method,
-        ...(body === undefined
-          ? {}
-          : { body: JSON.stringify(body), headers: { "content-type": "application/json" } }),
-      });
-    } catch (thrown) {
-      throw new Unavailable(`Cannot reach the compute host at ${this.#base}: ${messageOf(thrown)}`);
-    }
-    const text = await response.text();
-    if (response.ok) return (text === "" ? undefined : JSON.parse(text)) as T;
-    throw failure(response.status, errorText(text));
-  }
-}
-
-function errorText(body: string): string {
-  try {
-    return (JSON.parse(body) as { msg: string }).msg;
-  } catch {
-    return body;
-  }
-}
-
-function failure(status: number, message: string): Error {
-  switch (status) {
-    case 400:
-      return new BadRequest(message);
-    case 404:
-      return new NotFound(message);
-    case 409:
-      return new Conflict(message);
-    case 503:
-      return new Unavailable(message);
-    case 504:
-      return new TimedOut(message);
-    default:
-      return new Corrupt(message);
+    return this.#http.json("POST", path, request);
   }
 }

@@ -1,5 +1,5 @@
 /**
- * The compute host's management API, JSON in and out.
+ * The compute host's management API; errors as in libs/daemon/http_api.ts.
  *
  *   GET    /v1/status
  *   GET    /v1/endpoints, /v1/endpoints/NAME
@@ -9,22 +9,11 @@
  *   GET    /v1/timelines/TENANT/TIMELINE    the running writer and what it has committed
  *   POST   /v1/timelines/TENANT/TIMELINE/sync    a SyncRequest; commits what a quorum holds
  *   GET    /metrics
- *
- * Errors are `{"msg": "..."}` with the status of their class (libs/utils/errors.ts): 400
- * BadRequest, 404 NotFound, 409 Conflict, 503 Unavailable, 504 TimedOut, anything else 500. Listens
- * on loopback and has no authentication of its own.
  */
-import { type Context, Hono } from "hono";
+import type { Context, Hono } from "hono";
 import { z } from "zod";
-import { metricsText } from "../libs/metrics/registry.ts";
-import {
-  BadRequest,
-  Conflict,
-  messageOf,
-  NotFound,
-  TimedOut,
-  Unavailable,
-} from "../libs/utils/errors.ts";
+import { newHttpApi, readJson } from "../libs/daemon/http_api.ts";
+import { BadRequest } from "../libs/utils/errors.ts";
 import { parseTenantId, parseTimelineId } from "../libs/utils/id.ts";
 import { logger } from "../libs/utils/log.ts";
 import type { EndpointSpec } from "./client.ts";
@@ -67,23 +56,12 @@ const stopSchema = z.strictObject({ mode: z.enum(["fast", "immediate"]) });
 
 /** The API over one host. */
 export function httpApi(host: ComputeHost): Hono {
-  const app = new Hono();
-  app.onError((thrown, c) => {
-    const status = statusOf(thrown);
-    if (status === 500) log.error("{path}: {why}", { path: c.req.path, why: thrown.stack });
-    return c.json({ msg: messageOf(thrown) }, status);
-  });
-  app.notFound((c) => c.json({ msg: `Cannot find ${c.req.method} ${c.req.path}` }, 404));
-  app.get("/v1/status", (c) => c.json({ id: 1 }));
-  app.get("/metrics", async (c) => {
-    const { body, contentType } = await metricsText();
-    return c.body(body, 200, { "content-type": contentType });
-  });
+  const app = newHttpApi(log, { id: 1 });
   app.get("/v1/endpoints", (c) => c.json(host.list()));
   app.get("/v1/endpoints/:name", (c) => c.json(host.find(c.req.param("name")).status()));
   app.post("/v1/endpoints/:name/start", (c) => start(host, c));
   app.post("/v1/endpoints/:name/stop", async (c) => {
-    const { mode } = await readBody(c, stopSchema);
+    const { mode } = await readJson(c, stopSchema);
     return c.json(await host.find(c.req.param("name")).stop(mode));
   });
   app.delete("/v1/endpoints/:name", async (c) => {
@@ -91,18 +69,18 @@ export function httpApi(host: ComputeHost): Hono {
     return c.json({});
   });
   app.get("/v1/timelines/:tenant/:timeline", async (c) => {
-    const tenant = parseId(parseTenantId, c.req.param("tenant"));
-    const timeline = parseId(parseTimelineId, c.req.param("timeline"));
+    const tenant = parseTenantId(c.req.param("tenant"));
+    const timeline = parseTimelineId(c.req.param("timeline"));
     return c.json(await host.writerOf(tenant, timeline));
   });
   app.post("/v1/timelines/:tenant/:timeline/sync", async (c) => {
-    return c.json(await host.sync(await readBody(c, syncSchema)));
+    return c.json(await host.sync(await readJson(c, syncSchema)));
   });
   return app;
 }
 
 async function start(host: ComputeHost, c: Context): Promise<Response> {
-  const spec = await readBody(c, specSchema) as EndpointSpec;
+  const spec = await readJson(c, specSchema) as EndpointSpec;
   if (spec.endpoint_id !== c.req.param("name")) {
     throw new BadRequest(
       `Cannot start endpoint "${c.req.param("name")}": its spec is of "${spec.endpoint_id}"`,
@@ -117,36 +95,4 @@ async function start(host: ComputeHost, c: Context): Promise<Response> {
     failedStarts.inc();
     throw thrown;
   }
-}
-
-async function readBody<T>(c: Context, schema: z.ZodType<T>): Promise<T> {
-  let json: unknown;
-  try {
-    json = await c.req.json();
-  } catch {
-    throw new BadRequest("Cannot read the request: its body is not JSON");
-  }
-  try {
-    return schema.parse(json);
-  } catch (thrown) {
-    const why = thrown instanceof z.ZodError ? z.prettifyError(thrown) : messageOf(thrown);
-    throw new BadRequest(`Cannot use the request: ${why}`);
-  }
-}
-
-function parseId<T>(parse: (text: string) => T, text: string): T {
-  try {
-    return parse(text);
-  } catch (thrown) {
-    throw new BadRequest(messageOf(thrown));
-  }
-}
-
-function statusOf(thrown: Error): 400 | 404 | 409 | 500 | 503 | 504 {
-  if (thrown instanceof BadRequest) return 400;
-  if (thrown instanceof NotFound) return 404;
-  if (thrown instanceof Conflict) return 409;
-  if (thrown instanceof Unavailable) return 503;
-  if (thrown instanceof TimedOut) return 504;
-  return 500;
 }

@@ -1,24 +1,12 @@
 /**
- * The pageserver's management API: Neon's paths and fields, JSON in and out.
- *
- * Errors are `{"msg": "..."}` with the status of their class (libs/utils/errors.ts): 400
- * BadRequest, 404 NotFound, 409 Conflict, 503 Unavailable, 504 TimedOut, anything else 500. Listens
- * on loopback by default and has no authentication of its own.
+ * The pageserver's management API: Neon's paths and fields; errors as in libs/daemon/http_api.ts.
  */
-import { type Context, Hono } from "hono";
-import type { ContentfulStatusCode } from "hono/utils/http-status";
+import type { Context, Hono } from "hono";
 import { z } from "zod";
+import { newHttpApi, readJson } from "../libs/daemon/http_api.ts";
 import { PAGE_SIZE } from "../libs/postgres/constants.ts";
 import { pageHeaderSize } from "../libs/postgres/wal/segment.ts";
-import { metricsText } from "../libs/metrics/registry.ts";
-import {
-  BadRequest,
-  Conflict,
-  messageOf,
-  NotFound,
-  TimedOut,
-  Unavailable,
-} from "../libs/utils/errors.ts";
+import { BadRequest } from "../libs/utils/errors.ts";
 import {
   parseTenantId,
   parseTimelineId,
@@ -65,43 +53,13 @@ const createSchema = z.object({
 
 const configSchema = z.looseObject({ tenant_id: z.string() });
 
-/** The request handler of the API. */
-export function httpApi(
-  context: HttpApiContext,
-): (request: Request) => Response | Promise<Response> {
-  const app = new Hono();
-  app.onError((thrown, c) => {
-    const status = statusOf(thrown);
-    if (status === 500) log.error("{method} {path}: {error}", logFields(c, thrown));
-    return c.json({ msg: messageOf(thrown) }, status);
-  });
-  app.notFound((c) => c.json({ msg: `Cannot find ${c.req.method} ${c.req.path}` }, 404));
-  serverRoutes(app, context);
+/** The API over a pageserver's tenants. */
+export function httpApi(context: HttpApiContext): Hono {
+  const app = newHttpApi(log, { id: context.id });
   tenantRoutes(app, context);
   timelineRoutes(app, context);
   timelineWorkRoutes(app, context);
-  return (request) => app.fetch(request);
-}
-
-function statusOf(thrown: unknown): ContentfulStatusCode {
-  if (thrown instanceof BadRequest || thrown instanceof SyntaxError) return 400;
-  if (thrown instanceof z.ZodError) return 400;
-  if (thrown instanceof NotFound) return 404;
-  if (thrown instanceof Conflict) return 409;
-  if (thrown instanceof Unavailable) return 503;
-  return thrown instanceof TimedOut ? 504 : 500;
-}
-
-function logFields(c: Context, thrown: unknown): Record<string, unknown> {
-  return { method: c.req.method, path: c.req.path, error: messageOf(thrown) };
-}
-
-function serverRoutes(app: Hono, context: HttpApiContext): void {
-  app.get("/v1/status", (c) => c.json({ id: context.id }));
-  app.get("/metrics", async (c) => {
-    const { body, contentType } = await metricsText();
-    return c.body(body, 200, { "content-type": contentType });
-  });
+  return app;
 }
 
 function tenantId(c: Context): TenantId {
@@ -144,7 +102,7 @@ function tenantRoutes(app: Hono, { manager, receivers }: HttpApiContext): void {
   });
   app.put("/v1/tenant/:tenant/location_config", async (c) => {
     const id = tenantId(c);
-    const body = locationSchema.parse(await c.req.json());
+    const body = await readJson(c, locationSchema);
     if (body.mode === "Detached") {
       await receivers.forgetTenant(id);
       await manager.detach(id);
@@ -157,7 +115,7 @@ function tenantRoutes(app: Hono, { manager, receivers }: HttpApiContext): void {
     return c.json({ shards: [{ shard_id: id, node_id: 1 }], stripe_size: null });
   });
   app.put("/v1/tenant/config", async (c) => {
-    const { tenant_id, ...config } = configSchema.parse(await c.req.json());
+    const { tenant_id, ...config } = await readJson(c, configSchema);
     await manager.setConfig(parseTenantId(tenant_id), config);
     return c.json(null);
   });
@@ -175,7 +133,7 @@ function timelineRoutes(app: Hono, context: HttpApiContext): void {
     return c.json([...tenant.timelines.values()].map((t) => timelineInfo(t, receivers)));
   });
   app.post(path, async (c) => {
-    const body = createSchema.parse(await c.req.json());
+    const body = await readJson(c, createSchema);
     const tenant = manager.tenant(tenantId(c));
     const ancestor = tenant.timeline(parseTimelineId(body.ancestor_timeline_id));
     let lsn: Lsn | undefined;

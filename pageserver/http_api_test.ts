@@ -1,4 +1,5 @@
 import assert from "node:assert/strict";
+import { serveHttp } from "../libs/daemon/listen.ts";
 import { newTenantId, newTimelineId } from "../libs/utils/id.ts";
 import { BadRequest, Conflict, NotFound } from "../libs/utils/errors.ts";
 import { formatLsn } from "../libs/utils/lsn.ts";
@@ -21,8 +22,8 @@ function withApi(
       unixNow: () => 0,
       pause,
     });
-    const server = Deno.serve(
-      { hostname: "127.0.0.1", port: 0, onListen: () => {} },
+    const server = serveHttp(
+      "127.0.0.1:0",
       httpApi({
         id: 42,
         manager,

@@ -1,16 +1,9 @@
 /**
  * Client of a safekeeper's HTTP API, for the control plane and the compute host, and the shapes of
- * its JSON. Errors come back as the classes of libs/utils/errors.ts by their HTTP status.
+ * its JSON. Requests throw as libs/utils/http_client.ts says.
  */
 import type { MembershipConfiguration } from "../libs/safekeeper_protocol/membership.ts";
-import {
-  BadRequest,
-  Conflict,
-  messageOf,
-  NotFound,
-  TimedOut,
-  Unavailable,
-} from "../libs/utils/errors.ts";
+import { HttpClient } from "../libs/utils/http_client.ts";
 import type { TenantId, TimelineId } from "../libs/utils/id.ts";
 import { formatLsn, type Lsn } from "../libs/utils/lsn.ts";
 
@@ -75,16 +68,16 @@ interface CreateTimelineArgs {
 
 /** One safekeeper's HTTP API. */
 export class SafekeeperClient {
-  readonly #base: string;
+  readonly #http: HttpClient;
 
-  /** `address` is host:port or an http URL. */
+  /** `address` is "host:port" of the HTTP API. */
   constructor(address: string) {
-    this.#base = (address.includes("://") ? address : `http://${address}`).replace(/\/$/, "");
+    this.#http = new HttpClient("the safekeeper", address, REQUEST_TIMEOUT_MS);
   }
 
   /** Answers when the safekeeper serves. Throws Unavailable if it does not. */
   status(): Promise<{ readonly id: number }> {
-    return this.#request("GET", "/v1/status");
+    return this.#http.json("GET", "/v1/status");
   }
 
   /** Makes a timeline; idempotent for the same arguments. Throws Conflict for others. */
@@ -95,7 +88,7 @@ export class SafekeeperClient {
       host: m.host,
       pg_port: m.pgPort,
     });
-    return this.#request("POST", "/v1/tenant/timeline", {
+    return this.#http.json("POST", "/v1/tenant/timeline", {
       tenant_id: args.tenantId,
       timeline_id: args.timelineId,
       pg_version: args.pgVersion,
@@ -112,23 +105,23 @@ export class SafekeeperClient {
 
   /** Throws NotFound if the timeline is not there. */
   timelineStatus(tenantId: TenantId, timelineId: TimelineId): Promise<TimelineStatus> {
-    return this.#request("GET", `/v1/tenant/${tenantId}/timeline/${timelineId}`);
+    return this.#http.json("GET", `/v1/tenant/${tenantId}/timeline/${timelineId}`);
   }
 
   /** Ids of all timelines. */
   listTimelines(): Promise<{ tenant_id: string; timeline_id: string }[]> {
-    return this.#request("GET", "/v1/tenant/timeline");
+    return this.#http.json("GET", "/v1/tenant/timeline");
   }
 
   /** Removes a timeline; false if it was not there. */
   async deleteTimeline(tenantId: TenantId, timelineId: TimelineId): Promise<boolean> {
     const path = `/v1/tenant/${tenantId}/timeline/${timelineId}`;
-    return (await this.#request<{ dir_existed: boolean }>("DELETE", path)).dir_existed;
+    return (await this.#http.json<{ dir_existed: boolean }>("DELETE", path)).dir_existed;
   }
 
   /** Removes all timelines of a tenant. */
   async deleteTenant(tenantId: TenantId): Promise<void> {
-    await this.#request("DELETE", `/v1/tenant/${tenantId}`);
+    await this.#http.json("DELETE", `/v1/tenant/${tenantId}`);
   }
 
   /** Raises a timeline's term, which shuts out the proposer of the current one. */
@@ -138,50 +131,6 @@ export class SafekeeperClient {
     term?: number,
   ): Promise<{ previous_term: number; current_term: number }> {
     const path = `/v1/tenant/${tenantId}/timeline/${timelineId}/term_bump`;
-    return this.#request("POST", path, { term });
-  }
-
-  async #request<T>(method: string, path: string, body?: unknown): Promise<T> {
-    const what = `${method} ${this.#base}${path}`;
-    let response: Response;
-    try {
-      response = await fetch(this.#base + path, {
-        method,
-        signal: AbortSignal.timeout(REQUEST_TIMEOUT_MS),
-        ...(body === undefined
-          ? {}
-          : { body: JSON.stringify(body), headers: { "content-type": "application/json" } }),
-      });
-    } catch (thrown) {
-      const late = thrown instanceof DOMException && thrown.name === "TimeoutError";
-      const why = `Cannot get an answer to ${what}: ${messageOf(thrown)}`;
-      throw late ? new TimedOut(why) : new Unavailable(why);
-    }
-    const text = await response.text();
-    if (response.ok) return JSON.parse(text) as T;
-    throw errorOf(response.status, `${what} failed: ${messageIn(text)}`);
-  }
-}
-
-function messageIn(text: string): string {
-  try {
-    return (JSON.parse(text) as { msg: string }).msg;
-  } catch {
-    return text;
-  }
-}
-
-function errorOf(status: number, message: string): Error {
-  switch (status) {
-    case 400:
-      return new BadRequest(message);
-    case 404:
-      return new NotFound(message);
-    case 409:
-      return new Conflict(message);
-    case 503:
-      return new Unavailable(message);
-    default:
-      return new Error(message);
+    return this.#http.json("POST", path, { term });
   }
 }

@@ -1,33 +1,27 @@
-/** The safekeeper's configuration, `DIR/safekeeper.toml`. */
-import { parse } from "smol-toml";
+/**
+ * Settings of a safekeeper: `safekeeper.toml` in its directory.
+ *
+ *   id = 1
+ *   listen_pg_addr = "127.0.0.1:5454"
+ *   listen_http_addr = "127.0.0.1:7676"
+ *   broker_endpoint = "http://127.0.0.1:50051"
+ *   log_level = "info"
+ */
 import { z } from "zod";
+import { addressSetting, logLevelSetting } from "../libs/daemon/config_file.ts";
 
-const address = z.string().regex(/^[^\s:]+:\d+$/, "expected host:port");
-
-const SafekeeperConfig = z.object({
+/** The settings. */
+export const safekeeperConfig = z.strictObject({
   /** Distinguishes the safekeepers of a timeline; never changes for a directory. */
   id: z.int().min(1),
   /** WAL service, host:port. */
-  listen_pg_addr: address.default("127.0.0.1:5454"),
+  listen_pg_addr: addressSetting.default("127.0.0.1:5454"),
   /** HTTP API, host:port. */
-  listen_http_addr: address.default("127.0.0.1:7676"),
-  /** The broker, http://host:port; without one nothing is published. */
+  listen_http_addr: addressSetting.default("127.0.0.1:7676"),
+  /** Without one nothing is published. */
   broker_endpoint: z.string().optional(),
-  log_level: z.enum(["debug", "info", "warning", "error"]).default("info"),
+  log_level: logLevelSetting,
 });
 
-/** Parsed configuration. */
-export type SafekeeperConfig = z.infer<typeof SafekeeperConfig>;
-
-/** Reads the file. Throws an error that names it and what is wrong. */
-export function readConfig(path: string): SafekeeperConfig {
-  const parsed = SafekeeperConfig.safeParse(parse(Deno.readTextFileSync(path)));
-  if (parsed.success) return parsed.data;
-  throw new SyntaxError(`Cannot use "${path}": ${z.prettifyError(parsed.error)}`);
-}
-
-/** The two parts of host:port. */
-export function splitAddress(text: string): { hostname: string; port: number } {
-  const colon = text.lastIndexOf(":");
-  return { hostname: text.slice(0, colon), port: Number(text.slice(colon + 1)) };
-}
+/** Checked settings. */
+export type SafekeeperConfig = z.infer<typeof safekeeperConfig>;

@@ -1,5 +1,5 @@
 /**
- * The safekeeper's HTTP API, paths and fields as Neon's. Errors are `{"msg": "..."}`.
+ * The safekeeper's HTTP API, paths and fields as Neon's, errors as in libs/daemon/http_api.ts.
  *
  *   GET    /v1/status, /metrics
  *   POST   /v1/tenant/timeline          make a timeline
@@ -9,19 +9,12 @@
  *   POST   /v1/tenant/T/timeline/TL/term_bump {term?}
  *   POST   /v1/tenant/T/timeline/TL/checkpoint        bring the control file up to date
  */
-import { type Context, Hono } from "hono";
+import type { Context, Hono } from "hono";
 import { z } from "zod";
-import { metricsText } from "../libs/metrics/registry.ts";
+import { newHttpApi, readJson } from "../libs/daemon/http_api.ts";
 import { WAL_SEGMENT_SIZE } from "../libs/postgres/constants.ts";
 import { pgVersion } from "../libs/postgres/versions.ts";
-import {
-  BadRequest,
-  Conflict,
-  messageOf,
-  NotFound,
-  TimedOut,
-  Unavailable,
-} from "../libs/utils/errors.ts";
+import { BadRequest } from "../libs/utils/errors.ts";
 import { parseTenantId, parseTimelineId, type TenantId } from "../libs/utils/id.ts";
 import { logger } from "../libs/utils/log.ts";
 import { formatLsn, parseLsn } from "../libs/utils/lsn.ts";
@@ -86,29 +79,15 @@ function membershipOf(
   return mconf.new_members ? { ...conf, newMembers: mconf.new_members.map(memberOf) } : conf;
 }
 
-function statusOf(thrown: unknown): 400 | 404 | 409 | 500 | 503 | 504 {
-  if (thrown instanceof NotFound) return 404;
-  if (thrown instanceof Conflict) return 409;
-  if (thrown instanceof Unavailable) return 503;
-  if (thrown instanceof TimedOut) return 504;
-  const callers = [BadRequest, SyntaxError, RangeError, z.ZodError];
-  return callers.some((kind) => thrown instanceof kind) ? 400 : 500;
-}
-
 /** The API over a safekeeper's timelines. */
 export function httpApi(nodeId: number, timelines: Timelines): Hono {
-  const api = new Hono();
+  const api = newHttpApi(log, { id: nodeId });
   const tenantOf = (c: Context): TenantId => parseTenantId(c.req.param("tenant")!);
   const timelineOf = (c: Context): Timeline =>
     timelines.get(tenantOf(c), parseTimelineId(c.req.param("timeline")!));
 
-  api.get("/v1/status", (c) => c.json({ id: nodeId }));
-  api.get("/metrics", async (c) => {
-    const { body, contentType } = await metricsText();
-    return c.text(body, 200, { "content-type": contentType });
-  });
   api.post("/v1/tenant/timeline", async (c) => {
-    const body = CreateBody.parse(await c.req.json());
+    const body = await readJson(c, CreateBody);
     return c.json(timelineStatus(timelines.create(newTimelineOf(body))));
   });
   api.get("/v1/tenant/timeline", (c) =>
@@ -130,20 +109,13 @@ export function httpApi(nodeId: number, timelines: Timelines): Hono {
     return c.json({ dir_existed: timelines.delete(tenantOf(c), timelineId) });
   });
   api.post(`${timelinePath}/term_bump`, async (c) => {
-    const { term } = TermBumpBody.parse(JSON.parse(await c.req.text() || "{}"));
+    const { term } = await readJson(c, TermBumpBody);
     const { previous, current } = timelineOf(c).bumpTerm(term ?? undefined);
     return c.json({ previous_term: previous, current_term: current });
   });
   api.post(`${timelinePath}/checkpoint`, (c) => {
     timelineOf(c).checkpoint();
     return c.json({});
-  });
-
-  api.notFound((c) => c.json({ msg: `Cannot find ${c.req.method} ${c.req.path}` }, 404));
-  api.onError((thrown, c) => {
-    const status = statusOf(thrown);
-    if (status === 500) log.error("{message}", { message: thrown.stack ?? messageOf(thrown) });
-    return c.json({ msg: messageOf(thrown) }, status);
   });
   return api;
 }

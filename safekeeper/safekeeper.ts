@@ -3,10 +3,12 @@
  * daemon (main.ts) starts one; so do tests, several in one process.
  */
 
+import { listenAt, serveHttp } from "../libs/daemon/listen.ts";
+import { parseAddress } from "../libs/utils/address.ts";
 import { replaceFile } from "../libs/utils/durable.ts";
 import { Conflict } from "../libs/utils/errors.ts";
 import { BrokerPublisher, type InfoSink } from "./broker_publisher.ts";
-import { type SafekeeperConfig, splitAddress } from "./config.ts";
+import type { SafekeeperConfig } from "./config.ts";
 import { httpApi } from "./http_api.ts";
 import { Timelines } from "./timelines.ts";
 import { serveWal } from "./wal_service.ts";
@@ -33,15 +35,10 @@ export function startSafekeeper(
 ): Safekeeper {
   claimIdentity(directory, config.id);
   const timelines = new Timelines(directory, config.id);
-  const pg = splitAddress(config.listen_pg_addr);
-  const wal = listenAt(config.listen_pg_addr, () => serveWal(timelines, pg.hostname, pg.port));
-  const address = splitAddress(config.listen_http_addr);
-  const http = listenAt(
-    config.listen_http_addr,
-    () => Deno.serve({ ...address, onListen: () => {} }, httpApi(config.id, timelines).fetch),
-  );
-  const pgAddress = `${pg.hostname}:${wal.port}`;
-  const httpAddress = `${address.hostname}:${http.addr.port}`;
+  const wal = listenAt(config.listen_pg_addr, (at) => serveWal(timelines, at.hostname, at.port));
+  const http = serveHttp(config.listen_http_addr, httpApi(config.id, timelines));
+  const pgAddress = `${wal.hostname}:${wal.port}`;
+  const httpAddress = `${parseAddress(config.listen_http_addr).hostname}:${http.addr.port}`;
   const publisher = new BrokerPublisher(broker, { nodeId: config.id, pgAddress, httpAddress });
   timelines.onCommit = (timeline) => publisher.changed(timeline);
   publisher.start(() => timelines.all());
@@ -57,16 +54,6 @@ export function startSafekeeper(
       await Promise.all([wal.close(), http.shutdown()]);
     },
   };
-}
-
-/** Starts a server. Throws Conflict naming the address if it is taken. */
-function listenAt<T>(address: string, listen: () => T): T {
-  try {
-    return listen();
-  } catch (thrown) {
-    if (!(thrown instanceof Deno.errors.AddrInUse)) throw thrown;
-    throw new Conflict(`Cannot listen at ${address}: another process does`);
-  }
 }
 
 /**

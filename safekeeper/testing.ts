@@ -13,6 +13,7 @@ import {
   type ProposerMessage,
   START_WAL_PUSH_COMMAND,
 } from "../libs/safekeeper_protocol/messages.ts";
+import { parseAddress } from "../libs/utils/address.ts";
 import { crc32AddonPath } from "../libs/utils/crc32c.ts";
 import type { Lsn } from "../libs/utils/lsn.ts";
 import { SafekeeperClient } from "./client.ts";
@@ -117,8 +118,7 @@ export function connectTo(
   address: string,
   parameters: Readonly<Record<string, string>>,
 ): Promise<PgClient> {
-  const [hostname, port] = address.split(":") as [string, string];
-  return PgClient.connect({ hostname, port: Number(port) }, {
+  return PgClient.connect(parseAddress(address), {
     user: "test",
     database: "replication",
     ...parameters,

@@ -51,7 +51,7 @@ export interface SafekeeperConfig {
 }
 
 /** The compute host and where endpoint ports start. */
-export interface ComputeConfig {
+interface ComputeConfig {
   listen_http_addr: string;
   first_pg_port: number;
 }

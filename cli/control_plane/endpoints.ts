@@ -4,6 +4,7 @@
  * answered a query.
  */
 import type { EndpointStatus } from "../../compute/client.ts";
+import { parseAddress } from "../../libs/utils/address.ts";
 import { BadRequest, Conflict, NotFound, Unavailable } from "../../libs/utils/errors.ts";
 import type { TenantId, TimelineId } from "../../libs/utils/id.ts";
 import { computeClient } from "./clients.ts";
@@ -20,7 +21,7 @@ import {
 import { strayPostgres } from "./endpoint_stop.ts";
 import { type Environment, timelineOfBranch } from "./environment.ts";
 import { commandUser, postgresUser } from "./host_user.ts";
-import { findPortHolder } from "./port_holder.ts";
+import { portHolder } from "./port_holder.ts";
 import { withDirectoryLock } from "./repo_dir.ts";
 import { safekeeperTargets } from "./safekeeper_timelines.ts";
 import { loadTenantRecord } from "./tenant_records.ts";
@@ -127,17 +128,15 @@ function checkOnlyPrimary(
 
 function checkPortFree(record: EndpointRecord): void {
   if (isPortFree(LOOPBACK, record.pg_port)) return;
-  const holder = findPortHolder(record.pg_port);
-  const by = holder === undefined ? "another process" : `process ${holder.pid} (${holder.command})`;
+  const holder = portHolder(record.pg_port);
   throw new Unavailable(
-    `Cannot start endpoint "${record.endpoint_id}": port ${record.pg_port} is in use by ${by}`,
+    `Cannot start endpoint "${record.endpoint_id}": port ${record.pg_port} is in use by ${holder}`,
   );
 }
 
 /** What the compute host needs to know to start an endpoint. */
 function specOf(env: Environment, record: EndpointRecord) {
-  const pageserver = env.config.pageservers[0]!.listen_pg_addr;
-  const colon = pageserver.lastIndexOf(":");
+  const pageserver = parseAddress(env.config.pageservers[0]!.listen_pg_addr);
   const binaries = env.config.postgres.find((known) => known.version === record.pg_version);
   if (binaries === undefined) {
     throw new NotFound(
@@ -154,10 +153,7 @@ function specOf(env: Environment, record: EndpointRecord) {
     pg_version: record.pg_version,
     pg_port: record.pg_port,
     pg_bin_dir: binaries.bin_dir,
-    pageserver: {
-      host: pageserver.slice(0, colon),
-      port: Number(pageserver.slice(colon + 1)),
-    },
+    pageserver: { host: pageserver.hostname, port: pageserver.port },
     safekeepers: safekeeperTargets(env, record.tenant_id, record.timeline_id),
     ...(uid === undefined || gid === undefined ? {} : { postgres_user: { uid, gid } }),
   };

@@ -2,15 +2,9 @@
  * Who listens on a TCP port, for the error message about a port that is taken.
  *
  * Linux only: /proc/net/tcp names the socket's inode, and one of /proc/<pid>/fd/* links to
- * "socket:[inode]". Other users' processes are not visible to an ordinary user; then the answer is
- * undefined and the message stays general.
+ * "socket:[inode]". Other users' processes are not visible to an ordinary user; then the answer
+ * stays general.
  */
-
-/** A process, for messages. */
-interface PortHolder {
-  pid: number;
-  command: string;
-}
 
 /** State column of a listening socket in /proc/net/tcp (linux, include/net/tcp_states.h). */
 const LISTEN = "0A";
@@ -47,17 +41,18 @@ function holdsSocket(pid: string, links: Set<string>): boolean {
   return false;
 }
 
-/** The process that listens on `port`, if this user may see it. */
-export function findPortHolder(port: number): PortHolder | undefined {
-  if (Deno.build.os !== "linux") return undefined;
+/** Who listens on `port`: "process 123 (postgres)", or "another process" if that cannot be seen. */
+export function portHolder(port: number): string {
+  const unknown = "another process";
+  if (Deno.build.os !== "linux") return unknown;
   const inodes = ["/proc/net/tcp", "/proc/net/tcp6"]
     .flatMap((path) => listeningInodes(readTextOrEmpty(path), port));
-  if (inodes.length === 0) return undefined;
+  if (inodes.length === 0) return unknown;
   const links = new Set(inodes.map((inode) => `socket:[${inode}]`));
   for (const entry of Deno.readDirSync("/proc")) {
     if (!/^\d+$/.test(entry.name) || !holdsSocket(entry.name, links)) continue;
     const command = readTextOrEmpty(`/proc/${entry.name}/comm`).trim();
-    return { pid: Number(entry.name), command };
+    return `process ${entry.name} (${command})`;
   }
-  return undefined;
+  return unknown;
 }

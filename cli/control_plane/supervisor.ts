@@ -7,10 +7,11 @@
  * reboot mean nothing. Two commands that start the same daemon at once queue on a lock of its
  * directory.
  */
+import { parseAddress } from "../../libs/utils/address.ts";
 import { TimedOut, Unavailable } from "../../libs/utils/errors.ts";
 import { livePid } from "../../libs/utils/pid_file.ts";
 import { isPortFree } from "./endpoint_records.ts";
-import { findPortHolder } from "./port_holder.ts";
+import { portHolder } from "./port_holder.ts";
 import { withDirectoryLock } from "./repo_dir.ts";
 
 /** How long a daemon may take from spawn to its first status answer, by default. */
@@ -121,19 +122,14 @@ function sizeOf(path: string): number {
  */
 async function checkPorts(daemon: Daemon): Promise<void> {
   for (const address of daemon.listen) {
-    const colon = address.lastIndexOf(":");
-    const port = Number(address.slice(colon + 1));
+    const { hostname, port } = parseAddress(address);
     const free = await poll(
       PORT_WAIT_MS,
-      () => Promise.resolve(isPortFree(address.slice(0, colon), port) ? true : undefined),
+      () => Promise.resolve(isPortFree(hostname, port) ? true : undefined),
     );
     if (free === true) continue;
-    const holder = findPortHolder(port);
-    const by = holder === undefined
-      ? "another process"
-      : `process ${holder.pid} (${holder.command})`;
     throw new Unavailable(
-      `Cannot start ${daemon.name}: ${address} is in use by ${by}; stop that, or ` +
+      `Cannot start ${daemon.name}: ${address} is in use by ${portHolder(port)}; stop that, or ` +
         `change the port in .neon/config`,
     );
   }

@@ -8,6 +8,7 @@ import type { InfoSink } from "../../safekeeper/broker_publisher.ts";
 import { SafekeeperClient } from "../../safekeeper/client.ts";
 import { type Safekeeper, startSafekeeper } from "../../safekeeper/safekeeper.ts";
 import { TEST_IDENTITY, TestWal, withDirectory } from "../../safekeeper/testing.ts";
+import { parseAddress } from "../../libs/utils/address.ts";
 import { newTenantId, newTimelineId } from "../../libs/utils/id.ts";
 import { formatLsn, type Lsn, parseLsn } from "../../libs/utils/lsn.ts";
 import { WalProposer, type WalProposerOptions } from "./driver.ts";
@@ -66,7 +67,7 @@ class Cluster {
       safekeepers: [...this.#ports].map(([id, [pg]]) => ({
         id,
         host: "127.0.0.1",
-        pgPort: Number(pg.split(":")[1]),
+        pgPort: parseAddress(pg).port,
       })),
       onDeposed: () => {},
       ...options,

@@ -33,6 +33,35 @@ export class TimedOut extends Error {
   override readonly name: string = "TimedOut";
 }
 
+/** The status that an HTTP API answers with when this was thrown. */
+export function httpStatusOf(thrown: unknown): 400 | 404 | 409 | 500 | 503 | 504 {
+  if (thrown instanceof BadRequest || thrown instanceof SyntaxError) return 400;
+  if (thrown instanceof NotFound) return 404;
+  if (thrown instanceof Conflict) return 409;
+  if (thrown instanceof Unavailable) return 503;
+  return thrown instanceof TimedOut ? 504 : 500;
+}
+
+/** The error that an HTTP status stands for: the other direction of httpStatusOf(). */
+export function errorOfHttpStatus(status: number, message: string): Error {
+  switch (status) {
+    case 400:
+    case 406:
+    case 412:
+      return new BadRequest(message);
+    case 404:
+      return new NotFound(message);
+    case 409:
+      return new Conflict(message);
+    case 503:
+      return new Unavailable(message);
+    case 504:
+      return new TimedOut(message);
+    default:
+      return new Error(message);
+  }
+}
+
 /** The message of anything that was thrown. */
 export function messageOf(thrown: unknown): string {
   return thrown instanceof Error ? thrown.message : String(thrown);

@@ -23,8 +23,11 @@ function line(record: LogRecord): string {
   }: ${message}\n`;
 }
 
+/** How much is logged: lines of this level and of those after it. */
+export type LogLevel = "debug" | "info" | "warning" | "error";
+
 /** Sends all log lines of at least `level` to standard error. Call once, at the start of a daemon. */
-export function configureLogging(level: "debug" | "info" | "warning" | "error" = "info"): void {
+export function configureLogging(level: LogLevel): void {
   const encoder = new TextEncoder();
   configureSync({
     reset: true,

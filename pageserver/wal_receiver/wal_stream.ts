@@ -10,6 +10,7 @@ import {
   readSenderMessage,
 } from "../../libs/pgwire/replication.ts";
 import { encodeFeedback } from "../../libs/safekeeper_protocol/feedback.ts";
+import { parseAddress } from "../../libs/utils/address.ts";
 import { Corrupt, TimedOut } from "../../libs/utils/errors.ts";
 import { formatLsn, INVALID_LSN, type Lsn } from "../../libs/utils/lsn.ts";
 import { WalIngest, type WalIngestOptions } from "../ingest/wal_ingest.ts";
@@ -37,12 +38,7 @@ interface WalStreamOptions extends WalIngestOptions {
 export async function streamWal(options: WalStreamOptions): Promise<void> {
   const { served, safekeeper, signal, now } = options;
   const { tenantId, timelineId, lastRecordLsn } = served.timeline;
-  const colon = safekeeper.lastIndexOf(":");
-  const address = {
-    hostname: safekeeper.slice(0, colon),
-    port: Number(safekeeper.slice(colon + 1)),
-  };
-  const client = await PgClient.connect(address, {
+  const client = await PgClient.connect(parseAddress(safekeeper), {
     user: "pageserver",
     database: "replication",
     replication: "true",

@@ -1,0 +1,75 @@
+/**
+ * Client of a JSON API over HTTP, as all roles have one. Each role's client.ts gives the paths and
+ * the types.
+ *
+ * A refused request throws the class of libs/utils/errors.ts that its status stands for, with the
+ * server's own message; a server that cannot be reached throws Unavailable naming its address.
+ */
+import { errorOfHttpStatus, messageOf, TimedOut, Unavailable } from "./errors.ts";
+
+/** What can be sent: undefined is no body. */
+type HttpBody = string | Uint8Array<ArrayBuffer> | ReadableStream<Uint8Array<ArrayBuffer>>;
+
+/** One server. */
+export class HttpClient {
+  readonly #server: string;
+  readonly #base: string;
+  readonly #timeoutMs: number | undefined;
+
+  /**
+   * `server` names it in messages ("the pageserver"); `address` is "host:port". Without `timeoutMs`
+   * an answer may take any time.
+   */
+  constructor(server: string, address: string, timeoutMs?: number) {
+    this.#server = server;
+    this.#base = `http://${address}`;
+    this.#timeoutMs = timeoutMs;
+  }
+
+  /** Sends `body` as JSON; the answer's JSON, undefined if it is empty. */
+  json<T>(method: string, path: string, body?: unknown): Promise<T> {
+    const text = body === undefined ? undefined : JSON.stringify(body);
+    return this.send(method, path, text, "application/json");
+  }
+
+  /** Sends bytes; the answer as with json(). */
+  async send<T>(
+    method: string,
+    path: string,
+    body: HttpBody | undefined,
+    contentType: string,
+  ): Promise<T> {
+    const [status, text] = await this.#exchange(path, {
+      method,
+      ...(body === undefined ? {} : { body, headers: { "content-type": contentType } }),
+    });
+    if (status >= 200 && status < 300) return (text === "" ? undefined : JSON.parse(text)) as T;
+    throw errorOfHttpStatus(status, messageIn(text));
+  }
+
+  async #exchange(path: string, init: RequestInit): Promise<[status: number, text: string]> {
+    const signal = this.#timeoutMs === undefined ? null : AbortSignal.timeout(this.#timeoutMs);
+    try {
+      const response = await fetch(this.#base + path, { ...init, signal });
+      return [response.status, await response.text()];
+    } catch (thrown) {
+      const where = `${this.#server} at ${this.#base}`;
+      if (signal?.aborted) {
+        const what = `${init.method} ${path}`;
+        throw new TimedOut(
+          `Cannot wait longer than ${this.#timeoutMs} ms for ${where} to answer ${what}`,
+        );
+      }
+      throw new Unavailable(`Cannot reach ${where}: ${messageOf(thrown)}`);
+    }
+  }
+}
+
+/** The message of an error's body `{"msg": "..."}`; of a stranger, all its text. */
+function messageIn(body: string): string {
+  try {
+    return (JSON.parse(body) as { msg: string }).msg;
+  } catch {
+    return body;
+  }
+}
