@@ -406,6 +406,29 @@ const rolesAndRules: Subject = {
   },
 };
 
+const settings: Subject = {
+  name: "settings",
+  async before(sql) {
+    await sql.unsafe("alter system set max_connections = 37");
+    await sql.unsafe("alter system set track_commit_timestamp = on");
+    // What the storage rests on cannot be set otherwise.
+    await sql.unsafe("alter system set synchronous_standby_names = ''");
+    await sql.unsafe("alter system set full_page_writes = on");
+  },
+  async after(sql) {
+    assert.equal(await value(sql, "show max_connections"), "37");
+    assert.match(String(await value(sql, "show synchronous_standby_names")), /^neon_/);
+    assert.equal(await value(sql, "show full_page_writes"), "off");
+    await sql.unsafe("create table settings.t as select 1 as a");
+    assert.equal(
+      await value(sql, "select pg_xact_commit_timestamp(xmin) <= now() from settings.t"),
+      true,
+    );
+    const older = "select pg_xact_commit_timestamp(xmin) from pg_class where relname = 'pg_class'";
+    assert.equal(await value(sql, older), null);
+  },
+};
+
 /** All subjects. Those at the end leave transactions open that the others would wait for. */
 export const SUBJECTS: readonly Subject[] = [
   rewrites,
@@ -415,6 +438,7 @@ export const SUBJECTS: readonly Subject[] = [
   largeValues,
   unlogged,
   rolesAndRules,
+  settings,
   temporaryTables,
   preparedTransactions,
   subtransactions,

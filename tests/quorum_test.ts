@@ -1,0 +1,123 @@
+/**
+ * Safekeepers that come and go: a commit returns when a majority has it on disk, waits (and does not
+ * fail) while there is none, and is there whichever majority is asked later.
+ */
+import assert from "node:assert/strict";
+import { openSql, type Sql, type TestNeon, testWithNeon } from "./harness.ts";
+import { createLedger, Writers } from "./load/writers.ts";
+import { until } from "./support/waiting.ts";
+
+const WRITERS = 4;
+
+/** Resolves when `count` sessions wait for a quorum to take their commit. */
+async function commitsWaiting(sql: Sql, count: number): Promise<void> {
+  await until(`${count} commits wait`, async () => {
+    const [row] = await sql`
+      select count(*)::int as n from pg_stat_activity where wait_event = 'SyncRep'`;
+    return row!["n"] === count;
+  });
+}
+
+/** Whether a promise has settled by now. */
+async function isSettled(promise: Promise<unknown>): Promise<boolean> {
+  let settled = false;
+  promise.then(() => settled = true, () => settled = true);
+  await new Promise((resolve) => setTimeout(resolve, 0));
+  return settled;
+}
+
+testWithNeon(
+  "two safekeepers: commits wait while one is down",
+  { safekeepers: 2 },
+  async (neon) => {
+    const { port } = await neon.local.startEndpoint("main");
+    const [writer, observer] = [openSql(port), openSql(port)];
+    try {
+      await writer`create table t(n int primary key)`;
+      for (const [n, victim] of ["safekeeper 1", "safekeeper 2"].entries()) {
+        await neon.killRole(victim);
+        const inserting = writer`insert into t values (${n})`.then((rows) => rows.count);
+        await commitsWaiting(observer, 1);
+        // Reads go on, and do not see what no majority has.
+        assert.equal((await observer`select from t`).count, n);
+        assert.equal(await isSettled(inserting), false);
+        await neon.local.start();
+        assert.equal(await inserting, 1);
+        assert.equal((await observer`select from t`).count, n + 1);
+      }
+    } finally {
+      await Promise.all([writer.end(), observer.end()]);
+    }
+  },
+);
+
+testWithNeon("three safekeepers: any two are enough", { safekeepers: 3 }, async (neon) => {
+  let main = await neon.local.startEndpoint("main");
+  let sql = neon.connect(main);
+  await createLedger(sql);
+  const writers = new Writers(main.port, WRITERS);
+  writers.start();
+  try {
+    await writers.more(100);
+    await neon.killRole("safekeeper 2");
+    await writers.more(300);
+    await neon.killRole("safekeeper 3");
+    await commitsWaiting(sql, WRITERS);
+    const before = writers.acknowledged;
+    await writers.check(sql);
+    assert.equal(writers.acknowledged, before);
+    await neon.run("safekeeper", "start", "2");
+    await writers.more(300);
+    await neon.run("safekeeper", "start", "3");
+    await writers.more(100);
+  } finally {
+    await writers.stop();
+  }
+  // Number 1 was there all the time. Now it is gone, and the two that were not have everything.
+  await neon.closeClients();
+  await neon.local.stopEndpoint("main");
+  await neon.killRole("safekeeper 1");
+  main = await neon.local.startEndpoint("main");
+  sql = neon.connect(main);
+  await writers.check(sql);
+  writers.start();
+  await writers.more(100);
+  await neon.local.start();
+  await neon.killRole("safekeeper 2");
+  await writers.more(100);
+  await writers.stop();
+  await neon.closeClients();
+  await everywhere(neon, writers);
+});
+
+/** Kills Postgres and each safekeeper in turn: every remaining pair has every row. */
+async function everywhere(neon: TestNeon, writers: Writers): Promise<void> {
+  for (const away of ["1", "2", "3"]) {
+    neon.killPostgres("main");
+    await neon.local.start();
+    await neon.killRole(`safekeeper ${away}`);
+    const sql = neon.connect(await neon.local.startEndpoint("main"));
+    await writers.check(sql);
+    await sql`insert into ledger values (-1, ${Number(away)}, '')`;
+    await sql`delete from ledger where writer = -1`;
+    await neon.closeClients();
+  }
+}
+
+testWithNeon("without a majority an endpoint does not start, and says who is missing", {
+  safekeepers: 3,
+}, async (neon) => {
+  const main = await neon.local.startEndpoint("main");
+  await neon.connect(main)`create table t as select 1 as a`;
+  await neon.closeClients();
+  await neon.local.stopEndpoint("main");
+  await neon.killRole("safekeeper 1");
+  await neon.killRole("safekeeper 3");
+  await assert.rejects(neon.local.startEndpoint("main"), (error: Error) => {
+    assert.match(error.message, /safekeeper 1: .*safekeeper 3: /s);
+    return true;
+  });
+  await neon.run("safekeeper", "start", "3");
+  const again = neon.connect(await neon.local.startEndpoint("main"));
+  assert.deepEqual([...await again`select a from t`], [{ a: 1 }]);
+});
