@@ -1,20 +1,24 @@
 /**
  * Hides what may differ between a page on the server that wrote the WAL and the same page replayed
- * from it: exactly what PostgreSQL's own mask functions hide (heap_mask, btree_mask, seq_mask;
- * bufmask.c).
+ * from it: exactly what PostgreSQL's own mask functions hide (heap_mask, btree_mask, hash_mask,
+ * brin_mask, generic_mask, seq_mask; bufmask.c).
  *
  * One exception, on the strict side: PostgreSQL masks a visibility map page named by a heap record
  * as if it were a heap page, which hides all of its bits ("unused space"). Here nothing but its
  * LSN, its checksum and the hint bits of its header are hidden.
  */
-import { FORK_VM, Rmgr } from "../../libs/postgres/constants.ts";
+import { FORK_VM, PAGE_SIZE, Rmgr } from "../../libs/postgres/constants.ts";
 import {
+  PAGE_HEADER_SIZE,
   pageLower,
   pageUpper,
   setPageChecksumField,
+  setPageLower,
   setPageLsn,
   setPagePruneXid,
+  setPageUpper,
 } from "../../libs/postgres/page.ts";
+import { BRIN_META_PAGE, BRIN_REGULAR_PAGE, brinPageType, clearEvacuation } from "./brin_page.ts";
 import {
   BTP_HAS_GARBAGE,
   BTP_LEAF,
@@ -23,6 +27,14 @@ import {
   setBtreeFlags,
   setCycleId,
 } from "./btree_page.ts";
+import {
+  hashFlags,
+  LH_BUCKET_PAGE,
+  LH_OVERFLOW_PAGE,
+  LH_PAGE_HAS_DEAD_TUPLES,
+  LH_PAGE_TYPE,
+  setHashFlags,
+} from "./hash_page.ts";
 import {
   ctidItem,
   HEAP_XMAX_COMMITTED,
@@ -56,21 +68,38 @@ const HEAP_XACT_MASK = 0xfff0;
 /** Item number in t_ctid of a tuple that is being inserted speculatively. */
 const SPECULATIVE_ITEM = 0xfffe;
 
+const MASKED: ReadonlySet<number> = new Set([
+  Rmgr.HEAP,
+  Rmgr.HEAP2,
+  Rmgr.BTREE,
+  Rmgr.HASH,
+  Rmgr.BRIN,
+  Rmgr.GENERIC,
+  Rmgr.SEQ,
+]);
+
 /** Resource managers whose pages can be masked here. */
 export function canMask(rmid: number): boolean {
-  return rmid === Rmgr.HEAP || rmid === Rmgr.HEAP2 || rmid === Rmgr.BTREE || rmid === Rmgr.SEQ;
+  return MASKED.has(rmid);
 }
 
 /** Masks a page that a record of `rmid` refers to, in place. */
 export function maskPage(page: PageTarget, rmid: number, fork: number, block: number): void {
   setPageLsn(page.view, page.offset, 0, 0);
   setPageChecksumField(page.view, page.offset, 0);
-  if (rmid === Rmgr.SEQ) return maskFreeSpace(page);
+  if (rmid === Rmgr.SEQ || rmid === Rmgr.GENERIC) return maskFreeSpace(page);
   maskHeaderHints(page);
   if (fork === FORK_VM) return;
+  if (rmid === Rmgr.BRIN) return maskBrin(page);
   maskFreeSpace(page);
-  if (rmid === Rmgr.BTREE) maskBtree(page);
-  else maskHeap(page, block);
+  switch (rmid) {
+    case Rmgr.BTREE:
+      return maskBtree(page);
+    case Rmgr.HASH:
+      return maskHash(page);
+    default:
+      return maskHeap(page, block);
+  }
 }
 
 function maskHeaderHints(page: PageTarget): void {
@@ -103,17 +132,44 @@ function maskHeap(page: PageTarget, block: number): void {
   }
 }
 
-function maskBtree(page: PageTarget): void {
+/** Line pointers may become dead without a record (mask_lp_flags). */
+function maskPointerStates(page: PageTarget): void {
   const { view } = page;
-  if (btreeFlags(page) & BTP_LEAF) {
-    const count = itemCount(page);
-    for (let number = 1; number <= count; number++) {
-      const at = pointerAt(page, number);
-      const pointer = view.getUint32(at, true);
-      const unflagged = makePointer(pointerOffset(pointer), LP_UNUSED, pointerLength(pointer));
-      view.setUint32(at, unflagged, true);
-    }
+  const count = itemCount(page);
+  for (let number = 1; number <= count; number++) {
+    const at = pointerAt(page, number);
+    const pointer = view.getUint32(at, true);
+    const unflagged = makePointer(pointerOffset(pointer), LP_UNUSED, pointerLength(pointer));
+    view.setUint32(at, unflagged, true);
   }
+}
+
+/** All of a page but its header's other fields; for freed pages (mask_page_content). */
+function maskContent(page: PageTarget): void {
+  const { bytes, view, offset } = page;
+  bytes.fill(0, offset + PAGE_HEADER_SIZE, offset + PAGE_SIZE);
+  setPageLower(view, offset, 0);
+  setPageUpper(view, offset, 0);
+}
+
+function maskHash(page: PageTarget): void {
+  const flags = hashFlags(page);
+  const type = flags & LH_PAGE_TYPE;
+  if (type === 0) return maskContent(page);
+  if (type === LH_BUCKET_PAGE || type === LH_OVERFLOW_PAGE) maskPointerStates(page);
+  setHashFlags(page, flags & ~LH_PAGE_HAS_DEAD_TUPLES);
+}
+
+/** A revmap page keeps its contents where other pages have free space. */
+function maskBrin(page: PageTarget): void {
+  const type = brinPageType(page);
+  const meta = type === BRIN_META_PAGE && pageLower(page.view, page.offset) > PAGE_HEADER_SIZE;
+  if (type === BRIN_REGULAR_PAGE || meta) maskFreeSpace(page);
+  clearEvacuation(page);
+}
+
+function maskBtree(page: PageTarget): void {
+  if (btreeFlags(page) & BTP_LEAF) maskPointerStates(page);
   setBtreeFlags(page, btreeFlags(page) & ~(BTP_HAS_GARBAGE | BTP_SPLIT_END));
   setCycleId(page, 0);
 }

@@ -1,7 +1,8 @@
 /**
  * Moving items together after some were removed: the part of storage/page/bufpage.c that heap
  * pruning and index deletion share (PageRepairFragmentation, PageTruncateLinePointerArray,
- * PageIndexTupleDelete, PageIndexMultiDelete, PageIndexTupleOverwrite).
+ * PageIndexTupleDelete and its variant without compaction, PageIndexMultiDelete,
+ * PageIndexTupleOverwrite).
  *
  * Compaction puts items back in line pointer order, the first one highest. Which bytes remain in
  * the free space afterwards differs from PostgreSQL's; nothing reads them and every comparison
@@ -186,6 +187,21 @@ export function deleteIndexItem(page: PageTarget, number: number): void {
     page.offset + pageLower(page.view, page.offset),
   );
   setPageLower(page.view, page.offset, pageLower(page.view, page.offset) - LINE_POINTER_SIZE);
+  shiftItems(page, pointerOffset(pointer), maxAlign(pointerLength(pointer)));
+}
+
+/**
+ * Removes one index item; the numbers of the others stay, so its line pointer becomes unused, or
+ * goes if it is the last one (PageIndexTupleDeleteNoCompact).
+ */
+export function freeIndexItem(page: PageTarget, number: number): void {
+  checkPageBounds(page);
+  const pointer = indexPointer(page, number);
+  if (number < itemCount(page)) {
+    page.view.setUint32(pointerAt(page, number), 0, true);
+  } else {
+    setPageLower(page.view, page.offset, pageLower(page.view, page.offset) - LINE_POINTER_SIZE);
+  }
   shiftItems(page, pointerOffset(pointer), maxAlign(pointerLength(pointer)));
 }
 

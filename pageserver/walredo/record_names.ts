@@ -39,6 +39,11 @@ const OPCODE_NAMES: Readonly<Record<string, readonly string[]>> = {
   Btree: ["INSERT_LEAF", "INSERT_UPPER", "INSERT_META", "SPLIT_L", "SPLIT_R", "INSERT_POST"]
     .concat(["DEDUP", "DELETE", "UNLINK_PAGE", "UNLINK_PAGE_META", "NEWROOT"])
     .concat(["MARK_PAGE_HALFDEAD", "VACUUM", "REUSE_PAGE", "META_CLEANUP"]),
+  Hash: ["INIT_META_PAGE", "INIT_BITMAP_PAGE", "INSERT", "ADD_OVFL_PAGE", "SPLIT_ALLOCATE_PAGE"]
+    .concat(["SPLIT_PAGE", "SPLIT_COMPLETE", "MOVE_PAGE_CONTENTS", "SQUEEZE_PAGE", "DELETE"])
+    .concat(["SPLIT_CLEANUP", "UPDATE_META_PAGE", "VACUUM_ONE_PAGE"]),
+  BRIN: ["CREATE_INDEX", "INSERT", "UPDATE", "SAMEPAGE_UPDATE", "REVMAP_EXTEND", "DESUMMARIZE"],
+  Generic: ["Generic"],
   Sequence: ["LOG"],
   Storage: ["", "CREATE", "TRUNCATE"],
   CLOG: ["ZEROPAGE", "TRUNCATE"],
@@ -48,7 +53,7 @@ const OPCODE_NAMES: Readonly<Record<string, readonly string[]>> = {
 };
 
 /** In these the top bit of info is a flag; the name says so with "+INIT", or not at all. */
-const TOP_BIT_IS_FLAG = new Set(["Heap", "Heap2", "Transaction"]);
+const TOP_BIT_IS_FLAG = new Set(["Heap", "Heap2", "Transaction", "BRIN"]);
 
 /** Name of a resource manager: "Btree", or "rmgr 133" for one of an extension. */
 function rmgrName(rmid: number): string {

@@ -7,10 +7,11 @@
  * page.
  *
  *   block reference with an image to apply -> restore it, whatever the resource manager
- *   relation page    Heap, Heap2 (map pages: visibility_map.ts), Btree, Sequence, XLOG, Storage
+ *   relation page    Heap, Heap2 (map pages: visibility_map.ts), Btree, Hash, BRIN, Generic,
+ *                    Sequence, XLOG, Storage
  *   SLRU page        Transaction and CLOG (clog.ts), MultiXact (multixact.ts)
  *
- * Everything else (hash, GIN, GiST, SP-GiST, BRIN, generic) is a RedoError that names it, and so is
+ * Everything else (GIN, GiST, SP-GiST) is a RedoError that names it, and so is
  * a page that CREATE DATABASE could not copy because of one of these. Records
  * that do nothing to the page are applied as such; that a record has to do with the key is the
  * caller's word.
@@ -24,8 +25,11 @@ import type { PgVersion } from "../../libs/postgres/versions.ts";
 import { restoreImage } from "../../libs/postgres/wal/restore_image.ts";
 import type { RecordCursor } from "../../libs/postgres/wal/record_cursor.ts";
 import { assert } from "../../libs/utils/assert.ts";
+import { redoBrin } from "./brin.ts";
 import { redoBtree } from "./btree.ts";
 import { clogZeroes, redoClog } from "./clog.ts";
+import { redoGeneric } from "./generic.ts";
+import { redoHash } from "./hash.ts";
 import { redoHeap } from "./heap.ts";
 import { redoHeap2 } from "./heap2.ts";
 import { multixactZeroes, redoMultixact } from "./multixact.ts";
@@ -101,6 +105,12 @@ function applyToRelation(
         fault(`Heap2 records of PostgreSQL ${version.major} are not supported`);
       }
       return redoHeap2(page, cursor, id, key);
+    case Rmgr.HASH:
+      return redoHash(page, cursor, id, version);
+    case Rmgr.BRIN:
+      return redoBrin(page, cursor, id);
+    case Rmgr.GENERIC:
+      return redoGeneric(page, cursor, id);
     case Rmgr.SEQ:
       return redoSequence(page, cursor, id);
     case Rmgr.XLOG:
