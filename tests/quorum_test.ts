@@ -1,6 +1,6 @@
 /**
- * Safekeepers that come and go: a commit returns when a majority has it on disk, waits (and does not
- * fail) while there is none, and is there whichever majority is asked later.
+ * Safekeepers that come and go: a commit returns when a majority has it on disk, waits (and does
+ * not fail) while there is none, and is there whichever majority is asked later.
  */
 import assert from "node:assert/strict";
 import { openSql, type Sql, type TestNeon, testWithNeon } from "./harness.ts";

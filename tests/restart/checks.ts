@@ -17,8 +17,8 @@ export async function checkStructure(sql: Sql): Promise<number> {
   assert.deepEqual(heaps.filter((heap) => heap["bad"] !== null), [], "verify_heapam");
   const maps = await sql`
     select oid::regclass::text as name from pg_class c
-    where relkind in ('r', 'm', 't') and relpersistence <> 't' and
-      (exists (select from pg_check_visible(c.oid)) or exists (select from pg_check_frozen(c.oid)))`;
+    where relkind in ('r', 'm', 't') and relpersistence <> 't' and (
+      exists (select from pg_check_visible(c.oid)) or exists (select from pg_check_frozen(c.oid)))`;
   assert.deepEqual([...maps], [], "pg_visibility");
   const indexes = await sql`
     select c.oid::regclass::text, bt_index_parent_check(c.oid, true, true, i.indisunique)

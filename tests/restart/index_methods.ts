@@ -1,10 +1,10 @@
 /**
- * Index methods other than btree: stored, but not rebuilt by redo yet. For each a table, an index, and
- * a query that cannot be answered without reading the index.
+ * Index methods other than btree: for each a table, an index, and a query that reads the index.
+ * Of some the pages are stored, but redo does not build them yet.
  */
 
 /** One index method. */
-export interface IndexMethod {
+interface IndexMethod {
   /** Also the table's name. */
   readonly method: string;
   /** What PostgreSQL calls the resource manager that logs it. */

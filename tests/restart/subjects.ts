@@ -11,7 +11,7 @@ import type { Sql } from "../harness.ts";
 export type Connect = (database?: string) => Sql;
 
 /** One subject. */
-export interface Subject {
+interface Subject {
   readonly name: string;
   before(sql: Sql, connect: Connect): Promise<unknown>;
   after(sql: Sql, connect: Connect): Promise<unknown>;
@@ -120,7 +120,7 @@ const subtransactions: Subject = {
     // Left open: gone, with all its subtransactions, more than a backend's array of 64 holds.
     await connect().unsafe(`begin; do $$ begin
       for i in 1..100 loop
-        begin insert into subxacts.t values (2000 + i, 'open'); exception when others then null; end;
+        begin insert into subxacts.t values (2000 + i, 'x'); exception when others then null; end;
       end loop; end $$`);
   },
   async after(sql) {
