@@ -24,7 +24,7 @@ import {
   decodeCheckPoint,
   encodeCheckPoint,
 } from "./checkpoint.ts";
-import { FIRST_NORMAL_XID, Rmgr, XactInfo, XlogInfo } from "./constants.ts";
+import { FIRST_MULTIXACT, FIRST_NORMAL_XID, Rmgr, XactInfo, XlogInfo } from "./constants.ts";
 import type { WalParameters } from "./control_file.ts";
 import type { PgVersion } from "./versions.ts";
 import type { RecordCursor } from "./wal/record_cursor.ts";
@@ -45,7 +45,6 @@ import { advancePast, circlePrecedes, fullXidBefore, xidPrecedes } from "./xid.t
 
 const TWO_32 = 4294967296;
 const STATE_VERSION = 1;
-const FIRST_MULTIXACT = 1;
 
 /** Beyond this many running transactions the set is given up as unknown: nothing can serve it. */
 const RUNNING_XIDS_MAX = 1_000_000;

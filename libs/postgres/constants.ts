@@ -42,6 +42,8 @@ export const GLOBAL_TABLESPACE = 1664;
 
 /** The lowest transaction id that is not reserved (FirstNormalTransactionId). */
 export const FIRST_NORMAL_XID = 3;
+/** The lowest multixact id (FirstMultiXactId). */
+export const FIRST_MULTIXACT = 1;
 
 /** Resource manager ids (rmgrlist.h). */
 export const Rmgr = {

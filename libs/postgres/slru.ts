@@ -18,7 +18,13 @@ export const SlruKind = { CLOG: 0, MEMBERS: 1, OFFSETS: 2 } as const;
 /** Pages in one file. */
 export const SLRU_SEGMENT_PAGES = 32;
 
+/** Number of a page over all segments. */
+export function slruPageNumber(segment: number, block: number): number {
+  return segment * SLRU_SEGMENT_PAGES + block;
+}
+
 export const XIDS_PER_PAGE = PAGE_SIZE * 4;
+export const XIDS_PER_BYTE = 4;
 export const OFFSETS_PER_PAGE = PAGE_SIZE / 4;
 const MEMBERS_PER_GROUP = 4;
 const MEMBER_GROUP_BYTES = 20;

@@ -7,8 +7,7 @@
  * Which transactions committed is in records of the Transaction resource manager: transaction.ts.
  */
 import { SlruKind, XIDS_PER_PAGE } from "../../libs/postgres/slru.ts";
-import { ClogInfo } from "../../libs/postgres/wal/small_records.ts";
-import { readSlruPageNumber } from "../walredo/slru_page.ts";
+import { ClogInfo, readSlruPage } from "../../libs/postgres/wal/small_records.ts";
 import type { RecordSink } from "./record_sink.ts";
 import { extendSlru, putSlruPage, truncateSlru } from "./slru.ts";
 
@@ -17,7 +16,7 @@ const TWO_32 = 4294967296;
 /** Applies the current CLOG record; all that was ingested before it must be visible. */
 export function ingestClog(sink: RecordSink): void {
   const opcode = sink.cursor.info & 0xf0;
-  const page = readSlruPageNumber(sink.cursor);
+  const page = readSlruPage(sink.cursor, sink.version);
   if (opcode === ClogInfo.ZEROPAGE) {
     extendSlru(sink, SlruKind.CLOG, page);
     putSlruPage(sink, SlruKind.CLOG, page, true);

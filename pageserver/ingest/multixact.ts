@@ -1,15 +1,11 @@
 /**
  * Ingest of the MultiXact resource manager (PostgreSQL 17.11, multixact_redo, RecordNewMultiXact).
  *
- *   ZERO_OFFSETS_PAGE, ZERO_MEMBERS_PAGE: page number (u32; u64 from 17 on)
- *   CREATE_ID:   an id, its members' numbers, and the members
- *   TRUNCATE_ID: 0 database u32, 4 start and 8 end of ids, 12 start and 16 end of members: u32
- *
  * CREATE_ID writes its id's offset, the next id's offset, and its members, each possibly on pages
  * of their own. Old minor releases make the page of the next id only after this record: then the
  * record itself makes it, and the ZERO_OFFSETS_PAGE that follows must not wipe it.
  */
-import { Rmgr } from "../../libs/postgres/constants.ts";
+import { FIRST_MULTIXACT, Rmgr } from "../../libs/postgres/constants.ts";
 import {
   MEMBERS_PER_PAGE,
   OFFSETS_PER_PAGE,
@@ -18,11 +14,11 @@ import {
 } from "../../libs/postgres/slru.ts";
 import type { RecordCursor } from "../../libs/postgres/wal/record_cursor.ts";
 import {
-  mainU32,
   MultiXactInfo,
   readMultiXactCreate,
+  readMultiXactTruncate,
+  readSlruPage,
 } from "../../libs/postgres/wal/small_records.ts";
-import { readSlruPageNumber } from "../walredo/slru_page.ts";
 import type { RecordSink } from "./record_sink.ts";
 import {
   createSlruPage,
@@ -33,7 +29,6 @@ import {
   truncateSlru,
 } from "./slru.ts";
 
-const FIRST_MULTIXACT = 1;
 const U32_MAX = 0xffffffff;
 
 /** Whether the record truncates: then it scans the segments, and all before it must be visible. */
@@ -47,7 +42,7 @@ export function ingestMultixact(sink: RecordSink): void {
     case MultiXactInfo.ZERO_OFFSETS_PAGE:
       return zeroOffsetsPage(sink);
     case MultiXactInfo.ZERO_MEMBERS_PAGE:
-      return zeroPage(sink, SlruKind.MEMBERS, readSlruPageNumber(sink.cursor));
+      return zeroPage(sink, SlruKind.MEMBERS, readSlruPage(sink.cursor, sink.version));
     case MultiXactInfo.CREATE_ID:
       return create(sink);
     case MultiXactInfo.TRUNCATE_ID:
@@ -65,7 +60,7 @@ function zeroPage(sink: RecordSink, kind: number, page: number): void {
  * there: it stays as it is.
  */
 function zeroOffsetsPage(sink: RecordSink): void {
-  const page = readSlruPageNumber(sink.cursor);
+  const page = readSlruPage(sink.cursor, sink.version);
   const nextPage = offsetsPage(sink.tracker.checkPoint.nextMulti);
   if (nextPage === page && hasSlruPage(sink, SlruKind.OFFSETS, page)) return;
   zeroPage(sink, SlruKind.OFFSETS, page);
@@ -93,14 +88,14 @@ function create(sink: RecordSink): void {
 
 /** Member segments go one by one (their numbers wrap around); offset segments as in the clog. */
 function truncate(sink: RecordSink): void {
-  const endId = mainU32(sink.cursor, 8);
-  const endSegment = memberSegment(mainU32(sink.cursor, 16));
-  for (let segment = memberSegment(mainU32(sink.cursor, 12)); segment !== endSegment;) {
+  const { oldestMulti, startMember, endMember } = readMultiXactTruncate(sink.cursor);
+  const endSegment = memberSegment(endMember);
+  for (let segment = memberSegment(startMember); segment !== endSegment;) {
     dropSlruSegment(sink, SlruKind.MEMBERS, segment);
     segment = segment === memberSegment(U32_MAX) ? 0 : segment + 1;
   }
   // One id back, as PerformOffsetsTruncation does: the end's own page may not exist yet.
-  const previous = endId <= FIRST_MULTIXACT ? U32_MAX : endId - 1;
+  const previous = oldestMulti <= FIRST_MULTIXACT ? U32_MAX : oldestMulti - 1;
   const newestPage = offsetsPage(sink.tracker.checkPoint.nextMulti);
   truncateSlru(sink, SlruKind.OFFSETS, offsetsPage(previous), newestPage);
 }

@@ -14,12 +14,9 @@ import {
 } from "../../libs/postgres/wal/file_records.ts";
 import { ABSENT } from "../relations.ts";
 import type { ObjectId } from "../repository/key_interner.ts";
-import { fsmBlocksAfterTruncate, vmBlocksAfterTruncate } from "../walredo/smgr.ts";
+import { FSM_SLOTS, fsmBlocksAfterTruncate, vmBlocksAfterTruncate } from "../walredo/smgr.ts";
 import { vmBlockOf } from "../walredo/visibility_map.ts";
 import type { RecordSink } from "./record_sink.ts";
-
-/** Heap blocks on one page of the free space map (SlotsPerFSMPage). */
-const FSM_SLOTS = 4069;
 
 /** Applies the current Storage record to the directory of relations. */
 export function ingestStorage(sink: RecordSink): void {

@@ -8,25 +8,26 @@
  * id in the main data, because another session writes the record (libs/postgres/xact_record.ts).
  */
 import { FIRST_NORMAL_XID, PAGE_SIZE, Rmgr, XactInfo } from "../../libs/postgres/constants.ts";
+import {
+  SlruKind,
+  slruPageNumber,
+  XIDS_PER_BYTE,
+  XIDS_PER_PAGE,
+  XidStatus,
+} from "../../libs/postgres/slru.ts";
 import type { PgVersion } from "../../libs/postgres/versions.ts";
 import type { RecordCursor } from "../../libs/postgres/wal/record_cursor.ts";
-import { ClogInfo } from "../../libs/postgres/wal/small_records.ts";
+import { ClogInfo, readSlruPage } from "../../libs/postgres/wal/small_records.ts";
 import { XACT_OPCODE_MASK, XactRecord } from "../../libs/postgres/xact_record.ts";
-import { readSlruPageNumber, SLRU_CLOG, slruPageNumber } from "./slru_page.ts";
 import type { PageTarget, RedoKey } from "./types.ts";
-
-const XIDS_PER_PAGE = 32768;
-const XIDS_PER_BYTE = 4;
-const COMMITTED = 1;
-const ABORTED = 2;
 
 /** Reused for every record. */
 const xact = new XactRecord();
 
 /** Whether the record makes exactly this pg_xact page out of zeros. */
-export function clogZeroes(cursor: RecordCursor, key: RedoKey): boolean {
-  return key.slruKind === SLRU_CLOG && (cursor.info & 0xf0) === ClogInfo.ZEROPAGE &&
-    readSlruPageNumber(cursor) === slruPageNumber(key);
+export function clogZeroes(cursor: RecordCursor, key: RedoKey, version: PgVersion): boolean {
+  return key.slruKind === SlruKind.CLOG && (cursor.info & 0xf0) === ClogInfo.ZEROPAGE &&
+    readSlruPage(cursor, version) === slruPageNumber(key.segno, key.block);
 }
 
 /** Applies a CLOG or Transaction record to a page of pg_xact. */
@@ -36,18 +37,19 @@ export function redoClog(
   key: RedoKey,
   version: PgVersion,
 ): void {
-  if (key.slruKind !== SLRU_CLOG) return;
+  if (key.slruKind !== SlruKind.CLOG) return;
   if (cursor.rmid === Rmgr.CLOG) {
-    if (clogZeroes(cursor, key)) page.bytes.fill(0, page.offset, page.offset + PAGE_SIZE);
+    if (!clogZeroes(cursor, key, version)) return;
+    page.bytes.fill(0, page.offset, page.offset + PAGE_SIZE);
     return;
   }
   switch (cursor.info & XACT_OPCODE_MASK) {
     case XactInfo.COMMIT:
     case XactInfo.COMMIT_PREPARED:
-      return setTree(page, key, cursor, version, COMMITTED);
+      return setTree(page, key, cursor, version, XidStatus.COMMITTED);
     case XactInfo.ABORT:
     case XactInfo.ABORT_PREPARED:
-      return setTree(page, key, cursor, version, ABORTED);
+      return setTree(page, key, cursor, version, XidStatus.ABORTED);
     default:
       return;
   }
@@ -60,7 +62,7 @@ function setTree(
   version: PgVersion,
   status: number,
 ): void {
-  const pageNumber = slruPageNumber(key);
+  const pageNumber = slruPageNumber(key.segno, key.block);
   xact.decode(cursor, version);
   for (let i = 0; i < xact.subxactCount; i++) {
     setStatus(page, pageNumber, xact.subxact(i), status);

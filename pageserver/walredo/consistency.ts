@@ -21,6 +21,7 @@ import {
   XactInfo,
 } from "../../libs/postgres/constants.ts";
 import { PAGE_HEADER_SIZE } from "../../libs/postgres/page.ts";
+import { SlruKind } from "../../libs/postgres/slru.ts";
 import type { PgVersion } from "../../libs/postgres/versions.ts";
 import { restoreImage } from "../../libs/postgres/wal/restore_image.ts";
 import type { RecordCursor } from "../../libs/postgres/wal/record_cursor.ts";
@@ -29,7 +30,6 @@ import { canMask, maskPage } from "./masking.ts";
 import { describeRecord } from "./record_names.ts";
 import { applyRecord, initialises } from "./redo.ts";
 import { describeKey, RedoError } from "./redo_error.ts";
-import { SLRU_CLOG, SLRU_MEMBERS, SLRU_OFFSETS } from "./slru_page.ts";
 import { fsmBlocksAfterTruncate, vmBlocksAfterTruncate } from "./smgr.ts";
 import type { PageTarget, RedoKey } from "./types.ts";
 import { vmBlockOf } from "./visibility_map.ts";
@@ -124,12 +124,12 @@ export class ConsistencyChecker {
         return this.#truncate(cursor);
       case Rmgr.XACT:
         if ((cursor.info & 0x70) > XactInfo.ABORT_PREPARED) return;
-        return this.#applyToSlru(cursor, SLRU_CLOG);
+        return this.#applyToSlru(cursor, SlruKind.CLOG);
       case Rmgr.CLOG:
-        return this.#applyToSlru(cursor, SLRU_CLOG);
+        return this.#applyToSlru(cursor, SlruKind.CLOG);
       case Rmgr.MULTIXACT:
-        this.#applyToSlru(cursor, SLRU_OFFSETS);
-        return this.#applyToSlru(cursor, SLRU_MEMBERS);
+        this.#applyToSlru(cursor, SlruKind.OFFSETS);
+        return this.#applyToSlru(cursor, SlruKind.MEMBERS);
     }
   }
 
@@ -161,7 +161,8 @@ export class ConsistencyChecker {
     const page = { key, target: this.#allocate(), adopted: false, bitsLost: false };
     const extends_ = key.kind === "relation" && key.fork === FORK_VM &&
       cursor.findBlock(key.spc, key.db, key.rel, key.fork, key.block) >= 0;
-    const exists = this.#input.loadPage(key, page.target) || initialises(cursor, key) || extends_;
+    const exists = this.#input.loadPage(key, page.target) ||
+      initialises(cursor, key, this.#input.version) || extends_;
     if (!exists) {
       this.#slabUsed -= PAGE_SIZE;
       return undefined;
@@ -182,7 +183,7 @@ export class ConsistencyChecker {
 
   #applyTo(page: HeldPage, cursor: RecordCursor): void {
     const { key, target } = page;
-    if (initialises(cursor, key)) {
+    if (initialises(cursor, key, this.#input.version)) {
       target.bytes.fill(GARBAGE, target.offset, target.offset + PAGE_SIZE);
     }
     applyRecord(key, target, cursor, this.#input.version);
@@ -208,12 +209,12 @@ export class ConsistencyChecker {
       // Pages of its subtransactions are loaded by then, or this is one of them.
       this.#pageFor(slruKey(slruKind, Math.floor(cursor.xid / 32768)), cursor);
     } else if (cursor.rmid === Rmgr.MULTIXACT && (cursor.info & 0xf0) === 0x20) {
-      const perPage = slruKind === SLRU_OFFSETS ? 2048 : 1636;
-      const first = cursor.view.getUint32(main + (slruKind === SLRU_OFFSETS ? 0 : 4), true);
+      const perPage = slruKind === SlruKind.OFFSETS ? 2048 : 1636;
+      const first = cursor.view.getUint32(main + (slruKind === SlruKind.OFFSETS ? 0 : 4), true);
       this.#pageFor(slruKey(slruKind, Math.floor(first / perPage)), cursor);
     } else if ((cursor.info & 0xf0) <= 0x10) {
       const key = slruKey(slruKind, cursor.view.getUint32(main, true));
-      if (initialises(cursor, key)) this.#pageFor(key, cursor);
+      if (initialises(cursor, key, this.#input.version)) this.#pageFor(key, cursor);
     }
     for (const page of this.#pages.values()) {
       if (page.key.kind === "slru" && page.key.slruKind === slruKind) this.#applyTo(page, cursor);

@@ -59,7 +59,7 @@ export function reconstructPage(
     // Only the end was stored; where the record started in the stream matters to messages alone.
     const { bytes, view } = collected;
     cursor.decode(version, bytes, view, collected.recordOffset[i]!, length, end, end);
-    if (i === 0 && !hasBase && !initialises(cursor, key)) {
+    if (i === 0 && !hasBase && !initialises(cursor, key, version)) {
       throw new RedoError(
         `Cannot reconstruct ${describeKey(key)}: no image before the record ending at ${
           formatLsn(end)

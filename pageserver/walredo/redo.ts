@@ -16,8 +16,8 @@
  * that do nothing to the page are applied as such; that a record has to do with the key is the
  * caller's word.
  *
- * Called for every record of every page version that somebody reads; allocates nothing unless it
- * fails.
+ * Called for every record of every page version that somebody reads; allocates nothing for the
+ * frequent ones.
  */
 import { BKPBLOCK_WILL_INIT, FORK_VM, PAGE_SIZE, Rmgr } from "../../libs/postgres/constants.ts";
 import { isNewPage } from "../../libs/postgres/page.ts";
@@ -46,10 +46,10 @@ import { redoXlog } from "./xlog.ts";
 const MAJOR_WITH_PRUNE_FREEZE = 17;
 
 /** Whether the record makes the page from nothing: no older image or record matters. */
-export function initialises(cursor: RecordCursor, key: RedoKey): boolean {
+export function initialises(cursor: RecordCursor, key: RedoKey, version: PgVersion): boolean {
   if (key.kind === "slru") {
-    if (cursor.rmid === Rmgr.CLOG) return clogZeroes(cursor, key);
-    return cursor.rmid === Rmgr.MULTIXACT && multixactZeroes(cursor, key);
+    if (cursor.rmid === Rmgr.CLOG) return clogZeroes(cursor, key, version);
+    return cursor.rmid === Rmgr.MULTIXACT && multixactZeroes(cursor, key, version);
   }
   if (cursor.rmid === Rmgr.SMGR) return truncateEmpties(cursor, key);
   if (cursor.rmid === Rmgr.DBASE) return true;
@@ -135,7 +135,7 @@ function applyToSlru(
     case Rmgr.CLOG:
       return redoClog(page, cursor, key, version);
     case Rmgr.MULTIXACT:
-      return redoMultixact(page, cursor, key);
+      return redoMultixact(page, cursor, key, version);
     default:
       fault("this resource manager has nothing to do with an SLRU page");
   }

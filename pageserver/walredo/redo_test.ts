@@ -1,6 +1,8 @@
 import assert from "node:assert/strict";
 import { FORK_FSM, FORK_VM, Rmgr } from "../../libs/postgres/constants.ts";
 import { pageLsn } from "../../libs/postgres/page.ts";
+import { SlruKind } from "../../libs/postgres/slru.ts";
+import { type PgVersion, pgVersion } from "../../libs/postgres/versions.ts";
 import { Reconstruction } from "../repository/reconstruction.ts";
 import { Heap2Info, HeapInfo } from "./heap_records.ts";
 import { initPage } from "./page_items.ts";
@@ -20,7 +22,6 @@ import {
 } from "./record_fixture.ts";
 import { applyRecord, initialises } from "./redo.ts";
 import { RedoError } from "./redo_error.ts";
-import { SLRU_CLOG, SLRU_MEMBERS, SLRU_OFFSETS } from "./slru_page.ts";
 import { fsmBlocksAfterTruncate, vmBlocksAfterTruncate } from "./smgr.ts";
 import type { PageTarget, RedoKey } from "./types.ts";
 
@@ -131,8 +132,8 @@ Deno.test("SMGR TRUNCATE clears the map's tail and empties the last free space p
   const untouched = fullMap();
   apply(relationKey(1, FORK_VM), untouched, truncation(6));
   assert.deepEqual(untouched.bytes, fullMap().bytes);
-  assert.ok(initialises(cursorOn(truncation(6)), relationKey(2, FORK_FSM)));
-  assert.ok(!initialises(cursorOn(truncation(6)), relationKey(1, FORK_FSM)));
+  assert.ok(initialises(cursorOn(truncation(6)), relationKey(2, FORK_FSM), VERSION));
+  assert.ok(!initialises(cursorOn(truncation(6)), relationKey(1, FORK_FSM), VERSION));
   const space = fullMap();
   apply(relationKey(2, FORK_FSM), space, truncation(6));
   assert.ok(space.bytes.every((byte) => byte === 0));
@@ -155,25 +156,25 @@ function createMultixact(id: number, first: number, members: number[]): FixtureR
 Deno.test("a multixact writes the next one's offset too, on the next page if need be", () => {
   const parts = createMultixact(2047, 100, [7, 8, 9]);
   const page = newPage();
-  apply(slruKey(SLRU_OFFSETS, 0), page, parts);
+  apply(slruKey(SlruKind.OFFSETS, 0), page, parts);
   assert.equal(page.view.getUint32(4 * 2047, true), 100);
   const next = newPage();
-  apply(slruKey(SLRU_OFFSETS, 1), next, parts);
+  apply(slruKey(SlruKind.OFFSETS, 1), next, parts);
   assert.equal(next.view.getUint32(0, true), 103);
   assert.ok(next.bytes.subarray(4).every((byte) => byte === 0));
   const wrapped = newPage();
-  apply(slruKey(SLRU_OFFSETS, 0), wrapped, createMultixact(0xffffffff, 0xffffffff, [7]));
+  apply(slruKey(SlruKind.OFFSETS, 0), wrapped, createMultixact(0xffffffff, 0xffffffff, [7]));
   assert.equal(wrapped.view.getUint32(4, true), 1, "neither id 0 nor offset 0 exists");
 });
 
 Deno.test("a multixact's members go to their group on each of their pages", () => {
   const parts = createMultixact(1, 1635, [7, 8]);
   const page = newPage();
-  apply(slruKey(SLRU_MEMBERS, 0), page, parts);
+  apply(slruKey(SlruKind.MEMBERS, 0), page, parts);
   assert.equal(page.view.getUint32(408 * 20 + 4 + 12, true), 7);
   assert.equal(page.bytes[408 * 20 + 3], 5);
   const next = newPage();
-  apply(slruKey(SLRU_MEMBERS, 1), next, parts);
+  apply(slruKey(SlruKind.MEMBERS, 1), next, parts);
   assert.equal(next.view.getUint32(4, true), 8);
   assert.equal(next.bytes[0], 5);
 });
@@ -184,10 +185,10 @@ Deno.test("a commit sets the bits of its transactions that are on the page", () 
   const main = [...u32(0), ...u32(0), ...u32(xinfo), ...[3, ...subxacts].flatMap(u32)];
   const parts = { rmid: Rmgr.XACT, info: 0x80, xid: 32766, main };
   const page = newPage();
-  apply(slruKey(SLRU_CLOG, 0), page, parts);
+  apply(slruKey(SlruKind.CLOG, 0), page, parts);
   assert.equal(page.bytes[8191], (1 << 4) | (1 << 6));
   const next = newPage();
-  apply(slruKey(SLRU_CLOG, 1), next, parts);
+  apply(slruKey(SlruKind.CLOG, 1), next, parts);
   assert.equal(next.bytes[0], 1 | (1 << 4));
   assert.ok(next.bytes.subarray(1).every((byte) => byte === 0));
 });
@@ -195,16 +196,20 @@ Deno.test("a commit sets the bits of its transactions that are on the page", () 
 Deno.test("an aborted prepared transaction is the one in the data, not the record's", () => {
   const main = [...u32(0), ...u32(0), ...u32(0x10), ...u32(9)];
   const page = newPage();
-  apply(slruKey(SLRU_CLOG, 0), page, { rmid: Rmgr.XACT, info: 0xc0, xid: 0, main });
+  apply(slruKey(SlruKind.CLOG, 0), page, { rmid: Rmgr.XACT, info: 0xc0, xid: 0, main });
   assert.equal(page.bytes[2], 2 << 2);
 });
 
 Deno.test("zero page records make exactly the page they name, in both widths", () => {
-  for (const main of [u32(33), [...u32(33), ...u32(0)]]) {
+  const widths: [PgVersion, number[]][] = [
+    [pgVersion(16), u32(33)],
+    [VERSION, [...u32(33), ...u32(0)]],
+  ];
+  for (const [version, main] of widths) {
     const cursor = cursorOn({ rmid: Rmgr.CLOG, info: 0, main });
-    assert.ok(initialises(cursor, slruKey(SLRU_CLOG, 33)));
-    assert.ok(!initialises(cursor, slruKey(SLRU_CLOG, 32)));
-    assert.ok(!initialises(cursor, slruKey(SLRU_OFFSETS, 33)));
+    assert.ok(initialises(cursor, slruKey(SlruKind.CLOG, 33), version));
+    assert.ok(!initialises(cursor, slruKey(SlruKind.CLOG, 32), version));
+    assert.ok(!initialises(cursor, slruKey(SlruKind.OFFSETS, 33), version));
   }
 });
 

@@ -4,23 +4,22 @@
  * smgr_redo, visibilitymap_prepare_truncate, FreeSpaceMapPrepareTruncateRel). The sizes that
  * follow are here too, for ingest.
  *
- * Main data: 0 heap blocks that stay u32, 4 relation (tablespace, database, relfilenode: u32 each),
- * 16 flags u32: 1 heap, 2 visibility map, 4 free space map.
- *
  * PostgreSQL empties only a part of the free space map page. The map is a hint that stock WAL does
  * not carry, and an all-zero page is a valid one that says "no room known here".
  */
 import { FORK_FSM, FORK_VM, PAGE_SIZE } from "../../libs/postgres/constants.ts";
 import { isNewPage, PAGE_HEADER_SIZE } from "../../libs/postgres/page.ts";
+import {
+  readSmgrTruncate,
+  SmgrInfo,
+  SmgrTruncateFlag,
+} from "../../libs/postgres/wal/file_records.ts";
 import type { RecordCursor } from "../../libs/postgres/wal/record_cursor.ts";
 import type { PageTarget, RedoKey } from "./types.ts";
 import { VM_MAP_BYTES, vmBlockOf, vmByteOf, vmShiftOf } from "./visibility_map.ts";
 
-const SMGR_TRUNCATE = 0x20;
-const TRUNCATE_VM = 2;
-const TRUNCATE_FSM = 4;
 /** Heap blocks on one leaf page of the free space map (SlotsPerFSMPage), and levels of its tree. */
-const FSM_SLOTS = 4069;
+export const FSM_SLOTS = 4069;
 const FSM_LEVELS = 3;
 
 /** Blocks of the visibility map that stay when the heap keeps `heapBlocks`. */
@@ -49,17 +48,17 @@ function fsmLeafBlock(leaf: number): number {
 
 /** Whether the record empties exactly this free space map page. */
 export function truncateEmpties(cursor: RecordCursor, key: RedoKey): boolean {
-  if (!isTruncateOf(cursor, key) || key.fork !== FORK_FSM) return false;
-  if ((cursor.view.getUint32(cursor.mainOffset + 16, true) & TRUNCATE_FSM) === 0) return false;
-  const heapBlocks = cursor.view.getUint32(cursor.mainOffset, true);
+  if (key.fork !== FORK_FSM) return false;
+  const heapBlocks = blocksLeft(cursor, key, SmgrTruncateFlag.FSM);
   return heapBlocks % FSM_SLOTS > 0 && key.block === fsmBlocksAfterTruncate(heapBlocks) - 1;
 }
 
-function isTruncateOf(cursor: RecordCursor, key: RedoKey): boolean {
-  const { view, mainOffset: main } = cursor;
-  return (cursor.info & 0xf0) === SMGR_TRUNCATE &&
-    view.getUint32(main + 4, true) === key.spc && view.getUint32(main + 8, true) === key.db &&
-    view.getUint32(main + 12, true) === key.rel;
+/** Heap blocks that stay if the record cuts this fork of the key's relation; -1 if it does not. */
+function blocksLeft(cursor: RecordCursor, key: RedoKey, flag: number): number {
+  if ((cursor.info & 0xf0) !== SmgrInfo.TRUNCATE) return -1;
+  const { spc, db, rel, blocks, flags } = readSmgrTruncate(cursor);
+  const isOurs = spc === key.spc && db === key.db && rel === key.rel;
+  return isOurs && (flags & flag) !== 0 ? blocks : -1;
 }
 
 /** Applies an SMGR record to a page of a relation; only TRUNCATE has an effect, on two forks. */
@@ -68,9 +67,9 @@ export function redoSmgr(page: PageTarget, cursor: RecordCursor, key: RedoKey): 
     page.bytes.fill(0, page.offset, page.offset + PAGE_SIZE);
     return;
   }
-  if (!isTruncateOf(cursor, key) || key.fork !== FORK_VM) return;
-  if ((cursor.view.getUint32(cursor.mainOffset + 16, true) & TRUNCATE_VM) === 0) return;
-  const heapBlocks = cursor.view.getUint32(cursor.mainOffset, true);
+  if (key.fork !== FORK_VM) return;
+  const heapBlocks = blocksLeft(cursor, key, SmgrTruncateFlag.VM);
+  if (heapBlocks < 0) return;
   const isLast = key.block === vmBlockOf(heapBlocks) &&
     vmBlocksAfterTruncate(heapBlocks) > key.block;
   if (!isLast || isNewPage(page.view, page.offset)) return;

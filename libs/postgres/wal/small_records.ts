@@ -82,7 +82,7 @@ export function readClogTruncate(
 }
 
 /** MultiXact CREATE_ID: 0 id, 4 first member, 8 count, 12 members of xid u32 and status u32 each. */
-interface MultiXactCreate {
+export interface MultiXactCreate {
   readonly multi: number;
   readonly firstMember: number;
   readonly count: number;
