@@ -18,6 +18,7 @@ import { pgVersion } from "../../libs/postgres/versions.ts";
 import { RecordCursor } from "../../libs/postgres/wal/record_cursor.ts";
 import { segmentName, segmentNumber } from "../../libs/postgres/wal/segment.ts";
 import { WalStreamDecoder } from "../../libs/postgres/wal/stream_decoder.ts";
+import type { PgClient } from "../../libs/pgwire/client.ts";
 import type { Lsn } from "../../libs/utils/lsn.ts";
 import {
   compareBytes,
@@ -35,13 +36,16 @@ import {
   copyWorkload,
   heapWorkload,
   lockWorkload,
-  logicalWorkload,
   sequenceWorkload,
   transactionWorkload,
 } from "./workload.ts";
 
 export const VERSION = pgVersion(17);
 const PD_ALL_VISIBLE = 4;
+const PAGE_ID_BRIN_FIRST = 0xf091;
+const PAGE_ID_BRIN_LAST = 0xf093;
+const PAGE_ID_HASH = 0xff80;
+const PAGE_ID_BLOOM = 0xff83;
 
 const SETTINGS: Record<string, string> = {
   wal_consistency_checking: "all",
@@ -69,39 +73,45 @@ export interface RecordedWal {
   readonly segmentSize: number;
 }
 
+/** SQL for a server that runs, through three connections to it. */
+export type Workload = (
+  server: StockPostgres,
+  one: PgClient,
+  two: PgClient,
+  three: PgClient,
+) => Promise<void>;
+
+/** What happens on heap, btree indexes, sequences, and to transactions. */
+export const tableWorkload: Workload = async (server, one, two, three) => {
+  await heapWorkload(one);
+  await churnWorkload(one);
+  await copyWorkload(one, server);
+  await lockWorkload(one, two);
+  await transactionWorkload(one);
+  await btreeWorkload(two);
+  await sequenceWorkload(one);
+  await conflictWorkload(one, two, three);
+};
+
 /**
- * Makes a cluster, runs the workload, stops the server; its last part with `laterBinDir`, which may
- * be of another minor version. The caller removes the cluster.
+ * Makes a cluster, runs `first`, stops the server; then runs `later` at wal_level logical with
+ * `laterBinDir`, which may be of another minor version. The caller removes the cluster.
  */
-export async function recordWal(binDir: string, laterBinDir: string): Promise<RecordedWal> {
+export async function recordWal(
+  binDir: string,
+  laterBinDir: string,
+  first: Workload,
+  later: Workload,
+): Promise<RecordedWal> {
   const server = new StockPostgres(binDir);
   try {
     const control = decodeControlFile(
       Deno.readFileSync(join(server.dataDir, "global", "pg_control")),
     );
     const baseDir = server.copyData("base");
-    await server.start(SETTINGS);
-    const [one, two, three] = [
-      await server.connect(),
-      await server.connect(),
-      await server.connect(),
-    ];
-    await heapWorkload(one);
-    await churnWorkload(one);
-    await copyWorkload(one, server);
-    await lockWorkload(one, two);
-    await transactionWorkload(one);
-    await btreeWorkload(two);
-    await sequenceWorkload(one);
-    await conflictWorkload(one, two, three);
-    for (const client of [one, two, three]) client.close();
-    await server.stop();
+    await runWorkload(server, SETTINGS, first);
     if (laterBinDir !== binDir) server.switchTo(laterBinDir);
-    await server.start({ ...SETTINGS, wal_level: "logical" });
-    const last = await server.connect();
-    await logicalWorkload(last);
-    last.close();
-    await server.stop();
+    await runWorkload(server, { ...SETTINGS, wal_level: "logical" }, later);
     return {
       server,
       baseDir,
@@ -112,6 +122,18 @@ export async function recordWal(binDir: string, laterBinDir: string): Promise<Re
     await server.remove();
     throw thrown;
   }
+}
+
+async function runWorkload(
+  server: StockPostgres,
+  settings: Record<string, string>,
+  workload: Workload,
+): Promise<void> {
+  await server.start(settings);
+  const clients = [await server.connect(), await server.connect(), await server.connect()] as const;
+  await workload(server, ...clients);
+  for (const client of clients) client.close();
+  await server.stop();
 }
 
 /**
@@ -208,10 +230,15 @@ export function judge(
 function rmgrOf(page: PageTarget): number | undefined {
   const special = page.view.getUint16(page.offset + 16, true);
   if (special === PAGE_SIZE) return Rmgr.HEAP;
-  if (special === PAGE_SIZE - 16) return Rmgr.BTREE;
-  const isSequence = special === PAGE_SIZE - 8 &&
-    page.view.getUint32(page.offset + special, true) === 0x1717;
-  return isSequence ? Rmgr.SEQ : undefined;
+  // Most index types and bloom say in the last two bytes what they are; btree keeps below that.
+  const pageId = page.view.getUint16(page.offset + PAGE_SIZE - 2, true);
+  if (special === PAGE_SIZE - 16) {
+    return pageId < PAGE_ID_HASH ? Rmgr.BTREE : pageId === PAGE_ID_HASH ? Rmgr.HASH : undefined;
+  }
+  if (special !== PAGE_SIZE - 8) return undefined;
+  if (page.view.getUint32(page.offset + special, true) === 0x1717) return Rmgr.SEQ;
+  if (pageId === PAGE_ID_BLOOM) return Rmgr.GENERIC;
+  return pageId >= PAGE_ID_BRIN_FIRST && pageId <= PAGE_ID_BRIN_LAST ? Rmgr.BRIN : undefined;
 }
 
 /**
