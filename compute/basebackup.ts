@@ -71,7 +71,7 @@ export async function fetchBasebackup(
   for (let entry = await tar.next(); entry !== undefined; entry = await tar.next()) {
     const name = checkName(entry.name);
     if (REPLACED.has(name)) {
-      held.set(name, await readBody(tar, name, entry.sizeBytes));
+      held.set(name, await tar.wholeBody(HELD_BYTES_MAX));
       continue;
     }
     const path = join(pgdata, name);
@@ -114,19 +114,6 @@ function checkName(name: string): string {
     throw new Corrupt(`Cannot use the basebackup: it names "${name}"`);
   }
   return parts.join("/");
-}
-
-async function readBody(tar: TarReader, name: string, sizeBytes: number): Promise<Uint8Array> {
-  if (sizeBytes > HELD_BYTES_MAX) {
-    throw new Corrupt(`Cannot use the basebackup: "${name}" has ${sizeBytes} bytes`);
-  }
-  const bytes = new Uint8Array(sizeBytes);
-  let at = 0;
-  for await (const part of tar.body()) {
-    bytes.set(part, at);
-    at += part.length;
-  }
-  return bytes;
 }
 
 /** Makes a directory (0700) and its missing parents. */

@@ -21,7 +21,7 @@ import {
 } from "../libs/postgres/wal/record_builder.ts";
 import { newTenantId, newTimelineId } from "../libs/utils/id.ts";
 import { INVALID_LSN, type Lsn } from "../libs/utils/lsn.ts";
-import { TarWriter } from "./basebackup/tar_writer.ts";
+import { TarWriter } from "../libs/utils/tar_writer.ts";
 import { importCluster } from "./import/import_cluster.ts";
 import { WalIngest } from "./ingest/wal_ingest.ts";
 import { PageReader } from "./page_service/page_reader.ts";
@@ -152,8 +152,10 @@ function page(fill: number): Uint8Array {
   return new Uint8Array(8192).fill(fill);
 }
 
-/** The tar of the cluster's data directory. */
-export async function* clusterTar(): AsyncGenerator<Uint8Array> {
+/** The tar of the cluster's data directory, with more files by their paths. */
+export async function* clusterTar(
+  more: Readonly<Record<string, Uint8Array>> = {},
+): AsyncGenerator<Uint8Array> {
   const chunks: Uint8Array[] = [];
   const tar = new TarWriter((chunk) => {
     chunks.push(chunk.slice());
@@ -171,6 +173,7 @@ export async function* clusterTar(): AsyncGenerator<Uint8Array> {
   for (const directory of ["pg_xact", "pg_multixact/members", "pg_multixact/offsets"]) {
     await tar.file(`./${directory}/0000`, page(0));
   }
+  for (const [path, content] of Object.entries(more)) await tar.file(`./${path}`, content);
   const control = shutdownControlFile({
     version: VERSION,
     systemId: SYSTEM_ID,

@@ -4,7 +4,12 @@ import { BadRequest, Corrupt } from "../utils/errors.ts";
 import { DEFAULT_TABLESPACE, GLOBAL_TABLESPACE } from "./constants.ts";
 import { formatRel, parseRelationPath, relationPath, relationSegmentPath } from "./relation.ts";
 import { readRelMap } from "./relmap.ts";
-import { twoPhaseFile, twoPhaseFileName } from "./two_phase.ts";
+import {
+  parseTwoPhaseFileName,
+  twoPhaseFile,
+  twoPhaseFileName,
+  twoPhaseMainData,
+} from "./two_phase.ts";
 import { PG_VERSIONS, pgVersion } from "./versions.ts";
 
 Deno.test("pgVersion() knows 14 to 18 and no others", () => {
@@ -62,6 +67,12 @@ Deno.test("two-phase files are named by xid or full xid, and end in their CRC", 
   const full = 5 * 2 ** 32 + 0x2f1;
   assert.equal(twoPhaseFileName(full, pgVersion(16)), "000002F1");
   assert.equal(twoPhaseFileName(full, pgVersion(17)), "00000005000002F1");
+  assert.equal(parseTwoPhaseFileName("000002F1", pgVersion(16), full + 9), full);
+  assert.equal(parseTwoPhaseFileName("00000005000002F1", pgVersion(17), full + 9), full);
+  assert.equal(parseTwoPhaseFileName("000002F1", pgVersion(17), full + 9), undefined);
   const file = twoPhaseFile(new TextEncoder().encode("123456789"));
   assert.deepEqual([...file.subarray(9)], [0x83, 0x92, 0x06, 0xe3]); // CRC-32C's check value
+  assert.deepEqual(twoPhaseMainData(file, "it"), file.subarray(0, 9));
+  file[0]! ^= 1;
+  assert.throws(() => twoPhaseMainData(file, "it"), Corrupt);
 });

@@ -140,16 +140,24 @@ export class TarReader {
     }
   }
 
-  async #extended(type: string, size: number): Promise<Record<string, string>> {
-    if (size > EXTENDED_HEADER_BYTES_MAX) {
-      throw new Corrupt(`Cannot read tar archive: extended header of ${size} bytes`);
+  /** All of the current entry's body. Throws Corrupt if it has more than `bytesMax`. */
+  async wholeBody(bytesMax: number): Promise<Uint8Array<ArrayBuffer>> {
+    if (this.#bodyLeft > bytesMax) {
+      throw new Corrupt(
+        `Cannot read tar archive: an entry has ${this.#bodyLeft} bytes, at most ${bytesMax} fit`,
+      );
     }
-    const body = new Uint8Array(size);
+    const body = new Uint8Array(this.#bodyLeft);
     let done = 0;
     for await (const part of this.body()) {
       body.set(part, done);
       done += part.length;
     }
+    return body;
+  }
+
+  async #extended(type: string, size: number): Promise<Record<string, string>> {
+    const body = await this.wholeBody(EXTENDED_HEADER_BYTES_MAX);
     if (type === "g") return {};
     if (type === "x") return Object.fromEntries(parsePax(body));
     return { [type === "L" ? "path" : "linkpath"]: textAt(body, 0, size) };

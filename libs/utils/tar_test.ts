@@ -9,8 +9,7 @@ async function readAll(chunks: AsyncIterable<Uint8Array>) {
   const reader = new TarReader(chunks);
   const found: { name: string; type: string; mode: number; text: string; link: string }[] = [];
   for (let entry = await reader.next(); entry; entry = await reader.next()) {
-    let text = "";
-    for await (const part of reader.body()) text += new TextDecoder().decode(part);
+    const text = new TextDecoder().decode(await reader.wholeBody(1000));
     found.push({
       name: entry.name,
       type: entry.type,

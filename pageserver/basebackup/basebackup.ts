@@ -32,12 +32,12 @@ import { SlruKind, slruSegmentPath } from "../../libs/postgres/slru.ts";
 import { twoPhaseFile, twoPhaseFileName } from "../../libs/postgres/two_phase.ts";
 import { startLsnAfter, synthesizeStartWal } from "../../libs/postgres/wal/start_checkpoint.ts";
 import { addLsn, INVALID_LSN, type Lsn } from "../../libs/utils/lsn.ts";
+import { type TarSink, TarWriter } from "../../libs/utils/tar_writer.ts";
 import type { PageReader } from "../page_service/page_reader.ts";
 import { restoreTracker } from "../ingest/wal_ingest.ts";
 import { relmapKey, twophaseKey, twophaseXid } from "../repository/key.ts";
 import type { ServedTimeline } from "../served_timeline.ts";
 import { dataDirectories, EMPTY_FILES, FULL_BACKUP_CONFIGURATION, versionFile } from "./layout.ts";
-import { type TarSink, TarWriter } from "./tar_writer.ts";
 
 /** Bytes of zeros written at once into a WAL segment. */
 const ZERO_RUN_BYTES = 128 * 1024;

@@ -21,6 +21,7 @@ import {
 import { type ControlFile, DbState, decodeControlFile } from "../../libs/postgres/control_file.ts";
 import { parseRelationPath } from "../../libs/postgres/relation.ts";
 import { parseSlruSegmentPath } from "../../libs/postgres/slru.ts";
+import { parseTwoPhaseFileName, twoPhaseMainData } from "../../libs/postgres/two_phase.ts";
 import { pgVersion } from "../../libs/postgres/versions.ts";
 import { endOfCheckpointRecord } from "../../libs/postgres/wal/start_checkpoint.ts";
 import { BadRequest, Conflict } from "../../libs/utils/errors.ts";
@@ -44,7 +45,6 @@ import type { Timeline } from "../repository/timeline.ts";
 
 /** Limit of a file that is read whole (relation maps, pg_control, two-phase files). */
 const SMALL_FILE_BYTES_MAX = 64 * 1024 * 1024;
-const CRC_BYTES = 4;
 
 /**
  * Creates root timeline `id` from the tar. The same cluster again gives the same timeline. Throws
@@ -87,6 +87,8 @@ class ClusterImport {
     { spc: number; db: number; rel: number; fork: number; blocks: number }
   >();
   readonly #databases = new Map<number, boolean>();
+  /** Files of prepared transactions, by name. */
+  readonly #prepared = new Map<string, Uint8Array>();
   #control: Uint8Array | undefined;
 
   constructor(interner: KeyInterner, importer: TimelineImporter, major: number) {
@@ -131,7 +133,7 @@ class ClusterImport {
 
   async #otherFile(reader: TarReader, path: string, sizeBytes: number): Promise<void> {
     if (path === "global/pg_control") {
-      this.#control = await readSmallFile(reader, path, sizeBytes);
+      this.#control = await reader.wholeBody(SMALL_FILE_BYTES_MAX);
       return;
     }
     const map = /^(?:(global)|base\/(\d+))\/pg_filenode\.map$/.exec(path);
@@ -139,7 +141,7 @@ class ClusterImport {
       const db = Number(map[2] ?? 0);
       const spc = map[1] === undefined ? DEFAULT_TABLESPACE : GLOBAL_TABLESPACE;
       if (spc === DEFAULT_TABLESPACE) this.#database(db, true);
-      this.#importer.putValue(relmapKey(spc, db), await readSmallFile(reader, path, sizeBytes));
+      this.#importer.putValue(relmapKey(spc, db), await reader.wholeBody(SMALL_FILE_BYTES_MAX));
       return;
     }
     const slru = parseSlruSegmentPath(path);
@@ -150,11 +152,9 @@ class ClusterImport {
       this.#importer.putValue(slruSizeKey(kind, segment), u32(blocks));
       return;
     }
-    const twoPhase = /^pg_twophase\/([0-9A-F]{8}|[0-9A-F]{16})$/.exec(path);
+    const twoPhase = /^pg_twophase\/([^/]+)$/.exec(path);
     if (twoPhase === null) return;
-    const content = await readSmallFile(reader, path, sizeBytes);
-    const state = content.subarray(0, content.length - CRC_BYTES);
-    this.#importer.putValue(twophaseKey(parseInt(twoPhase[1]!, 16)), state);
+    this.#prepared.set(twoPhase[1]!, await reader.wholeBody(SMALL_FILE_BYTES_MAX));
   }
 
   #database(db: number, hasRelmap: boolean): void {
@@ -204,10 +204,27 @@ class ClusterImport {
       importer.putValue(databaseKey(DEFAULT_TABLESPACE, db), encodeDatabase(hasRelmap));
     }
     importer.putValue(CONTROL_FILE_KEY, this.#control!);
-    const tracker = new CheckpointTracker(control.version, control.checkPoint, control.parameters);
+    const { version, checkPoint, parameters } = control;
+    const prepared = this.#putPrepared(control);
+    const tracker = new CheckpointTracker(version, checkPoint, parameters, prepared);
     importer.putValue(CHECKPOINT_KEY, tracker.serialise());
     const start = endOfCheckpointRecord(control.checkPointLsn, control.walSegmentSize);
     return await importer.finish(start, control.checkPointLsn);
+  }
+
+  /** Stores the prepared transactions; returns their full xids. */
+  #putPrepared({ version, checkPoint: { nextXid } }: ControlFile): number[] {
+    return Array.from(this.#prepared, ([name, file]) => {
+      const path = `pg_twophase/${name}`;
+      const xid = parseTwoPhaseFileName(name, version, nextXid);
+      if (xid === undefined || xid >= nextXid) {
+        throw new BadRequest(
+          `Cannot import "${path}": it names no transaction before the next, ${nextXid}`,
+        );
+      }
+      this.#importer.putValue(twophaseKey(xid), twoPhaseMainData(file, path));
+      return xid;
+    });
   }
 
   #checkedControl(): ControlFile {
@@ -229,23 +246,6 @@ class ClusterImport {
     }
     return control;
   }
-}
-
-async function readSmallFile(
-  reader: TarReader,
-  path: string,
-  sizeBytes: number,
-): Promise<Uint8Array> {
-  if (sizeBytes > SMALL_FILE_BYTES_MAX) {
-    throw new BadRequest(`Cannot import "${path}": it has ${sizeBytes} bytes`);
-  }
-  const content = new Uint8Array(sizeBytes);
-  let at = 0;
-  for await (const part of reader.body()) {
-    content.set(part, at);
-    at += part.length;
-  }
-  return content;
 }
 
 function u32(value: number): Uint8Array {

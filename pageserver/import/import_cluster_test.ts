@@ -1,8 +1,12 @@
 import assert from "node:assert/strict";
-import { BadRequest, Conflict } from "../../libs/utils/errors.ts";
+import { twoPhaseFile } from "../../libs/postgres/two_phase.ts";
+import { BadRequest, Conflict, Corrupt } from "../../libs/utils/errors.ts";
 import { newTimelineId } from "../../libs/utils/id.ts";
 import { formatLsn } from "../../libs/utils/lsn.ts";
 import { clusterTar, HEAP, withCluster } from "../cluster_fixture.ts";
+import { restoreTracker } from "../ingest/wal_ingest.ts";
+import { twophaseKey } from "../repository/key.ts";
+import { servedTimeline } from "../served_timeline.ts";
 import { importCluster } from "./import_cluster.ts";
 
 Deno.test("importCluster() makes a root timeline of what the tar holds", () =>
@@ -46,4 +50,21 @@ Deno.test("importCluster() refuses what is not a whole cluster, and leaves nothi
     assert.equal(tenant.timelines.has(id), false);
     await importCluster(tenant, manager.interner, id, 17, clusterTar());
     assert.equal(tenant.timelines.has(id), true);
+  }));
+
+Deno.test("importCluster() keeps prepared transactions, and refuses files that cannot be one", () =>
+  withCluster(async ({ tenant, manager }) => {
+    const state = Uint8Array.of(1, 2, 3);
+    const importWith = (name: string, content: Uint8Array) => {
+      const tar = clusterTar({ [`pg_twophase/${name}`]: content });
+      return importCluster(tenant, manager.interner, newTimelineId(), 17, tar);
+    };
+    const timeline = await importWith("00000000000002B0", twoPhaseFile(state));
+    const lsn = timeline.lastRecordLsn;
+    assert.deepEqual(timeline.getValue(twophaseKey(688), lsn), state);
+    assert.deepEqual([...restoreTracker(servedTimeline(timeline), lsn).preparedXids], [688]);
+    const tooNew = importWith("00000000000002BC", twoPhaseFile(state)); // 700 is the next xid
+    await assert.rejects(tooNew, /BadRequest: .*00000000000002BC.* 700$/);
+    await assert.rejects(importWith("000002B0", twoPhaseFile(state)), BadRequest);
+    await assert.rejects(importWith("00000000000002B0", state), Corrupt);
   }));

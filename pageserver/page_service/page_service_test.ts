@@ -197,13 +197,7 @@ async function untar(chunks: AsyncIterable<Uint8Array>): Promise<Map<string, Uin
   const reader = new TarReader(chunks);
   const files = new Map<string, Uint8Array>();
   for (let entry = await reader.next(); entry !== undefined; entry = await reader.next()) {
-    const content = new Uint8Array(entry.sizeBytes);
-    let at = 0;
-    for await (const part of reader.body()) {
-      content.set(part, at);
-      at += part.length;
-    }
-    files.set(entry.name, content);
+    files.set(entry.name, await reader.wholeBody(entry.sizeBytes));
   }
   for await (const _chunk of chunks); // blocks behind the end mark
   return files;

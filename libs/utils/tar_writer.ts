@@ -1,12 +1,12 @@
 /**
- * Streaming writer of a base backup's tar archive.
+ * Streaming writer of tar archives, as base backups are sent.
  *
- * Content goes through one chunk buffer to a sink, so a backup of any size needs no more memory
- * than one chunk. Entries are the headers of libs/utils/tar.ts, their content, and zeros up to the
- * next multiple of 512. Called by basebackup.ts.
+ * Content goes through one chunk buffer to a sink, so an archive of any size needs no more memory
+ * than one chunk. Entries are the headers of tar.ts, their content, and zeros up to the next
+ * multiple of 512. Only the owner may read what is unpacked, as PostgreSQL wants it.
  */
-import { assert } from "../../libs/utils/assert.ts";
-import { tarEnd, tarHeader, tarPadding } from "../../libs/utils/tar.ts";
+import { assert } from "./assert.ts";
+import { tarEnd, tarHeader, tarPadding } from "./tar.ts";
 
 /** Bytes gathered before the sink is called: one CopyData message of the page service. */
 const CHUNK_BYTES = 128 * 1024;
