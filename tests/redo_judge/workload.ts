@@ -5,7 +5,8 @@
 import type { PgClient } from "../../libs/pgwire/client.ts";
 import type { StockPostgres } from "./stock_postgres.ts";
 
-async function all(client: PgClient, statements: string[]): Promise<void> {
+/** Runs the statements, one by one; an error names its statement. */
+export async function all(client: PgClient, statements: string[]): Promise<void> {
   for (const statement of statements) {
     try {
       await client.query(statement);
@@ -16,7 +17,7 @@ async function all(client: PgClient, statements: string[]): Promise<void> {
 }
 
 /** Sets wal_compression for the session, if the server was built with that method. */
-async function compress(client: PgClient, method: string): Promise<void> {
+export async function compress(client: PgClient, method: string): Promise<void> {
   await client.query(`SET wal_compression = ${method}`).catch(() => undefined);
 }
 
