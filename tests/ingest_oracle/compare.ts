@@ -153,7 +153,7 @@ export function pageDifference(
 }
 
 /** Where a map page has bits that the other does not have, or undefined. */
-function surplusBits(actual: Uint8Array, expected: Uint8Array): string | undefined {
+export function surplusBits(actual: Uint8Array, expected: Uint8Array): string | undefined {
   const at = actual.findIndex((byte, i) => i >= PAGE_HEADER_SIZE && (byte & ~expected[i]!) !== 0);
   return at < 0 ? undefined : `byte ${at}: bits that PostgreSQL does not have`;
 }

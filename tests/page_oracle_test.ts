@@ -1,0 +1,105 @@
+/**
+ * The oracle of the whole system: after a varied workload every page that PostgreSQL has on disk is
+ * the page that the pageserver serves, on a timeline from its beginning, after a restart, and on a
+ * branch.
+ */
+import assert from "node:assert/strict";
+import { FORK_MAIN, FORK_VM, PAGE_SIZE } from "../libs/postgres/constants.ts";
+import { isNewPage, pageLower, pageSpecial, pageUpper } from "../libs/postgres/page.ts";
+import type { RelTag } from "../libs/postgres/relation.ts";
+import { parseLsn } from "../libs/utils/lsn.ts";
+import { type TestNeon, testWithNeon } from "./harness.ts";
+import { PageOracle } from "./page_oracle/oracle.ts";
+import { firstWorkload, openSession, runAll, secondWorkload } from "./page_oracle/workload.ts";
+
+const COPIED_ROWS = 30_000;
+
+/** Writes everything back and compares it. */
+async function compare(
+  neon: TestNeon,
+  endpoint: string,
+  port: number,
+  spoil?: (tag: RelTag, page: Uint8Array, block: number) => void,
+): Promise<PageOracle> {
+  const client = await openSession(port);
+  await client.query("CHECKPOINT");
+  const value = async (sql: string) => (await client.query(sql)).rows[0]?.[0] ?? undefined;
+  const lsn = await value("SELECT pg_current_wal_flush_lsn()");
+  const byWal = await value("SELECT oid FROM pg_database WHERE datname = 'by_wal'");
+  client.close();
+  return await PageOracle.compare(neon, {
+    endpoint,
+    branch: endpoint,
+    lsn: parseLsn(lsn!),
+    copiedByWal: [Number(byWal)],
+    ...(spoil === undefined ? {} : { spoil }),
+  });
+}
+
+function check(what: string, { forks, pages, slruPages, differences }: PageOracle): void {
+  console.log(
+    `${what}: ${forks} forks, ${pages.written} pages that PostgreSQL wrote, ${pages.fetched} that ` +
+      `it fetched, ${pages.absent} that it has not read; ${slruPages} SLRU pages`,
+  );
+  assert.deepEqual(differences.slice(0, 20), [], `${differences.length} differences`);
+}
+
+testWithNeon("PostgreSQL and the pageserver agree on every page", {}, async (neon) => {
+  let { port } = await neon.local.startEndpoint("main");
+  const settings = await openSession(port);
+  await runAll(settings, [
+    "ALTER SYSTEM SET autovacuum = off",
+    "ALTER SYSTEM SET max_prepared_transactions = 5",
+  ]);
+  settings.close();
+  const restart = async () => {
+    await neon.local.stopEndpoint("main");
+    ({ port } = await neon.local.startEndpoint("main"));
+  };
+  await restart();
+  const copyFile = `${neon.local.directory}/compute/copied.txt`;
+  const lines = Array.from({ length: COPIED_ROWS }, (_, i) => `${i}\t${"z".repeat(i % 60)}\n`);
+  Deno.writeTextFileSync(copyFile, lines.join(""));
+
+  await firstWorkload(port, copyFile);
+  const first = await compare(neon, "main", port);
+  check("first run", first);
+  assert.ok(first.pages.written > 3000);
+
+  await restart();
+  await secondWorkload(port);
+  const second = await compare(neon, "main", port);
+  check("after a restart", second);
+  assert.ok(second.pages.written > 500 && second.pages.absent > 100);
+
+  await neon.local.createBranch("branch");
+  const branch = await neon.local.startEndpoint("branch");
+  await secondWorkload(branch.port);
+  const third = await compare(neon, "branch", branch.port);
+  check("on a branch", third);
+  assert.ok(third.pages.written > 300);
+  check("its ancestor, meanwhile", await compare(neon, "main", port));
+
+  await noticesFlippedBytes(neon, port);
+});
+
+/** One flipped byte in a tuple of each kind of page is one difference. */
+async function noticesFlippedBytes(neon: TestNeon, port: number): Promise<void> {
+  const spoilt: string[] = [];
+  const kinds = new Set<string>();
+  const oracle = await compare(neon, "main", port, (tag, page, block) => {
+    const view = new DataView(page.buffer);
+    if (isNewPage(view, 0) || tag.fork !== FORK_MAIN && tag.fork !== FORK_VM) return;
+    const kind = tag.fork === FORK_VM ? "map" : `special of ${PAGE_SIZE - pageSpecial(view, 0)}`;
+    if (kinds.has(kind)) return;
+    const hasItems = pageUpper(view, 0) < pageSpecial(view, 0) && pageLower(view, 0) > 28;
+    if (kind !== "map" && (!hasItems || kind === "special of 8")) return;
+    kinds.add(kind);
+    // The end of the last tuple is data, whatever its header is; so are all bytes of a map.
+    const at = kind === "map" ? 24 : pageSpecial(view, 0) - 9;
+    page[at]! ^= 0x01;
+    spoilt.push(`${tag.rel}.${tag.fork}.${block}`);
+  });
+  assert.deepEqual([...kinds].sort(), ["map", "special of 0", "special of 16"]);
+  assert.equal(oracle.differences.length, spoilt.length, oracle.differences.join("\n"));
+}
