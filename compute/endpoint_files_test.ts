@@ -2,12 +2,7 @@
 import assert from "node:assert/strict";
 import { PgClient } from "../libs/pgwire/client.ts";
 import { servePg } from "../libs/pgwire/server.ts";
-import { emptyCheckPoint } from "../libs/postgres/checkpoint.ts";
-import {
-  defaultWalParameters,
-  encodeControlFile,
-  shutdownControlFile,
-} from "../libs/postgres/control_file.ts";
+import { encodeControlFile, shutdownControlFile } from "../libs/postgres/control_file.ts";
 import { pgVersion } from "../libs/postgres/versions.ts";
 import { newTenantId, newTimelineId } from "../libs/utils/id.ts";
 import { Corrupt } from "../libs/utils/errors.ts";
@@ -18,6 +13,7 @@ import type { EndpointSpec } from "./client.ts";
 import { EndpointDirectory, exists } from "./endpoint_directory.ts";
 import { type EndpointState, readEndpointState, writeEndpointState } from "./endpoint_state.ts";
 import { ReadyFiles } from "./ready_files.ts";
+import { defaultWalParameters, emptyCheckPoint } from "../libs/postgres/empty_cluster_fixture.ts";
 
 const SEGMENT_SIZE = 16 * 1024 * 1024;
 

@@ -6,12 +6,7 @@
  *   base/5/16385 one page; database 5 with a relation map, database 1; one page in each SLRU
  */
 import { setImmediate } from "node:timers/promises";
-import { emptyCheckPoint } from "../libs/postgres/checkpoint.ts";
-import {
-  defaultWalParameters,
-  encodeControlFile,
-  shutdownControlFile,
-} from "../libs/postgres/control_file.ts";
+import { encodeControlFile, shutdownControlFile } from "../libs/postgres/control_file.ts";
 import type { RelTag } from "../libs/postgres/relation.ts";
 import { pgVersion } from "../libs/postgres/versions.ts";
 import {
@@ -30,6 +25,7 @@ import type { Tenant } from "./repository/tenant.ts";
 import { TenantManager } from "./repository/tenant_manager.ts";
 import type { Timeline } from "./repository/timeline.ts";
 import { type ServedTimeline, servedTimeline } from "./served_timeline.ts";
+import { defaultWalParameters, emptyCheckPoint } from "../libs/postgres/empty_cluster_fixture.ts";
 
 export const VERSION = pgVersion(17);
 export const SYSTEM_ID = 7_000_000_000_000_000_001n;

@@ -12,7 +12,6 @@
 import { assert } from "../utils/assert.ts";
 import { Corrupt } from "../utils/errors.ts";
 import { type Lsn, lsnHigh, lsnLow } from "../utils/lsn.ts";
-import { WAL_TIMELINE_ID } from "./constants.ts";
 import type { PgVersion } from "./versions.ts";
 
 /** Encoded size. */
@@ -47,29 +46,6 @@ export interface CheckPoint {
   newestCommitTsXid: number;
   /** Oldest xid still running; 0 in a shutdown checkpoint. */
   oldestActiveXid: number;
-}
-
-/** The state of a cluster in which nothing has happened: a base for tests and trackers. */
-export function emptyCheckPoint(): CheckPoint {
-  return {
-    redo: 0 as Lsn,
-    timelineId: WAL_TIMELINE_ID,
-    previousTimelineId: WAL_TIMELINE_ID,
-    fullPageWrites: false,
-    walLevel: WAL_LEVEL_REPLICA,
-    nextXid: 3,
-    nextOid: 0,
-    nextMulti: 1,
-    nextMultiOffset: 0,
-    oldestXid: 3,
-    oldestXidDb: 1,
-    oldestMulti: 1,
-    oldestMultiDb: 1,
-    time: 0,
-    oldestCommitTsXid: 0,
-    newestCommitTsXid: 0,
-    oldestActiveXid: 0,
-  };
 }
 
 function readSafeU64(view: DataView, at: number, what: string): number {

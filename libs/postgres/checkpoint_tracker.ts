@@ -11,9 +11,7 @@
  *  - commit timestamps are not stored, so both of their fields are always 0;
  *  - oldestXid moves with the truncation of pg_xact, not only at the next checkpoint.
  *
- * The state that is kept with each LSN is serialise(). The set of running transactions, which
- * only a replica needs, lives in memory: every xid below nextXid that is not known to have ended,
- * whether it logged anything or not. After restore() it is unknown until the WAL tells.
+ * The state that is kept with each LSN is serialise().
  */
 import { assert } from "../utils/assert.ts";
 import { ByteReader, ByteWriter } from "../utils/bytes.ts";
@@ -46,9 +44,6 @@ import { advancePast, circlePrecedes, fullXidBefore, xidPrecedes } from "./xid.t
 const TWO_32 = 4294967296;
 const STATE_VERSION = 1;
 
-/** Beyond this many running transactions the set is given up as unknown: nothing can serve it. */
-const RUNNING_XIDS_MAX = 1_000_000;
-
 /** The state of a cluster at one LSN. */
 export class CheckpointTracker {
   readonly version: PgVersion;
@@ -56,9 +51,6 @@ export class CheckpointTracker {
   #parameters: WalParameters;
   /** Full xids of the transactions that are prepared and not finished. */
   readonly #prepared: Set<number>;
-  /** Full xids of subtransactions of prepared ones, by parent: of those whose record we saw. */
-  readonly #preparedSubxacts = new Map<number, number[]>();
-  #running: Set<number> | undefined;
   readonly #xact = new XactRecord();
   #changed = false;
 
@@ -73,7 +65,6 @@ export class CheckpointTracker {
     this.#checkPoint = { ...checkPoint, oldestCommitTsXid: 0, newestCommitTsXid: 0 };
     this.#parameters = { ...parameters };
     this.#prepared = new Set(preparedXids);
-    this.#running = this.#onlyPrepared();
   }
 
   /** The counters. Read only: they change with the next apply(). */
@@ -89,14 +80,6 @@ export class CheckpointTracker {
   /** Full xids of prepared transactions. */
   get preparedXids(): ReadonlySet<number> {
     return this.#prepared;
-  }
-
-  /**
-   * Full xids of all transactions and subtransactions that may still be running, prepared ones
-   * included; undefined while that is not known.
-   */
-  get runningXids(): ReadonlySet<number> | undefined {
-    return this.#running;
   }
 
   /** The full xid of an xid that a record up to here names. */
@@ -132,20 +115,10 @@ export class CheckpointTracker {
     this.#raiseNextXid(advancePast(this.#checkPoint.nextXid, xid));
   }
 
-  /** Everything between the old and the new nextXid was assigned, so it is running. */
   #raiseNextXid(next: number): void {
-    const before = this.#checkPoint.nextXid;
-    if (next <= before) return;
+    if (next <= this.#checkPoint.nextXid) return;
     this.#checkPoint.nextXid = next;
     this.#changed = true;
-    if (this.#running === undefined) return;
-    if (next - before + this.#running.size > RUNNING_XIDS_MAX) {
-      this.#running = undefined;
-      return;
-    }
-    for (let full = before; full < next; full++) {
-      if (full % TWO_32 >= FIRST_NORMAL_XID) this.#running.add(full);
-    }
   }
 
   #applyXlog(cursor: RecordCursor): void {
@@ -178,19 +151,7 @@ export class CheckpointTracker {
     checkPoint.oldestCommitTsXid = 0;
     checkPoint.newestCommitTsXid = 0;
     this.#checkPoint = checkPoint;
-    this.#running = this.#onlyPrepared();
     this.#changed = true;
-  }
-
-  /** What runs after a clean shutdown; unknown if the subtransactions of a prepared one are. */
-  #onlyPrepared(): Set<number> | undefined {
-    const running = new Set(this.#prepared);
-    for (const full of this.#prepared) {
-      const subxacts = this.#preparedSubxacts.get(full);
-      if (subxacts === undefined) return undefined;
-      for (const subxact of subxacts) running.add(subxact);
-    }
-    return running;
   }
 
   #applyOnline(checkPoint: CheckPoint): void {
@@ -254,58 +215,17 @@ export class CheckpointTracker {
     record.decode(cursor, this.version);
     this.#advanceXid(record.xid);
     for (let i = 0; i < record.subxactCount; i++) this.#advanceXid(record.subxact(i));
-    if (opcode === XactInfo.PREPARE) return this.#prepare(record);
-    if (opcode === XactInfo.COMMIT_PREPARED || opcode === XactInfo.ABORT_PREPARED) {
-      const full = this.fullXid(record.xid);
-      if (this.#prepared.delete(full)) this.#changed = true;
-      this.#preparedSubxacts.delete(full);
-    }
-    if (this.#running === undefined) return;
-    this.#running.delete(this.fullXid(record.xid));
-    for (let i = 0; i < record.subxactCount; i++) {
-      this.#running.delete(this.fullXid(record.subxact(i)));
+    if (opcode === XactInfo.PREPARE) {
+      this.#prepared.add(this.fullXid(record.xid));
+      this.#changed = true;
+    } else if (opcode === XactInfo.COMMIT_PREPARED || opcode === XactInfo.ABORT_PREPARED) {
+      if (this.#prepared.delete(this.fullXid(record.xid))) this.#changed = true;
     }
   }
 
-  #prepare(record: XactRecord): void {
-    const full = this.fullXid(record.xid);
-    this.#prepared.add(full);
-    this.#changed = true;
-    const subxacts: number[] = [];
-    for (let i = 0; i < record.subxactCount; i++) subxacts.push(this.fullXid(record.subxact(i)));
-    this.#preparedSubxacts.set(full, subxacts);
-  }
-
-  /**
-   * The server lists what runs, so whatever is older than its oldest has ended without a record.
-   * A list that did not overflow also tells the set where it was unknown; it may name a
-   * transaction whose end was logged just before the list, which then counts as running until the
-   * next list, as on a standby.
-   */
   #applyRunningXacts(cursor: RecordCursor): void {
-    const { count, overflowed, nextXid, oldestRunningXid, xidsAt } = readRunningXacts(cursor);
-    const last = nextXid === FIRST_NORMAL_XID ? TWO_32 - 1 : nextXid - 1;
-    this.#advanceXid(last);
-    if (this.#running === undefined) {
-      if (overflowed) return;
-      this.#running = new Set(this.#prepared);
-      for (let i = 0; i < count; i++) {
-        this.#running.add(this.fullXid(cursor.view.getUint32(xidsAt + 4 * i, true)));
-      }
-      return;
-    }
-    const oldest = this.fullXid(oldestRunningXid);
-    for (const full of this.#running) {
-      if (full < oldest && !this.#isPrepared(full)) this.#running.delete(full);
-    }
-  }
-
-  #isPrepared(full: number): boolean {
-    if (this.#prepared.has(full)) return true;
-    for (const subxacts of this.#preparedSubxacts.values()) {
-      if (subxacts.includes(full)) return true;
-    }
-    return false;
+    const { nextXid } = readRunningXacts(cursor);
+    this.#advanceXid(nextXid === FIRST_NORMAL_XID ? TWO_32 - 1 : nextXid - 1);
   }
 
   /**
@@ -349,7 +269,6 @@ export class CheckpointTracker {
     const prepared = Array.from({ length: reader.u32() }, () => Number(reader.u64()));
     reader.end();
     const tracker = new CheckpointTracker(version, checkPoint, parameters, prepared);
-    tracker.#running = undefined;
     assert(prepared.every((full) => full < checkPoint.nextXid), "prepared xids are below nextXid");
     return tracker;
   }

@@ -80,20 +80,6 @@ export interface ControlFile {
   nonce: Uint8Array;
 }
 
-/** PostgreSQL's defaults, with wal_level replica. */
-export function defaultWalParameters(): WalParameters {
-  return {
-    walLevel: 1,
-    walLogHints: false,
-    maxConnections: 100,
-    maxWorkerProcesses: 8,
-    maxWalSenders: 10,
-    maxPreparedTransactions: 0,
-    maxLocksPerTransaction: 64,
-    trackCommitTimestamp: false,
-  };
-}
-
 /** [offset, value] of what every build that we support has in common. */
 const BUILD_FIELDS: readonly (readonly [number, number, string])[] = [
   [204, 8, "maximum alignment"],

@@ -3,22 +3,17 @@ import assert from "node:assert/strict";
 import fc from "fast-check";
 import { BadRequest, Corrupt } from "../utils/errors.ts";
 import { type Lsn, toLsn } from "../utils/lsn.ts";
-import {
-  type CheckPoint,
-  decodeCheckPoint,
-  emptyCheckPoint,
-  encodeCheckPoint,
-} from "./checkpoint.ts";
+import { type CheckPoint, decodeCheckPoint, encodeCheckPoint } from "./checkpoint.ts";
 import {
   CONTROL_FILE_SIZE,
   DbState,
   decodeControlFile,
-  defaultWalParameters,
   encodeControlFile,
   NONCE_SIZE,
   shutdownControlFile,
 } from "./control_file.ts";
 import { PG_VERSIONS } from "./versions.ts";
+import { defaultWalParameters, emptyCheckPoint } from "./empty_cluster_fixture.ts";
 
 const GOLDEN = Deno.readFileSync(new URL("testdata/pg17_11.control", import.meta.url));
 

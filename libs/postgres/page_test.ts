@@ -1,10 +1,8 @@
-/** Page header accessors and the page checksum. */
+/** Page header accessors. */
 import assert from "node:assert/strict";
 import { toLsn } from "../utils/lsn.ts";
 import {
   isNewPage,
-  pageChecksum,
-  pageChecksumField,
   pageFlags,
   pageLower,
   pageLsn,
@@ -21,12 +19,6 @@ import {
 } from "./page.ts";
 import { PAGE_SIZE } from "./constants.ts";
 
-function samplePage(): DataView {
-  const view = new DataView(new ArrayBuffer(3 * PAGE_SIZE));
-  for (let i = 0; i < PAGE_SIZE; i++) view.setUint8(PAGE_SIZE + i, (i * 7 + (i >> 5)) & 0xff);
-  return view;
-}
-
 Deno.test("page fields are where PostgreSQL has them and do not touch each other", () => {
   const view = new DataView(new ArrayBuffer(2 * PAGE_SIZE));
   assert.ok(isNewPage(view, PAGE_SIZE));
@@ -39,23 +31,14 @@ Deno.test("page fields are where PostgreSQL has them and do not touch each other
   setPagePruneXid(view, PAGE_SIZE, 0x80000001);
   assert.equal(pageLsn(view, PAGE_SIZE), toLsn(0x1289abcdef));
   assert.deepEqual(
-    [pageChecksumField, pageFlags, pageLower, pageUpper, pageSpecial, pagePruneXid]
+    [pageFlags, pageLower, pageUpper, pageSpecial, pagePruneXid]
       .map((read) => read(view, PAGE_SIZE)),
-    [0xfffe, 4, 28, 8000, 8176, 0x80000001],
+    [4, 28, 8000, 8176, 0x80000001],
   );
+  assert.equal(view.getUint16(PAGE_SIZE + 8, true), 0xfffe);
   assert.ok(!isNewPage(view, PAGE_SIZE));
   assert.deepEqual([view.getUint32(PAGE_SIZE, true), view.getUint16(PAGE_SIZE + 18, true)], [
     18,
     0,
   ]);
-});
-
-Deno.test("pageChecksum() ignores the field itself and depends on all else and on the block", () => {
-  const view = samplePage();
-  const sum = pageChecksum(view, PAGE_SIZE, 3);
-  setPageChecksumField(view, PAGE_SIZE, 12345);
-  assert.equal(pageChecksum(view, PAGE_SIZE, 3), sum);
-  assert.notEqual(pageChecksum(view, PAGE_SIZE, 4), sum);
-  view.setUint8(2 * PAGE_SIZE - 1, view.getUint8(2 * PAGE_SIZE - 1) ^ 1);
-  assert.notEqual(pageChecksum(view, PAGE_SIZE, 3), sum);
 });

@@ -1,7 +1,7 @@
 /** Synthesized clean shutdowns at every awkward position (that PostgreSQL starts there was tried by hand). */
 import assert from "node:assert/strict";
 import { type Lsn, toLsn } from "../../utils/lsn.ts";
-import { type CheckPoint, decodeCheckPoint, emptyCheckPoint } from "../checkpoint.ts";
+import { type CheckPoint, decodeCheckPoint } from "../checkpoint.ts";
 import { PAGE_SIZE, Rmgr, WAL_SEGMENT_SIZE, XlogInfo } from "../constants.ts";
 import { PG_VERSIONS, type PgVersion, pgVersion } from "../versions.ts";
 import { pageHeaderFault, readPageHeader } from "./page_header.ts";
@@ -9,6 +9,7 @@ import { RecordCursor } from "./record_cursor.ts";
 import { pageHeaderSize, parseSegmentName, segmentName, segmentStart } from "./segment.ts";
 import { endOfCheckpointRecord, startLsnAfter, synthesizeStartWal } from "./start_checkpoint.ts";
 import { WalStreamDecoder } from "./stream_decoder.ts";
+import { emptyCheckPoint } from "../empty_cluster_fixture.ts";
 
 const SEGMENT = WAL_SEGMENT_SIZE;
 const SYSTEM_ID = 0x6b01d2f3a4b5c6d7n;
