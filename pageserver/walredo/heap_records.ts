@@ -16,9 +16,12 @@ export const HeapInfo = {
   INPLACE: 0x70,
 } as const;
 
-/** Opcodes of the Heap2 resource manager. */
+/** Opcodes of the Heap2 resource manager; three of them mean something else before version 17. */
 export const Heap2Info = {
   REWRITE: 0x00,
+  PRUNE: 0x10,
+  VACUUM: 0x20,
+  FREEZE_PAGE: 0x30,
   PRUNE_ON_ACCESS: 0x10,
   PRUNE_VACUUM_SCAN: 0x20,
   PRUNE_VACUUM_CLEANUP: 0x30,

@@ -93,10 +93,10 @@ function compactItems(page: PageTarget, count: number, totalLength: number): voi
 }
 
 /**
- * Frees the space of pruned heap tuples and of unused line pointers at the end
- * (PageRepairFragmentation).
+ * Frees the space of pruned heap tuples and, if `truncate`, of unused line pointers at the end
+ * (PageRepairFragmentation; PostgreSQL 14 keeps all line pointers).
  */
-export function repairFragmentation(page: PageTarget): void {
+export function repairFragmentation(page: PageTarget, truncate: boolean): void {
   checkPageBounds(page);
   const { view } = page;
   const count = itemCount(page);
@@ -119,7 +119,7 @@ export function repairFragmentation(page: PageTarget): void {
     lastUsed = number;
   }
   compactItems(page, kept, total);
-  if (lastUsed !== count) {
+  if (truncate && lastUsed !== count) {
     unused -= count - lastUsed;
     setPageLower(
       page.view,

@@ -42,9 +42,6 @@ import type { PageTarget, RedoKey } from "./types.ts";
 import { redoVisibilityMap } from "./visibility_map.ts";
 import { redoXlog } from "./xlog.ts";
 
-/** First major version whose Heap2 prune and freeze records redo knows. */
-const MAJOR_WITH_PRUNE_FREEZE = 17;
-
 /** Whether the record makes the page from nothing: no older image or record matters. */
 export function initialises(cursor: RecordCursor, key: RedoKey, version: PgVersion): boolean {
   if (key.kind === "slru") {
@@ -101,10 +98,7 @@ function applyToRelation(
     case Rmgr.BTREE:
       return redoBtree(page, cursor, id);
     case Rmgr.HEAP2:
-      if (version.major < MAJOR_WITH_PRUNE_FREEZE) {
-        fault(`Heap2 records of PostgreSQL ${version.major} are not supported`);
-      }
-      return redoHeap2(page, cursor, id, key);
+      return redoHeap2(page, cursor, id, key, version);
     case Rmgr.HASH:
       return redoHash(page, cursor, id, version);
     case Rmgr.BRIN:

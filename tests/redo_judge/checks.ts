@@ -5,6 +5,7 @@
 import assert from "node:assert/strict";
 import { FORK_VM, PAGE_SIZE, Rmgr } from "../../libs/postgres/constants.ts";
 import { pageLower, pageUpper } from "../../libs/postgres/page.ts";
+import type { PgVersion } from "../../libs/postgres/versions.ts";
 import type { RecordCursor } from "../../libs/postgres/wal/record_cursor.ts";
 import { formatLsn } from "../../libs/utils/lsn.ts";
 import { Reconstruction } from "../../pageserver/repository/reconstruction.ts";
@@ -14,7 +15,7 @@ import { describeRecord } from "../../pageserver/walredo/record_names.ts";
 import { initialises } from "../../pageserver/walredo/redo.ts";
 import { describeKey } from "../../pageserver/walredo/redo_error.ts";
 import type { PageTarget, RedoKey } from "../../pageserver/walredo/types.ts";
-import { judge, type RecordedWal, VERSION } from "./judge_run.ts";
+import { judge, type RecordedWal } from "./judge_run.ts";
 
 const VISIBILITY_MAP = "visibility map";
 
@@ -42,11 +43,16 @@ export function checkImages(
 export class Histories {
   readonly #pages = new Map<string, { key: RedoKey; page: PageTarget; records: Uint8Array[] }>();
   readonly #ends = new Map<string, number[]>();
+  readonly #version: PgVersion;
+
+  constructor(version: PgVersion) {
+    this.#version = version;
+  }
 
   add(key: RedoKey, page: PageTarget, cursor: RecordCursor): void {
     if (key.kind === "relation" && key.block % 16 !== 3) return;
     const name = describeKey(key);
-    if (initialises(cursor, key, VERSION)) {
+    if (initialises(cursor, key, this.#version)) {
       this.#pages.set(name, { key, page, records: [] });
       this.#ends.set(name, []);
     }
@@ -68,7 +74,7 @@ export class Histories {
         found.bytes.set(record, at);
         found.addRecord(at, record.length, this.#ends.get(name)![i]! as typeof found.imageLsn);
       });
-      reconstructPage(found, key, target, VERSION);
+      reconstructPage(found, key, target, this.#version);
       const expected = page.bytes.subarray(page.offset, page.offset + PAGE_SIZE);
       assert.deepEqual(bytes, expected.slice(), name);
     }

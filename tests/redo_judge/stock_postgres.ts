@@ -79,15 +79,15 @@ export class StockPostgres {
   #copies = 0;
   #process: Deno.ChildProcess | undefined;
 
-  /** Makes a temporary directory and an empty cluster in it. */
-  constructor(binDir: string) {
+  /** Makes a temporary directory and an empty cluster in it, with these options of initdb besides. */
+  constructor(binDir: string, options: string[] = []) {
     this.#user = unprivilegedUser();
     this.directory = Deno.makeTempDirSync({ prefix: "redo-judge-" });
     if (this.#user !== undefined) Deno.chownSync(this.directory, this.#user.uid, this.#user.gid);
     this.#binDir = this.#executable(binDir);
     this.dataDir = join(this.directory, "data");
     const args = ["-D", this.dataDir, "-U", "postgres", "-A", "trust", "-N", "--no-locale"];
-    this.run("initdb", [...args, "-E", "UTF8"]);
+    this.run("initdb", [...args, "-E", "UTF8", ...options]);
   }
 
   /** The next start is with these programs, of another minor version. */
