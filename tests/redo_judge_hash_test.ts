@@ -31,7 +31,7 @@ for (const { binDir, version } of found) {
   Deno.test(`redo gives the index pages of PostgreSQL ${version}${then}`, async (test) => {
     const wal = await recordWal(binDir, newest!.binDir, indexWorkload, laterWorkload);
     try {
-      const histories = new Histories();
+      const histories = new Histories(wal.version);
       const { checker } = judge(wal, (key, page, cursor) => histories.add(key, page, cursor));
       await test.step("no image differs", () => checkImages(checker, IMAGES_MIN, RECORDS));
       await test.step("no page of the stopped server's files differs", () => {
