@@ -1,7 +1,7 @@
 /**
  * Hides what may differ between a page on the server that wrote the WAL and the same page replayed
  * from it: exactly what PostgreSQL's own mask functions hide (heap_mask, btree_mask, hash_mask,
- * brin_mask, generic_mask, seq_mask; bufmask.c).
+ * brin_mask, gin_mask, generic_mask, seq_mask; bufmask.c).
  *
  * One exception, on the strict side: PostgreSQL masks a visibility map page named by a heap record
  * as if it were a heap page, which hides all of its bits ("unused space"). Here nothing but its
@@ -27,6 +27,7 @@ import {
   setBtreeFlags,
   setCycleId,
 } from "./btree_page.ts";
+import { GIN_DELETED, ginFlags } from "./gin_page.ts";
 import {
   hashFlags,
   LH_BUCKET_PAGE,
@@ -75,6 +76,7 @@ const MASKED: ReadonlySet<number> = new Set([
   Rmgr.HASH,
   Rmgr.BRIN,
   Rmgr.GENERIC,
+  Rmgr.GIN,
   Rmgr.SEQ,
 ]);
 
@@ -91,6 +93,7 @@ export function maskPage(page: PageTarget, rmid: number, fork: number, block: nu
   maskHeaderHints(page);
   if (fork === FORK_VM) return;
   if (rmid === Rmgr.BRIN) return maskBrin(page);
+  if (rmid === Rmgr.GIN) return maskGin(page);
   maskFreeSpace(page);
   switch (rmid) {
     case Rmgr.BTREE:
@@ -172,4 +175,10 @@ function maskBtree(page: PageTarget): void {
   if (btreeFlags(page) & BTP_LEAF) maskPointerStates(page);
   setBtreeFlags(page, btreeFlags(page) & ~(BTP_HAS_GARBAGE | BTP_SPLIT_END));
   setCycleId(page, 0);
+}
+
+/** A deleted page counts as empty; one that never had pd_lower set, as full (gin_mask). */
+function maskGin(page: PageTarget): void {
+  if (ginFlags(page) & GIN_DELETED) return maskContent(page);
+  if (pageLower(page.view, page.offset) > PAGE_HEADER_SIZE) maskFreeSpace(page);
 }

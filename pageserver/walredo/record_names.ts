@@ -43,6 +43,8 @@ const OPCODE_NAMES: Readonly<Record<string, readonly string[]>> = {
     .concat(["SPLIT_PAGE", "SPLIT_COMPLETE", "MOVE_PAGE_CONTENTS", "SQUEEZE_PAGE", "DELETE"])
     .concat(["SPLIT_CLEANUP", "UPDATE_META_PAGE", "VACUUM_ONE_PAGE"]),
   BRIN: ["CREATE_INDEX", "INSERT", "UPDATE", "SAMEPAGE_UPDATE", "REVMAP_EXTEND", "DESUMMARIZE"],
+  Gin: ["", "CREATE_PTREE", "INSERT", "SPLIT", "VACUUM_PAGE", "DELETE_PAGE", "UPDATE_META_PAGE"]
+    .concat(["INSERT_LISTPAGE", "DELETE_LISTPAGE", "VACUUM_DATA_LEAF_PAGE"]),
   Generic: ["Generic"],
   Sequence: ["LOG"],
   Storage: ["", "CREATE", "TRUNCATE"],
@@ -60,7 +62,7 @@ function rmgrName(rmid: number): string {
   return RMGR_NAMES[rmid] ?? `rmgr ${rmid}`;
 }
 
-/** "Btree SPLIT_L", "Heap INSERT+INIT", "Gin 0x20". */
+/** "Btree SPLIT_L", "Heap INSERT+INIT", "rmgr 133 0x20". */
 export function describeRecord(cursor: RecordCursor): string {
   const rmgr = rmgrName(cursor.rmid);
   const opcode = cursor.info >> 4;

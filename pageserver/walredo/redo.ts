@@ -8,10 +8,10 @@
  *
  *   block reference with an image to apply -> restore it, whatever the resource manager
  *   relation page    Heap, Heap2 (map pages: visibility_map.ts), Btree, Hash, BRIN, Generic,
- *                    Sequence, XLOG, Storage
+ *                    GIN, Sequence, XLOG, Storage
  *   SLRU page        Transaction and CLOG (clog.ts), MultiXact (multixact.ts)
  *
- * Everything else (GIN, GiST, SP-GiST) is a RedoError that names it, and so is
+ * Everything else (GiST, SP-GiST) is a RedoError that names it, and so is
  * a page that CREATE DATABASE could not copy because of one of these. Records
  * that do nothing to the page are applied as such; that a record has to do with the key is the
  * caller's word.
@@ -29,6 +29,7 @@ import { redoBrin } from "./brin.ts";
 import { redoBtree } from "./btree.ts";
 import { clogZeroes, redoClog } from "./clog.ts";
 import { redoGeneric } from "./generic.ts";
+import { redoGin } from "./gin.ts";
 import { redoHash } from "./hash.ts";
 import { redoHeap } from "./heap.ts";
 import { redoHeap2 } from "./heap2.ts";
@@ -103,6 +104,8 @@ function applyToRelation(
       return redoHash(page, cursor, id, version);
     case Rmgr.BRIN:
       return redoBrin(page, cursor, id);
+    case Rmgr.GIN:
+      return redoGin(page, cursor, id);
     case Rmgr.GENERIC:
       return redoGeneric(page, cursor, id);
     case Rmgr.SEQ:

@@ -45,6 +45,11 @@ const PAGE_ID_BRIN_FIRST = 0xf091;
 const PAGE_ID_BRIN_LAST = 0xf093;
 const PAGE_ID_HASH = 0xff80;
 const PAGE_ID_BLOOM = 0xff83;
+/**
+ * GIN has flags where others have their page id. It has no hints, so that only free space may
+ * differ, but for a page deleted from the pending list, of which the server keeps the contents.
+ */
+const GIN_FLAGS_LIMIT = 0x100;
 
 const SETTINGS: Record<string, string> = {
   wal_consistency_checking: "all",
@@ -65,11 +70,11 @@ const SETTINGS: Record<string, string> = {
 /** What a workload left behind. */
 export interface RecordedWal {
   readonly server: StockPostgres;
-  /** The cluster's files before the workload. */
-  readonly baseDir: string;
   readonly version: PgVersion;
   /** With page checksums hints are logged, and then VISIBLE sets the heap page's LSN. */
   readonly checksums: boolean;
+  /** The cluster's files before the workload. */
+  readonly baseDir: string;
   /** Start of the first record to replay. */
   readonly startLsn: Lsn;
   readonly segmentSize: number;
@@ -97,17 +102,17 @@ export const tableWorkload: Workload = async (server, one, two, three) => {
 
 /**
  * Makes a cluster, runs `first`, stops the server; then runs `later` at wal_level logical with
- * `laterBinDir`, which may be of another minor version. `initdb`: more options of initdb. The caller
- * removes the cluster.
+ * `laterBinDir`, which may be of another minor version. `initdb`: more options of initdb. The
+ * caller removes the cluster.
  */
 export async function recordWal(
   binDir: string,
   laterBinDir: string,
   first: Workload,
   later: Workload,
+  initdb: string[] = [],
 ): Promise<RecordedWal> {
   const server = new StockPostgres(binDir, initdb);
-  initdb: string[] = [],
   try {
     const control = decodeControlFile(
       Deno.readFileSync(join(server.dataDir, "global", "pg_control")),
@@ -118,10 +123,10 @@ export async function recordWal(
     await runWorkload(server, { ...SETTINGS, wal_level: "logical" }, later);
     return {
       server,
-      baseDir,
-      startLsn: control.checkPointLsn,
       version: pgVersion(Number(Deno.readTextFileSync(join(server.dataDir, "PG_VERSION")))),
       checksums: control.dataChecksumVersion !== 0,
+      baseDir,
+      startLsn: control.checkPointLsn,
       segmentSize: control.walSegmentSize,
     };
   } catch (thrown) {
@@ -249,6 +254,7 @@ function rmgrOf(page: PageTarget): number | undefined {
   if (special !== PAGE_SIZE - 8) return undefined;
   if (page.view.getUint32(page.offset + special, true) === 0x1717) return Rmgr.SEQ;
   if (pageId === PAGE_ID_BLOOM) return Rmgr.GENERIC;
+  if (pageId < GIN_FLAGS_LIMIT) return (pageId & 5) === 4 ? Rmgr.GIN : Rmgr.GENERIC;
   return pageId >= PAGE_ID_BRIN_FIRST && pageId <= PAGE_ID_BRIN_LAST ? Rmgr.BRIN : undefined;
 }
 
