@@ -7,7 +7,14 @@ import fc from "fast-check";
 import { Rmgr } from "../../libs/postgres/constants.ts";
 import { RecordCursor } from "../../libs/postgres/wal/record_cursor.ts";
 import type { Lsn } from "../../libs/utils/lsn.ts";
+import {
+  BRIN_REGULAR_PAGE,
+  BRIN_REVMAP_PAGE,
+  initBrinMetapage,
+  initBrinPage,
+} from "./brin_page.ts";
 import { initBtreePage } from "./btree_page.ts";
+import { initBitmapPage, initHashMetapage, initHashPage, LH_BUCKET_PAGE } from "./hash_page.ts";
 import { reconstructPage } from "./reconstruct.ts";
 import { heapHistory, record, reference, relationKey, VERSION } from "./record_fixture.ts";
 import { applyRecord } from "./redo.ts";
@@ -18,17 +25,49 @@ import type { PageTarget } from "./types.ts";
 const PAGE = 8192;
 const GUARD = 0x5c;
 
-/** A heap page after many updates, or a btree page with items, in the middle of three slots. */
+function addItems(page: PageTarget): void {
+  const item = Uint8Array.of(0, 0, 1, 0, 2, 0, 16, 0, 9, 9, 9, 9, 9, 9, 9, 9);
+  for (let number = 1; number <= 40; number++) addItem(page, number, item, 0, item.length);
+}
+
+/** Pages of all kinds, and who changes them. */
+const PAGES: { rmids: number[]; fill: (page: PageTarget) => void }[] = [
+  {
+    rmids: [Rmgr.HEAP, Rmgr.HEAP2, Rmgr.SEQ, Rmgr.GENERIC],
+    fill: (page) => reconstructPage(heapHistory(50), relationKey(0), page, VERSION),
+  },
+  {
+    rmids: [Rmgr.BTREE, Rmgr.BTREE, Rmgr.HEAP2],
+    fill: (page) => {
+      initBtreePage(page, 0, 3, 0, 1);
+      addItems(page);
+    },
+  },
+  {
+    rmids: [Rmgr.HASH],
+    fill: (page) => {
+      initHashPage(page, 7, 1, LH_BUCKET_PAGE);
+      addItems(page);
+    },
+  },
+  { rmids: [Rmgr.HASH], fill: (page) => initHashMetapage(page, 1000, 400, 40) },
+  { rmids: [Rmgr.HASH], fill: (page) => initBitmapPage(page, 4096) },
+  {
+    rmids: [Rmgr.BRIN],
+    fill: (page) => {
+      initBrinPage(page, BRIN_REGULAR_PAGE);
+      addItems(page);
+    },
+  },
+  { rmids: [Rmgr.BRIN], fill: (page) => initBrinPage(page, BRIN_REVMAP_PAGE) },
+  { rmids: [Rmgr.BRIN], fill: (page) => initBrinMetapage(page, 128, 1) },
+];
+
+/** A page of PAGES in the middle of three slots. */
 function somePage(kind: number): PageTarget {
   const bytes = new Uint8Array(3 * PAGE).fill(GUARD);
   const page = { bytes, view: new DataView(bytes.buffer), offset: PAGE };
-  if (kind === 0) {
-    reconstructPage(heapHistory(50), relationKey(0), page, VERSION);
-  } else {
-    initBtreePage(page, 0, 3, 0, 1);
-    const item = Uint8Array.of(0, 0, 1, 0, 2, 0, 16, 0, 9, 9, 9, 9, 9, 9, 9, 9);
-    for (let number = 1; number <= 40; number++) addItem(page, number, item, 0, item.length);
-  }
+  PAGES[kind]!.fill(page);
   return page;
 }
 
@@ -43,10 +82,10 @@ const place = fc.oneof(
 );
 
 const cases = fc.record({
-  kind: fc.integer({ min: 0, max: 1 }),
-  rmid: fc.constantFrom(Rmgr.HEAP, Rmgr.HEAP2, Rmgr.BTREE, Rmgr.SEQ),
+  kind: fc.integer({ min: 0, max: PAGES.length - 1 }),
+  rmidChoice: fc.nat(),
   opcode: fc.integer({ min: 0, max: 15 }),
-  id: fc.integer({ min: 0, max: 4 }),
+  id: fc.integer({ min: 0, max: 6 }),
   fork: fc.constantFrom(0, 2),
   main: fc.array(small, { minLength: 24, maxLength: 40 }),
   data: bytesOf(120),
@@ -57,8 +96,10 @@ Deno.test("applyRecord() ends in a page or a RedoError and keeps to its slot", (
   const cursor = new RecordCursor();
   let applied = 0;
   fc.assert(
-    fc.property(cases, ({ kind, rmid, opcode, id, fork, main, data, damage }) => {
+    fc.property(cases, ({ kind, rmidChoice, opcode, id, fork, main, data, damage }) => {
       const page = somePage(kind);
+      const { rmids } = PAGES[kind]!;
+      const rmid = rmids[rmidChoice % rmids.length]!;
       for (const [at, value] of damage) page.bytes[PAGE + at] = value;
       const blocks = id === 0 ? [] : [reference(0, 9)];
       blocks.push(reference(id, 0, fork, data.length > 0 ? data : [0]));
@@ -81,7 +122,7 @@ Deno.test("applyRecord() ends in a page or a RedoError and keeps to its slot", (
       const guarded = [page.bytes.subarray(0, PAGE), page.bytes.subarray(2 * PAGE)];
       assert.ok(guarded.every((slot) => slot.every((byte) => byte === GUARD)), "another slot");
     }),
-    { numRuns: 4000 },
+    { numRuns: 8000 },
   );
   assert.ok(applied > 100, "nearly everything failed: the generator is useless");
 });
