@@ -1,8 +1,8 @@
 /**
- * A small seeded simulation of consensus: three acceptors on model disks, any number of proposers
- * that campaign, reconnect, stream and go stale, crashes at every effect that lose what was not
- * synced. After each step: one vote a term, terms never fall, and every committed byte is durable
- * on a majority and in every log that claims it. A failure prints its seed.
+ * A small seeded simulation of consensus: three acceptors, any number of proposers that campaign,
+ * reconnect, stream and go stale, crashes at every effect that lose what was not synced. After each
+ * step: one vote a term, terms never fall, and every committed byte is durable on a majority and in
+ * every log that claims it. A failure prints its seed.
  */
 import assert from "node:assert/strict";
 import type {
@@ -16,32 +16,22 @@ import {
   type TermHistory,
 } from "../libs/safekeeper_protocol/term_history.ts";
 import { Conflict } from "../libs/utils/errors.ts";
-import { newTenantId, newTimelineId } from "../libs/utils/id.ts";
 import type { Lsn } from "../libs/utils/lsn.ts";
-import { Acceptor } from "./acceptor.ts";
-import { decodeTimelineState, encodeTimelineState } from "./control_file.ts";
-import { newTimelineState, type TimelineState } from "./timeline_state.ts";
+import type { Acceptor } from "./acceptor.ts";
+import {
+  CommittedLog,
+  grown,
+  LOG_START,
+  ModelAcceptor,
+  randomRecords,
+  seededRandom,
+  simulate,
+  someTimelineState,
+} from "./acceptor_fixture.ts";
 
-const START = 0x1000028 as Lsn;
-const RECORD_BYTES = 8;
 const ACCEPTORS = 3;
 const SEEDS = 300;
 const STEPS = 250;
-
-function randomOf(seed: number): () => number {
-  let a = seed >>> 0;
-  return () => {
-    a = (a + 0x6d2b79f5) >>> 0;
-    let t = Math.imul(a ^ (a >>> 15), 1 | a);
-    t = (t + Math.imul(t ^ (t >>> 7), 61 | t)) ^ t;
-    return ((t ^ (t >>> 14)) >>> 0) / 4294967296;
-  };
-}
-
-/** End of the last whole record in a log of `bytes` bytes. */
-function recordEnd(bytes: number): Lsn {
-  return (START + bytes - bytes % RECORD_BYTES) as Lsn;
-}
 
 class Crash extends Error {
   constructor(readonly node: Node) {
@@ -49,74 +39,18 @@ class Crash extends Error {
   }
 }
 
-/** One acceptor with its disk: what is durable, what is only in the page cache. */
-class Node {
-  acceptor!: Acceptor;
-  control: Uint8Array;
-  log = new Uint8Array(0);
-  durableBytes = 0;
-  epoch = 0;
+/** An acceptor that may crash before each of its effects. */
+class Node extends ModelAcceptor {
   readonly votes = new Set<number>();
-  #termSeen = 0;
 
-  constructor(readonly id: number, state: TimelineState, readonly random: () => number) {
-    this.control = encodeTimelineState(state);
-    this.restart();
-  }
-
-  /** Comes back with what was durable and a random part of what was not. */
-  restart(): void {
-    const kept = this.durableBytes +
-      Math.floor(this.random() * (this.log.length - this.durableBytes + 1));
-    const end = recordEnd(kept);
-    this.log = this.log.slice(0, end - START);
-    this.durableBytes = this.log.length; // opening the storage syncs what it found
-    this.acceptor = new Acceptor(this.id, decodeTimelineState(this.control, "model"), end);
-    assert.ok(this.acceptor.state.term >= this.#termSeen, "a durable term fell");
-    this.epoch++;
-  }
-
-  /** Runs a message's effects; may crash before each of them. */
-  send(message: Parameters<Acceptor["handle"]>[0], crashes: boolean): AcceptorMessage[] {
+  send(message: Parameters<Acceptor["handle"]>[0]): AcceptorMessage[] {
     const replies: AcceptorMessage[] = [];
     for (const effect of this.acceptor.handle(message)) {
-      if (crashes && this.random() < 0.01) throw new Crash(this);
-      switch (effect.kind) {
-        case "persist":
-          this.control = encodeTimelineState(effect.state);
-          this.#termSeen = effect.state.term;
-          this.acceptor.persisted(effect.state);
-          break;
-        case "truncate":
-          this.log = this.log.slice(0, effect.lsn - START);
-          this.durableBytes = this.log.length;
-          this.acceptor.truncated(effect.lsn);
-          break;
-        case "write": {
-          assert.equal(effect.lsn, START + this.log.length);
-          const grown = new Uint8Array(this.log.length + effect.bytes.length);
-          grown.set(this.log);
-          grown.set(effect.bytes, this.log.length);
-          this.log = grown;
-          this.acceptor.written((START + grown.length) as Lsn, recordEnd(grown.length));
-          break;
-        }
-        case "flush":
-          this.flush();
-          break;
-        case "reply":
-          replies.push(effect.message);
-          break;
-        case "acknowledge":
-          break; // the simulation asks for responses after its own flushes
-      }
+      if (this.random() < 0.01) throw new Crash(this);
+      const reply = this.perform(effect);
+      if (reply !== undefined) replies.push(reply);
     }
     return replies;
-  }
-
-  flush(): void {
-    this.durableBytes = this.log.length;
-    this.acceptor.flushed(recordEnd(this.log.length));
   }
 }
 
@@ -139,18 +73,12 @@ class Simulation {
   readonly random: () => number;
   readonly nodes: Node[];
   proposers: Proposer[] = [];
-  committed = new Uint8Array(0);
+  readonly committed = new CommittedLog();
   commits = 0;
 
   constructor(seed: number) {
-    this.random = randomOf(seed);
-    const state = newTimelineState({
-      tenantId: newTenantId(),
-      timelineId: newTimelineId(),
-      pgVersionNum: 170011,
-      walSegmentSize: 1 << 24,
-      startLsn: START,
-    });
+    this.random = seededRandom(seed);
+    const state = someTimelineState();
     this.nodes = Array.from({ length: ACCEPTORS }, (_, i) => new Node(i, state, this.random));
   }
 
@@ -182,12 +110,8 @@ class Simulation {
     this.check();
   }
 
-  send(node: Node, message: Parameters<Acceptor["handle"]>[0]): AcceptorMessage[] {
-    return node.send(message, true);
-  }
-
   vote(node: Node, term: number): VoteResponse {
-    const reply = this.send(node, { kind: "vote", generation: 0, term })[0] as VoteResponse;
+    const reply = node.send({ kind: "vote", generation: 0, term })[0] as VoteResponse;
     if (reply.voteGiven) {
       assert.ok(!node.votes.has(term), `acceptor ${node.id} voted twice in term ${term}`);
       node.votes.add(term);
@@ -212,8 +136,8 @@ class Simulation {
       term,
       start: vote.flushLsn,
       history: [...vote.termHistory, { term, lsn: vote.flushLsn }],
-      log: donor.log.slice(0, vote.flushLsn - START),
-      commit: START,
+      log: donor.log.slice(0, vote.flushLsn - LOG_START),
+      commit: LOG_START,
       links: [],
       acked: [],
     }];
@@ -226,7 +150,7 @@ class Simulation {
     if (vote.term > proposer.term) return;
     const common = highestCommonPoint(proposer.history, vote.termHistory, vote.flushLsn);
     const startStreamingAt = common?.lsn ?? proposer.history[0]!.lsn;
-    this.send(node, {
+    node.send({
       kind: "elected",
       generation: 0,
       term: proposer.term,
@@ -238,20 +162,14 @@ class Simulation {
   }
 
   generate(proposer: Proposer): void {
-    const records = 1 + Math.floor(this.random() * 4);
-    const grown = new Uint8Array(proposer.log.length + records * RECORD_BYTES);
-    grown.set(proposer.log);
-    for (let at = proposer.log.length; at < grown.length; at++) {
-      grown[at] = Math.floor(this.random() * 256);
-    }
-    proposer.log = grown;
+    proposer.log = grown(proposer.log, randomRecords(this.random));
   }
 
   /** A confused proposer streams without a handshake, often from the right position. */
   intrude(proposer: Proposer, node: Node): void {
     const { writeLsn, flushLsn } = node.acceptor;
     const nextLsn = this.random() < 0.7 ? writeLsn : flushLsn;
-    if (nextLsn > START + proposer.log.length) return;
+    if (nextLsn > LOG_START + proposer.log.length) return;
     const link = proposer.links[node.id];
     proposer.links[node.id] = { epoch: node.epoch, nextLsn };
     try {
@@ -265,17 +183,17 @@ class Simulation {
   stream(proposer: Proposer, node: Node): void {
     const link = proposer.links[node.id];
     if (link === undefined || link.epoch !== node.epoch) return;
-    const at = link.nextLsn - START;
+    const at = link.nextLsn - LOG_START;
     const wal = proposer.log.subarray(at, at + 1 + Math.floor(this.random() * 30));
     const end = (link.nextLsn + wal.length) as Lsn;
-    this.send(node, {
+    node.send({
       kind: "append",
       generation: 0,
       term: proposer.term,
       beginLsn: link.nextLsn,
       endLsn: end,
       commitLsn: proposer.commit,
-      truncateLsn: START,
+      truncateLsn: LOG_START,
       wal,
     });
     link.nextLsn = end;
@@ -297,40 +215,26 @@ class Simulation {
     const quorum = flushed[Math.floor(ACCEPTORS / 2)];
     if (quorum === undefined || quorum <= proposer.commit) return;
     proposer.commit = quorum as Lsn;
-    const claimed = proposer.log.subarray(0, quorum - START);
-    const shared = Math.min(claimed.length, this.committed.length);
-    assert.deepEqual(claimed.subarray(0, shared), this.committed.subarray(0, shared));
-    if (claimed.length > shared) this.committed = claimed.slice();
+    this.committed.claim(proposer.log, proposer.commit);
     this.commits++;
   }
 
   check(): void {
-    let holders = 0;
+    const { bytes } = this.committed;
     for (const node of this.nodes) {
       const { commitLsn, flushLsn, writeLsn } = node.acceptor;
       assert.ok(commitLsn <= flushLsn && flushLsn <= writeLsn);
-      assert.ok(flushLsn - START <= node.durableBytes, "acknowledged what is not durable");
-      const length = commitLsn - START;
-      assert.ok(length <= this.committed.length, "an acceptor claims too much as committed");
-      assert.deepEqual(node.log.subarray(0, length), this.committed.subarray(0, length));
-      const whole = this.committed.length <= node.durableBytes &&
-        this.committed.every((byte, i) => node.log[i] === byte);
-      if (whole) holders++;
+      assert.ok(flushLsn - LOG_START <= node.durableBytes, "acknowledged what is not durable");
+      const length = commitLsn - LOG_START;
+      assert.ok(length <= bytes.length, "an acceptor claims too much as committed");
+      assert.deepEqual(node.log.subarray(0, length), bytes.subarray(0, length));
     }
-    assert.ok(holders * 2 > ACCEPTORS, "a committed byte is not durable on a majority");
+    this.committed.check(this.nodes);
   }
 }
 
 Deno.test("acceptors lose no committed byte over random elections, crashes and stale proposers", () => {
-  let commits = 0;
-  for (let seed = 1; seed <= SEEDS; seed++) {
-    const simulation = new Simulation(seed);
-    try {
-      for (let i = 0; i < STEPS; i++) simulation.step();
-    } catch (thrown) {
-      throw new Error(`seed ${seed}: ${(thrown as Error).message}`, { cause: thrown });
-    }
-    commits += simulation.commits;
-  }
+  const runs = simulate(SEEDS, STEPS, (seed) => new Simulation(seed));
+  const commits = runs.reduce((sum, run) => sum + run.commits, 0);
   assert.ok(commits > SEEDS, `the schedules are too harsh to commit anything (${commits})`);
 });

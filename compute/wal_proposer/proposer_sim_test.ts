@@ -6,92 +6,39 @@
  * majority and never changes. A failure prints its seed.
  */
 import assert from "node:assert/strict";
-import { Acceptor } from "../../safekeeper/acceptor.ts";
-import { newTimelineState, type TimelineState } from "../../safekeeper/timeline_state.ts";
+import {
+  CommittedLog,
+  grown,
+  LOG_START,
+  ModelAcceptor,
+  randomRecords,
+  seededRandom,
+  simulate,
+  someTimelineState,
+} from "../../safekeeper/acceptor_fixture.ts";
 import {
   type AcceptorMessage,
   NO_HOT_STANDBY,
   type ProposerMessage,
 } from "../../libs/safekeeper_protocol/messages.ts";
 import { NO_MEMBERSHIP } from "../../libs/safekeeper_protocol/membership.ts";
-import { newTenantId, newTimelineId } from "../../libs/utils/id.ts";
 import { INVALID_LSN, type Lsn } from "../../libs/utils/lsn.ts";
 import { type AppendRange, type Effect, Proposer } from "./proposer.ts";
 
-const START = 0x1000028 as Lsn;
-const RECORD_BYTES = 8;
 const NODES = 3;
 const SEEDS = 60;
 const STEPS = 2500;
 
-function randomOf(seed: number): () => number {
-  let a = seed >>> 0;
-  return () => {
-    a = (a + 0x6d2b79f5) >>> 0;
-    let t = Math.imul(a ^ (a >>> 15), 1 | a);
-    t = (t + Math.imul(t ^ (t >>> 7), 61 | t)) ^ t;
-    return ((t ^ (t >>> 14)) >>> 0) / 4294967296;
-  };
-}
-
-function recordEnd(bytes: number): Lsn {
-  return (START + bytes - bytes % RECORD_BYTES) as Lsn;
-}
-
-class Node {
-  acceptor!: Acceptor;
-  log = new Uint8Array(0);
-  durable = 0;
-  epoch = 0;
-  state: TimelineState;
-
-  constructor(readonly id: number, state: TimelineState, readonly random: () => number) {
-    this.state = state;
-    this.restart();
-  }
-
-  restart(): void {
-    const kept = this.durable + Math.floor(this.random() * (this.log.length - this.durable + 1));
-    this.log = this.log.slice(0, recordEnd(kept) - START);
-    this.durable = this.log.length;
-    this.acceptor = new Acceptor(this.id, this.state, recordEnd(this.durable));
-    this.epoch++;
-  }
-
-  flush(): void {
-    this.durable = this.log.length;
-    this.acceptor.flushed(recordEnd(this.log.length));
-  }
-
+/** A safekeeper that acknowledges WAL, mostly after a sync. */
+class Node extends ModelAcceptor {
   handle(message: ProposerMessage): AcceptorMessage[] {
     const replies: AcceptorMessage[] = [];
     for (const effect of this.acceptor.handle(message)) {
-      switch (effect.kind) {
-        case "persist":
-          this.state = effect.state;
-          this.acceptor.persisted(effect.state);
-          break;
-        case "truncate":
-          this.log = this.log.slice(0, effect.lsn - START);
-          this.durable = Math.min(this.durable, this.log.length);
-          this.flush();
-          this.acceptor.truncated(effect.lsn);
-          break;
-        case "write":
-          this.log = Uint8Array.from([...this.log, ...effect.bytes]);
-          this.acceptor.written((START + this.log.length) as Lsn, recordEnd(this.log.length));
-          break;
-        case "flush":
-          this.flush();
-          break;
-        case "reply":
-          replies.push(effect.message);
-          break;
-        case "acknowledge":
-          if (this.random() < 0.7) this.flush();
-          replies.push(this.acceptor.appendResponse(NO_HOT_STANDBY));
-          break;
-      }
+      const reply = this.perform(effect);
+      if (reply !== undefined) replies.push(reply);
+      if (effect.kind !== "acknowledge") continue;
+      if (this.random() < 0.7) this.flush();
+      replies.push(this.acceptor.appendResponse(NO_HOT_STANDBY));
     }
     return replies;
   }
@@ -125,20 +72,14 @@ class Simulation {
   readonly random: () => number;
   readonly nodes: Node[];
   endpoints: Endpoint[] = [];
-  committed = new Uint8Array(0);
+  readonly committed = new CommittedLog();
   readonly termStarts = new Map<number, Lsn>();
   elections = 0;
   commits = 0;
 
   constructor(seed: number) {
-    this.random = randomOf(seed);
-    const state = newTimelineState({
-      tenantId: newTenantId(),
-      timelineId: newTimelineId(),
-      pgVersionNum: 170011,
-      walSegmentSize: 1 << 24,
-      startLsn: START,
-    });
+    this.random = seededRandom(seed);
+    const state = someTimelineState();
     this.nodes = Array.from({ length: NODES }, (_, i) => new Node(i, state, this.random));
   }
 
@@ -176,8 +117,8 @@ class Simulation {
     endpoint.links[peer] = { epoch: node.epoch, toNode: [], toProposer: [] };
     endpoint.links[peer].toNode.push({
       kind: "greeting",
-      tenantId: node.state.tenantId,
-      timelineId: node.state.timelineId,
+      tenantId: node.acceptor.state.tenantId,
+      timelineId: node.acceptor.state.timelineId,
       membership: NO_MEMBERSHIP,
       pgVersionNum: 170011,
       systemId: 0n,
@@ -203,7 +144,7 @@ class Simulation {
       const replies = this.nodes[peer]!.handle(message);
       link.toProposer.push(...replies);
       if (replies[0]?.kind === "vote" && endpoint.proposer.state !== "elected") {
-        endpoint.voterLogs[peer] = this.nodes[peer]!.log.slice(0, replies[0].flushLsn - START);
+        endpoint.voterLogs[peer] = this.nodes[peer]!.log.slice(0, replies[0].flushLsn - LOG_START);
       }
     } catch (thrown) {
       assert.ok(!(thrown as Error).message.includes("Cannot truncate"), String(thrown));
@@ -233,25 +174,21 @@ class Simulation {
         assert.ok(!this.termStarts.has(proposer.term), `two winners of term ${proposer.term}`);
         this.termStarts.set(proposer.term, proposer.startLsn);
         endpoint.log = endpoint.voterLogs[proposer.donor]!;
-        assert.equal(endpoint.log.length, proposer.startLsn - START);
+        assert.equal(endpoint.log.length, proposer.startLsn - LOG_START);
       }
     }
   }
 
   generate(endpoint: Endpoint): void {
     if (endpoint.log === undefined) return;
-    const more = Uint8Array.from(
-      { length: (1 + Math.floor(this.random() * 4)) * RECORD_BYTES },
-      () => Math.floor(this.random() * 256),
-    );
-    endpoint.log = Uint8Array.from([...endpoint.log, ...more]);
+    endpoint.log = grown(endpoint.log, randomRecords(this.random));
   }
 
   append(endpoint: Endpoint, peer: number, link: Link): void {
     const { proposer, log, range } = endpoint;
     if (log === undefined || !proposer.isStreaming(peer)) return;
     const cut = proposer.sentLsn(peer) + 1 + Math.floor(this.random() * 30);
-    const end = Math.min(START + log.length, cut) as Lsn;
+    const end = Math.min(LOG_START + log.length, cut) as Lsn;
     if (!proposer.nextAppend(peer, end, range)) proposer.heartbeat(peer, range);
     link.toNode.push({
       kind: "append",
@@ -261,49 +198,33 @@ class Simulation {
       endLsn: range.end,
       commitLsn: range.commit,
       truncateLsn: range.truncate,
-      wal: log.slice(range.begin - START, range.end - START),
+      wal: log.slice(range.begin - LOG_START, range.end - LOG_START),
     });
   }
 
   noteCommit(endpoint: Endpoint): void {
     this.commits++;
-    const claimed = endpoint.log!.subarray(0, endpoint.proposer.commitLsn - START);
-    const shared = Math.min(claimed.length, this.committed.length);
-    assert.deepEqual(claimed.subarray(0, shared), this.committed.subarray(0, shared));
-    if (claimed.length > shared) this.committed = claimed.slice();
+    this.committed.claim(endpoint.log!, endpoint.proposer.commitLsn);
   }
 
   check(): void {
-    let holders = 0;
     for (const node of this.nodes) {
-      for (const entry of node.state.termHistory) {
+      for (const entry of node.acceptor.state.termHistory) {
         const start = this.termStarts.get(entry.term);
         assert.ok(start === undefined || start === entry.lsn, "a term starts at two places");
       }
-      const whole = this.committed.length <= node.durable &&
-        this.committed.every((byte, i) => node.log[i] === byte);
-      if (whole) holders++;
     }
-    assert.ok(holders * 2 > NODES, "a committed byte is not durable on a majority");
+    this.committed.check(this.nodes);
     for (const { proposer } of this.endpoints) {
-      assert.ok(proposer.truncateLsn <= Math.max(START, proposer.commitLsn, proposer.startLsn));
+      assert.ok(proposer.truncateLsn <= Math.max(LOG_START, proposer.commitLsn, proposer.startLsn));
     }
   }
 }
 
 Deno.test("proposer and acceptors lose no committed byte over random schedules", () => {
-  let commits = 0;
-  let elections = 0;
-  for (let seed = 1; seed <= SEEDS; seed++) {
-    const simulation = new Simulation(seed);
-    try {
-      for (let i = 0; i < STEPS; i++) simulation.step();
-    } catch (thrown) {
-      throw new Error(`seed ${seed}: ${(thrown as Error).message}`, { cause: thrown });
-    }
-    commits += simulation.commits;
-    elections += simulation.elections;
-  }
+  const runs = simulate(SEEDS, STEPS, (seed) => new Simulation(seed));
+  const commits = runs.reduce((sum, run) => sum + run.commits, 0);
+  const elections = runs.reduce((sum, run) => sum + run.elections, 0);
   assert.ok(commits > SEEDS * 5, `the simulation commits (${commits})`);
   assert.ok(elections > SEEDS, `and elects (${elections})`);
 });
