@@ -68,6 +68,8 @@ export interface Config {
   /** The major version that a tenant gets when none is asked for. */
   pg_version: number;
   default_tenant_id?: TenantId;
+  /** Where the binaries of further major versions are (v15/bin), if not where npm has them. */
+  pg_distrib_dir?: string;
   broker: BrokerConfig;
   compute: ComputeConfig;
   pageservers: PageserverConfig[];

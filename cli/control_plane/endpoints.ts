@@ -24,7 +24,7 @@ import { commandUser, postgresUser } from "./host_user.ts";
 import { portHolder } from "./port_holder.ts";
 import { withDirectoryLock } from "./repo_dir.ts";
 import { safekeeperTargets } from "./safekeeper_timelines.ts";
-import { loadTenantRecord } from "./tenant_records.ts";
+import { timelinePgVersion } from "./tenant_records.ts";
 
 /** The superuser of every cluster that we make. */
 export const SUPERUSER = "cloud_admin";
@@ -61,7 +61,7 @@ export function createEndpoint(
 ): Promise<EndpointRecord> {
   checkEndpointName(name);
   const timeline = timelineOfNew(env, tenant, name, options);
-  const pgVersion = loadTenantRecord(env.repoDir, tenant).pg_version;
+  const pgVersion = timelinePgVersion(env.repoDir, tenant, timeline);
   return withDirectoryLock(env.repoDir, () => {
     if (loadEndpointRecord(env.repoDir, name) !== undefined) {
       throw new Conflict(`Cannot create endpoint "${name}": it exists already`);

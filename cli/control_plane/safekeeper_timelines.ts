@@ -13,22 +13,21 @@ import { safekeeperClient } from "./clients.ts";
 import { LOOPBACK, type SafekeeperConfig, safekeeperConfig } from "./config.ts";
 import type { Environment } from "./environment.ts";
 import { withDirectoryLock } from "./repo_dir.ts";
-import { listTenantRecords, loadTenantRecord, recordTimeline } from "./tenant_records.ts";
-
-/** Which safekeepers a new timeline has, and which of them could not be told yet. */
-interface Placement {
-  safekeepers: number[];
-  missing?: number[];
-}
+import {
+  listTenantRecords,
+  loadTenantRecord,
+  recordTimeline,
+  type TimelineRecord,
+} from "./tenant_records.ts";
 
 /**
- * Creates a timeline on every safekeeper, at least on a majority; creating it again is fine. Throws
- * Unavailable when fewer take it.
+ * Creates a timeline on every safekeeper, at least on a majority; creating it again is fine. Returns
+ * what is to be recorded. Throws Unavailable when fewer take it.
  */
 export async function createOnSafekeepers(
   env: Environment,
   timeline: TimelineInfo,
-): Promise<Placement> {
+): Promise<TimelineRecord> {
   const { safekeepers } = env.config;
   const args = {
     tenantId: parseTenantId(timeline.tenant_id),
@@ -49,19 +48,20 @@ export async function createOnSafekeepers(
   const fatal = failures.find(({ reason }) => !(reason instanceof Unavailable));
   if (fatal !== undefined) throw fatal.reason;
   const ids = safekeepers.map((config) => config.id);
-  if (failures.length === 0) return { safekeepers: ids };
+  const record = { pg_version: timeline.pg_version, safekeepers: ids };
+  if (failures.length === 0) return record;
   if (ids.length - failures.length < quorumOf(ids.length)) throw failures[0]!.reason;
-  return { safekeepers: ids, missing: failures.map(({ id }) => id) };
+  return { ...record, missing: failures.map(({ id }) => id) };
 }
 
 /** Gives a safekeeper that was down the timelines that were created meanwhile. */
 export async function createMissing(env: Environment, config: SafekeeperConfig): Promise<void> {
   for (const tenant of listTenantRecords(env.repoDir)) {
     const { timelines } = loadTenantRecord(env.repoDir, tenant);
-    for (const [id, { safekeepers, missing }] of Object.entries(timelines)) {
+    for (const [id, { missing, ...record }] of Object.entries(timelines)) {
       if (missing?.includes(config.id) !== true) continue;
       const timeline = id as TimelineId;
-      const source = safekeepers.find((other) => !missing.includes(other));
+      const source = record.safekeepers.find((other) => !missing.includes(other));
       if (source === undefined) continue;
       const client = safekeeperClient(safekeeperConfig(env.config, source));
       const status = await client.timelineStatus(tenant, timeline);
@@ -76,8 +76,8 @@ export async function createMissing(env: Environment, config: SafekeeperConfig):
       await withDirectoryLock(env.repoDir, () => {
         const still = loadTenantRecord(env.repoDir, tenant).timelines[timeline]?.missing ?? [];
         const left = still.filter((other) => other !== config.id);
-        const placement = left.length === 0 ? { safekeepers } : { safekeepers, missing: left };
-        recordTimeline(env.repoDir, tenant, timeline, placement);
+        const changed = left.length === 0 ? record : { ...record, missing: left };
+        recordTimeline(env.repoDir, tenant, timeline, changed);
       });
     }
   }

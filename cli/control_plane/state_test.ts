@@ -28,6 +28,7 @@ import {
   raiseGeneration,
   recordTimeline,
   storeTenantRecord,
+  timelinePgVersion,
 } from "./tenant_records.ts";
 
 function inTemporaryDirectory(
@@ -131,14 +132,19 @@ inTemporaryDirectory("raiseGeneration() never gives a number twice", (directory)
   const tenant = newTenantId();
   const timeline = newTimelineId();
   storeTenantRecord(directory, tenant, { generation: 1, pg_version: 17, timelines: {} });
-  recordTimeline(directory, tenant, timeline, { safekeepers: [1, 2] });
+  recordTimeline(directory, tenant, timeline, { pg_version: 15, safekeepers: [1, 2] });
   assert.equal(raiseGeneration(directory, tenant), 2);
   assert.equal(raiseGeneration(directory, tenant), 3);
   assert.deepEqual(loadTenantRecord(directory, tenant), {
     generation: 3,
     pg_version: 17,
-    timelines: { [timeline]: { safekeepers: [1, 2] } },
+    timelines: { [timeline]: { pg_version: 15, safekeepers: [1, 2] } },
   });
+  assert.equal(timelinePgVersion(directory, tenant, timeline), 15);
+  assert.throws(
+    () => timelinePgVersion(directory, tenant, newTimelineId()),
+    /Cannot find timeline/,
+  );
   assert.deepEqual(listTenantRecords(directory), [tenant]);
   assert.throws(() => loadTenantRecord(directory, newTenantId()), /neon tenant list/);
 });

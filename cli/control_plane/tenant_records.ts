@@ -2,7 +2,11 @@
  * `.neon/tenants/<tenant>.json`: per tenant the generation number, and which safekeepers each of
  * its timelines has.
  *
- *     {"generation": 3, "pg_version": 17, "timelines": {"de200b...": {"safekeepers": [1]}}}
+ *     {"generation": 3, "pg_version": 17,
+ *      "timelines": {"de200b...": {"pg_version": 17, "safekeepers": [1]}}}
+ *
+ * The tenant's PostgreSQL version is that of its first timeline, and what another root timeline gets
+ * unless told otherwise; a branch has its ancestor's.
  *
  * The generation is the fencing token of an attached tenant: it is raised durably before every
  * attach, so that no two attachments ever share one, whatever crashes in between.
@@ -12,8 +16,9 @@ import { makeDirectory, removeFile, replaceFile } from "../../libs/utils/durable
 import { Corrupt, messageOf, NotFound } from "../../libs/utils/errors.ts";
 import type { TenantId, TimelineId } from "../../libs/utils/id.ts";
 
-/** Which safekeepers a timeline has. */
-interface TimelineRecord {
+/** The PostgreSQL version of a timeline, and which safekeepers it has. */
+export interface TimelineRecord {
+  pg_version: number;
   safekeepers: number[];
   /** Those of them that were down when it was created, and get it when they are started. */
   missing?: number[];
@@ -84,7 +89,18 @@ export function raiseGeneration(repoDir: string, tenant: TenantId): number {
   return record.generation;
 }
 
-/** Remembers which safekeepers hold a timeline. The caller holds the lock. */
+/** The PostgreSQL major version of a timeline. Throws NotFound for one that is not recorded. */
+export function timelinePgVersion(
+  repoDir: string,
+  tenant: TenantId,
+  timeline: TimelineId,
+): number {
+  const known = loadTenantRecord(repoDir, tenant).timelines[timeline];
+  if (known !== undefined) return known.pg_version;
+  throw new NotFound(`Cannot find timeline ${timeline} of tenant ${tenant}`);
+}
+
+/** Remembers a timeline. The caller holds the lock. */
 export function recordTimeline(
   repoDir: string,
   tenant: TenantId,

@@ -56,7 +56,9 @@ async function freshCluster(
   const user = postgresUser();
   const cacheDir = cacheDirectory();
   const pgBin = env.config.postgres.find((known) => known.version === pgVersion)?.bin_dir;
-  const binaries = await findPostgres(pgVersion, { pgBin }, user, cacheDir, progress);
+  const pgDistribDir = env.config.pg_distrib_dir;
+  const source = pgBin === undefined ? { pgDistribDir } : { pgBin };
+  const binaries = await findPostgres(pgVersion, source, user, cacheDir, progress);
   const archive = Deno.readFileSync(initdbArchive(binaries, user, cacheDir, progress));
   const place = controlFileIn(archive);
   const control: ControlFile = { ...decodeControlFile(place), systemId: newSystemId() };
@@ -80,10 +82,10 @@ async function createRoot(
 ): Promise<TimelineInfo> {
   const archive = await freshCluster(env, pgVersion, progress);
   const info = await pageserverClient(env).importBasebackup(tenant, timeline, pgVersion, archive);
-  const placement = await createOnSafekeepers(env, info);
+  const record = await createOnSafekeepers(env, info);
   await withDirectoryLock(
     env.repoDir,
-    () => recordTimeline(env.repoDir, tenant, timeline, placement),
+    () => recordTimeline(env.repoDir, tenant, timeline, record),
   );
   return info;
 }

@@ -14,7 +14,7 @@ import {
 import { changeConfig, type Environment, timelineOfBranch } from "./environment.ts";
 import { withDirectoryLock } from "./repo_dir.ts";
 import { createOnSafekeepers, safekeepersEnd, safekeeperTargets } from "./safekeeper_timelines.ts";
-import { loadTenantRecord, recordTimeline } from "./tenant_records.ts";
+import { recordTimeline, timelinePgVersion } from "./tenant_records.ts";
 
 /** What a branch can be made with. */
 export interface BranchOptions {
@@ -56,7 +56,7 @@ async function committedPosition(
   const { commit_lsn } = await compute.syncTimeline({
     tenant_id: tenant,
     timeline_id: timeline,
-    pg_version: loadTenantRecord(env.repoDir, tenant).pg_version,
+    pg_version: timelinePgVersion(env.repoDir, tenant, timeline),
     safekeepers: safekeeperTargets(env, tenant, timeline),
   });
   return parseLsn(commit_lsn);
@@ -91,10 +91,10 @@ export async function createBranch(
     ancestor_timeline_id: ancestor,
     ancestor_start_lsn: formatLsn(lsn),
   });
-  const placement = await createOnSafekeepers(env, info);
+  const record = await createOnSafekeepers(env, info);
   await withDirectoryLock(
     env.repoDir,
-    () => recordTimeline(env.repoDir, tenant, timelineId, placement),
+    () => recordTimeline(env.repoDir, tenant, timelineId, record),
   );
   await changeConfig(env, (config) => mapBranch(config, tenant, branch, timelineId));
   return { timelineId, lsn: info.ancestor_lsn ?? formatLsn(lsn), ancestorBranch, already: false };
