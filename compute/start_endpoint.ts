@@ -11,6 +11,7 @@
  * What can overlap does: directories are prepared and the pageserver is connected to during the
  * election, and the durable write happens while the pageserver works.
  */
+import { setImmediate } from "node:timers/promises";
 import { decodeLazyFilesMap, type LazyFilesMap } from "../libs/basebackup/lazy_files_map.ts";
 import { PgClient } from "../libs/pgwire/client.ts";
 import { WAL_SEGMENT_SIZE } from "../libs/postgres/constants.ts";
@@ -35,7 +36,7 @@ import {
   isFirstStart,
   mayHaveSubscriptions,
 } from "./inherited_subscriptions.ts";
-import { layOutFiles } from "./lazy_files/lay_out.ts";
+import { layOutInSteps } from "./lazy_files/lay_out.ts";
 import { fixedSettings, HBA_CONF, postgresConf, SUPERUSER } from "./postgres_settings.ts";
 import type { Election } from "./wal_proposer/driver.ts";
 import { withinLimit } from "./wal_proposer/time_limit.ts";
@@ -137,10 +138,12 @@ async function bringUp(run: EndpointRun, clock: PhaseClock): Promise<boolean> {
     const map = checkedMap(basebackup, spec, startLsn);
     const withoutSubscriptions = isFirstStart(election) &&
       mayHaveSubscriptions(map, Deno.readFileSync(`${pgdata}/global/pg_filenode.map`));
-    layOut(run, map, basebackup, savedSettings);
+    await layOut(run, map, basebackup, savedSettings);
     clock.end("files");
     const logStart = Deno.statSync(directory.logFile).size;
     const { preparedTransactions } = basebackup;
+    // Its clearing found no Postgres to end, so none may be started now
+    if (run.failure !== undefined) throw new Unavailable(run.failure);
     run.attach(services.launcher.start({
       pgdata,
       logFile: directory.logFile,
@@ -204,13 +207,13 @@ function checkedMap(basebackup: Basebackup, spec: EndpointSpec, startLsn: Lsn): 
   );
 }
 
-/** Everything in pgdata that is not in the basebackup. */
-function layOut(
+/** Everything in pgdata that is not in the basebackup. Other endpoints' WAL flows meanwhile. */
+async function layOut(
   run: EndpointRun,
   map: LazyFilesMap,
   basebackup: Basebackup,
   savedSettings: Uint8Array,
-): void {
+): Promise<void> {
   const { spec, directory } = run;
   const { pgdata } = directory;
   const making = makingOf(run);
@@ -222,7 +225,7 @@ function layOut(
   text("pg_hba.conf", HBA_CONF);
   writeDataFile(`${pgdata}/postgresql.auto.conf`, savedSettings, making);
   writeDataFile(`${pgdata}/global/pg_control`, basebackup.controlBytes, making);
-  layOutFiles({
+  const steps = layOutInSteps({
     pgdata,
     arenaPath: directory.arena,
     map,
@@ -234,6 +237,7 @@ function layOut(
     takeReady: (path) => run.services.ready.take(path),
     ...(owner === undefined ? {} : { owner }),
   });
+  while (steps.next().done !== true) await setImmediate();
 }
 
 /** A client's first query over TCP, and the stream's place as the synchronous standby. */

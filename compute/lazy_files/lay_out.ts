@@ -37,6 +37,8 @@ import {
 const LAZY_CONTROL_FILE = "global/pg_control.lazy";
 
 const CONTROL_FILE = "global/pg_control";
+/** About a millisecond's work, where making a file is not slow. */
+const FILES_PER_STEP = 32;
 const FILE_MODE = 0o600;
 const DIRECTORY_MODE = 0o700;
 
@@ -202,15 +204,29 @@ function hideControlFile(pgdata: string): void {
  * are removed. Throws what the file system throws, and BadRequest as encodeArena does.
  */
 export function layOutFiles(options: LayOutOptions): LaidOut {
+  const steps = layOutInSteps(options);
+  for (;;) {
+    const step = steps.next();
+    if (step.done === true) return step.value;
+  }
+}
+
+/**
+ * layOutFiles for a caller who has to do other things in between: thousands of files on a slow file
+ * system take seconds. It yields after every FILES_PER_STEP files.
+ */
+export function* layOutInSteps(options: LayOutOptions): Generator<undefined, LaidOut> {
   const planned = planFiles(options.map);
   const there = removeOtherRelationFiles(options, planned);
   const lazy: ArenaFile[] = [];
   let pages = 0;
+  let made = 0;
   for (const { path, file } of planned) {
     const full = `${options.pgdata}/${path}`;
     const length = file.pages * PAGE_SIZE;
     if (there.has(path)) makeFile(full, length, options.owner);
     else placeFile(full, length, options);
+    if (++made % FILES_PER_STEP === 0) yield;
     if (file.pages === 0) continue;
     lazy.push(file);
     pages += file.pages;
