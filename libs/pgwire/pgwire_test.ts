@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import { toLsn } from "../utils/lsn.ts";
 import { PgClient } from "./client.ts";
-import { readError, ServerError } from "./messages.ts";
+import { readError, type ServerError } from "./messages.ts";
 import {
   queueKeepalive,
   queueStandbyStatus,
