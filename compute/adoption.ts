@@ -10,6 +10,7 @@
 import type { PgClient } from "../libs/pgwire/client.ts";
 import { WAL_SEGMENT_SIZE } from "../libs/postgres/constants.ts";
 import { TimedOut, Unavailable } from "../libs/utils/errors.ts";
+import { ifThere } from "../libs/utils/if_there.ts";
 import { type Lsn, parseLsn } from "../libs/utils/lsn.ts";
 import type { EndpointDirectory } from "./endpoint_directory.ts";
 import { EndpointRun, type HostServices } from "./endpoint_run.ts";
@@ -87,12 +88,8 @@ async function findProcess(
 }
 
 function recordedPid(pgdata: string): number | undefined {
-  try {
-    return Number(Deno.readTextFileSync(`${pgdata}/postmaster.pid`).split("\n")[0]);
-  } catch (thrown) {
-    if (thrown instanceof Deno.errors.NotFound) return undefined;
-    throw thrown;
-  }
+  const text = ifThere(() => Deno.readTextFileSync(`${pgdata}/postmaster.pid`));
+  return text === undefined ? undefined : Number(text.split("\n")[0]);
 }
 
 /** How far Postgres has flushed, and from where its slot still has WAL. */

@@ -20,6 +20,7 @@
 import { join } from "node:path";
 import { makeDirectory, replaceFile } from "../libs/utils/durable.ts";
 import { messageOf } from "../libs/utils/errors.ts";
+import { ifThere } from "../libs/utils/if_there.ts";
 import { logger } from "../libs/utils/log.ts";
 import { clearDataDirectory } from "./lazy_files/lay_out.ts";
 
@@ -86,13 +87,13 @@ export class EndpointDirectory {
     const log = Deno.openSync(this.logFile, { append: true, create: true, mode: 0o640 });
     log.close();
     give(this.logFile, owner);
-    return readIfThere(join(this.root, SAVED_CONF)) ?? new Uint8Array(0);
+    return ifThere(() => Deno.readFileSync(join(this.root, SAVED_CONF))) ?? new Uint8Array(0);
   }
 
   /** After an orderly stop: keeps the ALTER SYSTEM settings, and pgdata to be emptied. */
   retireData(): void {
     this.#saveSettings();
-    removeIfThere(this.arena);
+    ifThere(() => Deno.removeSync(this.arena));
     this.#reusable = exists(this.pgdata);
   }
 
@@ -104,11 +105,11 @@ export class EndpointDirectory {
       const target = join(this.root, `${DISCARDED}${n}`);
       if (!exists(target)) Deno.renameSync(this.pgdata, target);
     }
-    removeIfThere(this.arena);
+    ifThere(() => Deno.removeSync(this.arena));
   }
 
   #saveSettings(): void {
-    const settings = readIfThere(join(this.pgdata, SAVED_CONF));
+    const settings = ifThere(() => Deno.readFileSync(join(this.pgdata, SAVED_CONF)));
     if (settings !== undefined) replaceFile(join(this.root, SAVED_CONF), settings);
   }
 
@@ -143,28 +144,5 @@ export function give(path: string, owner: FileOwner | undefined): void {
 
 /** True if there is something at `path`. */
 export function exists(path: string): boolean {
-  try {
-    Deno.lstatSync(path);
-    return true;
-  } catch (thrown) {
-    if (thrown instanceof Deno.errors.NotFound) return false;
-    throw thrown;
-  }
-}
-
-function readIfThere(path: string): Uint8Array | undefined {
-  try {
-    return Deno.readFileSync(path);
-  } catch (thrown) {
-    if (thrown instanceof Deno.errors.NotFound) return undefined;
-    throw thrown;
-  }
-}
-
-function removeIfThere(path: string): void {
-  try {
-    Deno.removeSync(path);
-  } catch (thrown) {
-    if (!(thrown instanceof Deno.errors.NotFound)) throw thrown;
-  }
+  return ifThere(() => Deno.lstatSync(path)) !== undefined;
 }

@@ -8,6 +8,7 @@
  */
 import { readSealedFile, type SealedFormat, writeSealedFile } from "../libs/utils/sealed_file.ts";
 import { removeFile } from "../libs/utils/durable.ts";
+import { ifThere } from "../libs/utils/if_there.ts";
 import { formatLsn, type Lsn, parseLsn } from "../libs/utils/lsn.ts";
 import type { TermHistory } from "../libs/safekeeper_protocol/term_history.ts";
 import type { EndpointSpec } from "./client.ts";
@@ -47,14 +48,9 @@ export function writeEndpointState(path: string, state: EndpointState): void {
 
 /** Reads the file; undefined if there is none. Throws Corrupt. */
 export function readEndpointState(path: string): EndpointState | undefined {
-  let body: Uint8Array;
-  try {
-    ({ body } = readSealedFile(path, FORMAT));
-  } catch (thrown) {
-    if (thrown instanceof Deno.errors.NotFound) return undefined;
-    throw thrown;
-  }
-  const json = JSON.parse(new TextDecoder().decode(body)) as StateJson;
+  const file = ifThere(() => readSealedFile(path, FORMAT));
+  if (file === undefined) return undefined;
+  const json = JSON.parse(new TextDecoder().decode(file.body)) as StateJson;
   return {
     ...json,
     startLsn: parseLsn(json.startLsn),

@@ -7,6 +7,7 @@
  */
 import { PgClient } from "../libs/pgwire/client.ts";
 import { SUPERUSER } from "./postgres_settings.ts";
+import { ifThere } from "../libs/utils/if_there.ts";
 
 /** Opens one connection at a time; what is said over it does not hold up the next. */
 export class PrivateSocket {
@@ -40,10 +41,6 @@ export class PrivateSocket {
   }
 
   #unlink(): void {
-    try {
-      Deno.removeSync(this.#path);
-    } catch (thrown) {
-      if (!(thrown instanceof Deno.errors.NotFound)) throw thrown;
-    }
+    ifThere(() => Deno.removeSync(this.#path));
   }
 }

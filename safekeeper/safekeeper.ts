@@ -7,6 +7,7 @@ import { listenAt, serveHttp } from "../libs/daemon/listen.ts";
 import { parseAddress } from "../libs/utils/address.ts";
 import { replaceFile } from "../libs/utils/durable.ts";
 import { Conflict } from "../libs/utils/errors.ts";
+import { ifThere } from "../libs/utils/if_there.ts";
 import { BrokerPublisher, type InfoSink } from "./broker_publisher.ts";
 import type { SafekeeperConfig } from "./config.ts";
 import { httpApi } from "./http_api.ts";
@@ -62,14 +63,12 @@ export function startSafekeeper(
  */
 function claimIdentity(directory: string, id: number): void {
   const path = `${directory}/safekeeper.id`;
-  try {
-    const found = Number(Deno.readTextFileSync(path));
-    if (found === id) return;
+  const found = ifThere(() => Number(Deno.readTextFileSync(path)));
+  if (found === id) return;
+  if (found !== undefined) {
     throw new Conflict(
       `Cannot start safekeeper ${id} on "${directory}": it belongs to safekeeper ${found}`,
     );
-  } catch (thrown) {
-    if (!(thrown instanceof Deno.errors.NotFound)) throw thrown;
   }
   replaceFile(path, new TextEncoder().encode(`${id}\n`));
 }

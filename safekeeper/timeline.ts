@@ -17,6 +17,7 @@ import type { Term } from "../libs/safekeeper_protocol/term_history.ts";
 import { fsyncDirectory, makeDirectory, removeFile } from "../libs/utils/durable.ts";
 import { messageOf, Unavailable } from "../libs/utils/errors.ts";
 import type { TenantId, TimelineId } from "../libs/utils/id.ts";
+import { ifThere } from "../libs/utils/if_there.ts";
 import { logger } from "../libs/utils/log.ts";
 import { type Lsn, maxLsn, minLsn } from "../libs/utils/lsn.ts";
 import { Acceptor, type Effect } from "./acceptor.ts";
@@ -299,11 +300,9 @@ export class Timeline {
 
 /** Removes a timeline's directory, the control file first: without it the rest means nothing. */
 function removeDirectory(directory: string): void {
-  try {
+  ifThere(() => {
     removeFile(`${directory}/${CONTROL_FILE_NAME}`);
     Deno.removeSync(directory, { recursive: true });
     fsyncDirectory(directory.slice(0, directory.lastIndexOf("/")));
-  } catch (thrown) {
-    if (!(thrown instanceof Deno.errors.NotFound)) throw thrown;
-  }
+  });
 }

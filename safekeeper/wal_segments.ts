@@ -4,8 +4,9 @@
  *   <24 hex>           a complete segment, for example 000000010000000000000003
  *   <24 hex>.partial   the one that is being written
  *   waltmp             one that is being made: not WAL yet, removed on start
+ *   walspare           zeros for the next one (spare_segment.ts)
  *
- * A segment file has its full size from the start, zeros (a hole) where nothing was written, and
+ * A segment file has its full size from the start, zeros or a hole where nothing was written, and
  * appears under its name only then. Where a timeline begins in the middle of a segment, the bytes
  * before are zeros behind valid page headers, so that a reader that starts at the segment's begin
  * finds PostgreSQL's format.
@@ -14,6 +15,7 @@ import { PAGE_SIZE, WAL_TIMELINE_ID } from "../libs/postgres/constants.ts";
 import { type WalIdentity, writePageHeader } from "../libs/postgres/wal/page_header.ts";
 import { parseSegmentName, segmentName, segmentStart } from "../libs/postgres/wal/segment.ts";
 import { fsyncDirectory, writeAll } from "../libs/utils/durable.ts";
+import { ifThere } from "../libs/utils/if_there.ts";
 import { addLsn, type Lsn } from "../libs/utils/lsn.ts";
 
 const PARTIAL_SUFFIX = ".partial";
@@ -33,11 +35,8 @@ export function openSegment(
 ): Deno.FsFile | undefined {
   const path = segmentPath(directory, segment, segmentSize);
   for (const candidate of [path + PARTIAL_SUFFIX, path]) {
-    try {
-      return Deno.openSync(candidate, options);
-    } catch (thrown) {
-      if (!(thrown instanceof Deno.errors.NotFound)) throw thrown;
-    }
+    const file = ifThere(() => Deno.openSync(candidate, options));
+    if (file !== undefined) return file;
   }
   return undefined;
 }
@@ -73,12 +72,10 @@ export function reopenAsPartial(
   segmentSize: number,
 ): Deno.FsFile | undefined {
   const path = segmentPath(directory, segment, segmentSize);
-  try {
+  ifThere(() => {
     Deno.renameSync(path, path + PARTIAL_SUFFIX);
     fsyncDirectory(directory);
-  } catch (thrown) {
-    if (!(thrown instanceof Deno.errors.NotFound)) throw thrown;
-  }
+  });
   const file = openSegment(directory, segment, segmentSize, { read: true, write: true });
   // A crash in the middle of a truncation leaves the file short.
   if (file !== undefined && file.statSync().size < segmentSize) file.truncateSync(segmentSize);
@@ -86,18 +83,21 @@ export function reopenAsPartial(
 }
 
 /**
- * Makes a segment in which WAL will start at `start`, and its name durable. Throws what the file
- * system throws, for example when the disk is full.
+ * Makes a segment in which WAL will start at `start`, and its name durable: out of `spare`, a file of
+ * zeros of that size, if there is one. Throws what the file system throws, for example when the disk
+ * is full.
  */
 export function createSegment(
   directory: string,
   segment: number,
   identity: WalIdentity,
   start: Lsn,
+  spare?: string,
 ): Deno.FsFile {
   const size = identity.segmentSize;
-  const temporary = `${directory}/${TEMPORARY_NAME}`;
-  const file = Deno.openSync(temporary, { read: true, write: true, create: true, truncate: true });
+  const temporary = spare ?? `${directory}/${TEMPORARY_NAME}`;
+  const made = { read: true, write: true, create: true, truncate: spare === undefined };
+  const file = Deno.openSync(temporary, made);
   try {
     file.truncateSync(size);
     writePrologue(file, segmentStart(segment, size), start, identity);

@@ -10,6 +10,7 @@ import { createHash } from "node:crypto";
 import { basename, join } from "node:path";
 import { makeDirectory } from "../../libs/utils/durable.ts";
 import { NotFound } from "../../libs/utils/errors.ts";
+import { ifThere } from "../../libs/utils/if_there.ts";
 import { placeFile } from "./cache_file.ts";
 import { hostPlatform } from "./pg_packages.ts";
 import { programFile } from "./supervisor.ts";
@@ -29,12 +30,9 @@ function librarySource(): string {
 }
 
 function readSource(path: string): Uint8Array {
-  try {
-    return Deno.readFileSync(programFile(path));
-  } catch (thrown) {
-    if (!(thrown instanceof Deno.errors.NotFound)) throw thrown;
-    throw new NotFound(`Cannot find "${path}": there is no prebuilt file for ${hostPlatform()}`);
-  }
+  const bytes = ifThere(() => Deno.readFileSync(programFile(path)));
+  if (bytes !== undefined) return bytes;
+  throw new NotFound(`Cannot find "${path}": there is no prebuilt file for ${hostPlatform()}`);
 }
 
 /** Copies the files into the cache unless they are there; returns where they are. */

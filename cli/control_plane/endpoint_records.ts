@@ -9,6 +9,7 @@ import { join } from "node:path";
 import { fsyncDirectory, makeDirectory, replaceFile } from "../../libs/utils/durable.ts";
 import { BadRequest, Corrupt, messageOf, Unavailable } from "../../libs/utils/errors.ts";
 import type { TenantId, TimelineId } from "../../libs/utils/id.ts";
+import { ifThere } from "../../libs/utils/if_there.ts";
 
 /** How far above the first port the search for a free one goes. */
 const ENDPOINT_PORTS_MAX = 2000;
@@ -39,13 +40,8 @@ function directoryOf(repoDir: string): string {
 export function loadEndpointRecord(repoDir: string, name: string): EndpointRecord | undefined {
   checkEndpointName(name);
   const path = join(directoryOf(repoDir), name, "endpoint.json");
-  let text: string;
-  try {
-    text = Deno.readTextFileSync(path);
-  } catch (thrown) {
-    if (thrown instanceof Deno.errors.NotFound) return undefined;
-    throw thrown;
-  }
+  const text = ifThere(() => Deno.readTextFileSync(path));
+  if (text === undefined) return undefined;
   try {
     return JSON.parse(text) as EndpointRecord;
   } catch (thrown) {
@@ -55,15 +51,8 @@ export function loadEndpointRecord(repoDir: string, name: string): EndpointRecor
 
 /** All definitions, sorted by name. */
 export function listEndpointRecords(repoDir: string): EndpointRecord[] {
-  let names: string[];
-  try {
-    names = [...Deno.readDirSync(directoryOf(repoDir))]
-      .filter((entry) => entry.isDirectory)
-      .map((entry) => entry.name);
-  } catch (thrown) {
-    if (thrown instanceof Deno.errors.NotFound) return [];
-    throw thrown;
-  }
+  const entries = ifThere(() => [...Deno.readDirSync(directoryOf(repoDir))]) ?? [];
+  const names = entries.filter((entry) => entry.isDirectory).map((entry) => entry.name);
   return names.sort().map((name) => loadEndpointRecord(repoDir, name))
     .filter((record) => record !== undefined);
 }

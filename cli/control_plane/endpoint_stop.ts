@@ -5,6 +5,7 @@
  */
 import { join } from "node:path";
 import { NotFound, TimedOut, Unavailable } from "../../libs/utils/errors.ts";
+import { ifThere } from "../../libs/utils/if_there.ts";
 import { computeClient } from "./clients.ts";
 import {
   listEndpointRecords,
@@ -49,13 +50,8 @@ function signal(pid: number, which: Deno.Signal | 0): boolean {
 /** Looks for a PostgreSQL of this endpoint by its postmaster.pid. */
 export function strayPostgres(env: Environment, name: string): StrayPostgres {
   const directory = repoPath(env, "compute", "endpoints", name, "pgdata");
-  let text: string;
-  try {
-    text = Deno.readTextFileSync(join(directory, "postmaster.pid"));
-  } catch (thrown) {
-    if (thrown instanceof Deno.errors.NotFound) return { state: "stopped" };
-    throw thrown;
-  }
+  const text = ifThere(() => Deno.readTextFileSync(join(directory, "postmaster.pid")));
+  if (text === undefined) return { state: "stopped" };
   const pid = Number(text.split("\n")[0]);
   return worksIn(pid, directory) ? { state: "running", pid } : { state: "crashed" };
 }

@@ -7,6 +7,7 @@
  */
 import { dirname, join } from "node:path";
 import { BadRequest, NotFound } from "../../libs/utils/errors.ts";
+import { ifThere } from "../../libs/utils/if_there.ts";
 
 /** A user to run PostgreSQL as. */
 export interface HostUser {
@@ -59,13 +60,8 @@ export function firstUnreachable(path: string, user: HostUser): string | undefin
   const parent = dirname(path);
   const above = parent === path ? undefined : firstUnreachable(parent, user);
   if (above !== undefined) return above;
-  let info: Deno.FileInfo;
-  try {
-    info = Deno.statSync(path);
-  } catch (thrown) {
-    if (thrown instanceof Deno.errors.NotFound) return undefined; // we will create it
-    throw thrown;
-  }
+  const info = ifThere(() => Deno.statSync(path));
+  if (info === undefined) return undefined; // we will create it
   const mode = info.mode ?? 0;
   const bit = info.uid === user.uid ? 0o100 : info.gid === user.gid ? 0o010 : 0o001;
   return (mode & bit) === 0 ? path : undefined;

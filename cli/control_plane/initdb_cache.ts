@@ -10,6 +10,7 @@
  */
 import { join } from "node:path";
 import { makeDirectory } from "../../libs/utils/durable.ts";
+import { ifThere } from "../../libs/utils/if_there.ts";
 import { tarEnd, tarHeader, tarPadding } from "../../libs/utils/tar.ts";
 import { placeFile } from "./cache_file.ts";
 import { commandUser, type HostUser } from "./host_user.ts";
@@ -110,12 +111,7 @@ export function initdbArchive(
 ): string {
   const cache = join(cacheDir, "initdb");
   const path = join(cache, `${binaries.version}-${RECIPE}.tar`);
-  try {
-    Deno.statSync(path);
-    return path;
-  } catch (thrown) {
-    if (!(thrown instanceof Deno.errors.NotFound)) throw thrown;
-  }
+  if (ifThere(() => Deno.statSync(path)) !== undefined) return path;
   progress.step(`Initialising a PostgreSQL ${binaries.version} cluster (once)`);
   makeDirectory(cache);
   const directory = Deno.makeTempDirSync({ dir: cache, prefix: "partial-" });

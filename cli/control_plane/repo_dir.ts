@@ -7,6 +7,7 @@
  */
 import { isAbsolute, join } from "node:path";
 import { BadRequest, NotFound } from "../../libs/utils/errors.ts";
+import { ifThere } from "../../libs/utils/if_there.ts";
 
 /** The state directory that the environment names, whether or not it exists yet. */
 export function repoDirectory(): string {
@@ -25,11 +26,8 @@ export async function withDirectoryLock<T>(
   path: string,
   change: () => T | Promise<T>,
 ): Promise<T> {
-  let directory: Deno.FsFile;
-  try {
-    directory = Deno.openSync(path, { read: true });
-  } catch (thrown) {
-    if (!(thrown instanceof Deno.errors.NotFound)) throw thrown;
+  const directory = ifThere(() => Deno.openSync(path, { read: true }));
+  if (directory === undefined) {
     throw new NotFound(`Cannot find "${path}": run "neon init" first`);
   }
   try {

@@ -12,6 +12,7 @@ import { dirname, join } from "node:path";
 import { parse, stringify } from "smol-toml";
 import { crc32AddonPath } from "../../libs/utils/crc32c.ts";
 import { makeDirectory, replaceFile } from "../../libs/utils/durable.ts";
+import { ifThere } from "../../libs/utils/if_there.ts";
 import { installComputeFiles } from "./compute_files.ts";
 import { LOOPBACK, type PageserverConfig, type SafekeeperConfig } from "./config.ts";
 import { type Environment, repoPath } from "./environment.ts";
@@ -158,12 +159,7 @@ export function computeRole(env: Environment): Role {
 /** Makes a role's directory and writes the settings that follow from `.neon/config`. */
 export function writeSettings(role: Role): void {
   makeDirectory(role.directory);
-  let text = "";
-  try {
-    text = Deno.readTextFileSync(role.settingsFile);
-  } catch (thrown) {
-    if (!(thrown instanceof Deno.errors.NotFound)) throw thrown;
-  }
+  const text = ifThere(() => Deno.readTextFileSync(role.settingsFile)) ?? "";
   const wanted = stringify({ ...parse(text), ...role.settings }) + "\n";
   if (wanted !== text) replaceFile(role.settingsFile, new TextEncoder().encode(wanted));
 }

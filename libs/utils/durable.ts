@@ -3,6 +3,7 @@
  * synced, in that order. A reader sees the old content or the new, never a part.
  */
 import { dirname } from "node:path";
+import { ifThere } from "./if_there.ts";
 
 /** Syncs a directory, so that names created, renamed or removed in it are durable. */
 export function fsyncDirectory(path: string): void {
@@ -51,13 +52,10 @@ export function replaceFile(path: string, bytes: Uint8Array, mode = 0o644): void
 
 /** Removes a file durably; a file that is not there is fine. */
 export function removeFile(path: string): void {
-  try {
+  ifThere(() => {
     Deno.removeSync(path);
-  } catch (thrown) {
-    if (thrown instanceof Deno.errors.NotFound) return;
-    throw thrown;
-  }
-  fsyncDirectory(dirname(path));
+    fsyncDirectory(dirname(path));
+  });
 }
 
 /** Creates a directory and its missing parents, each made durable in its parent. */

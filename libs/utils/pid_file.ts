@@ -4,6 +4,7 @@
  * stale file after a crash or a reboot is unlocked, whoever has that pid now.
  */
 import { Conflict } from "./errors.ts";
+import { ifThere } from "./if_there.ts";
 
 /** The live owner's hold on its pid file. */
 interface PidFile {
@@ -47,13 +48,8 @@ export function acquirePidFile(path: string): PidFile {
 
 /** The pid of the live process that holds `path`, or undefined if none does. */
 export function livePid(path: string): number | undefined {
-  let file: Deno.FsFile;
-  try {
-    file = Deno.openSync(path, { read: true });
-  } catch (thrown) {
-    if (thrown instanceof Deno.errors.NotFound) return undefined;
-    throw thrown;
-  }
+  const file = ifThere(() => Deno.openSync(path, { read: true }));
+  if (file === undefined) return undefined;
   try {
     if (file.tryLockSync(false)) return undefined;
     const pid = Number(Deno.readTextFileSync(path).trim());

@@ -9,6 +9,7 @@
  */
 import { dirname } from "node:path";
 import { fsyncDirectory } from "../../libs/utils/durable.ts";
+import { ifThere } from "../../libs/utils/if_there.ts";
 import { INDEX_PART_NAME, type IndexPart, readIndexPart } from "./index_part.ts";
 import { layerFileName } from "./layer_format.ts";
 
@@ -46,11 +47,8 @@ export function listDirectories<T>(path: string, parse: (name: string) => T): T[
  * Throws Corrupt.
  */
 export function loadTimelineDirectory(path: string): IndexPart | undefined {
-  let part: IndexPart;
-  try {
-    part = readIndexPart(path);
-  } catch (thrown) {
-    if (!(thrown instanceof Deno.errors.NotFound)) throw thrown;
+  const part = ifThere(() => readIndexPart(path));
+  if (part === undefined) {
     removeDirectory(path);
     return undefined;
   }

@@ -4,6 +4,7 @@
  */
 import { setImmediate } from "node:timers";
 import { newTenantId, newTimelineId } from "../../libs/utils/id.ts";
+import { ifThere } from "../../libs/utils/if_there.ts";
 import { type Lsn, toLsn } from "../../libs/utils/lsn.ts";
 import type { ObjectId } from "./key_interner.ts";
 import type { Tenant } from "./tenant.ts";
@@ -98,10 +99,6 @@ export function copyDirectory(from: string, to: string): void {
       copyDirectory(source, target);
       continue;
     }
-    try {
-      Deno.copyFileSync(source, target);
-    } catch (thrown) {
-      if (!(thrown instanceof Deno.errors.NotFound)) throw thrown;
-    }
+    ifThere(() => Deno.copyFileSync(source, target));
   }
 }
