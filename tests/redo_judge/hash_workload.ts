@@ -19,6 +19,7 @@ export const indexWorkload: Workload = async (_server, one, two) => {
   await unloggedWorkload(two);
   await brinWorkload(one);
   await hashWorkload(one);
+  await emptyPageWorkload(one);
   await deadItemWorkload(one);
 };
 
@@ -60,6 +61,30 @@ async function hashWorkload(client: PgClient): Promise<void> {
     "CREATE INDEX big_k ON big USING hash (k) WITH (fillfactor = 10)",
     "INSERT INTO big SELECT i FROM generate_series(1, 300) i",
   ]);
+}
+
+/** Tuples of one value that a bucket page of a hash index holds. */
+const BUCKET_TUPLES = 407;
+
+/**
+ * Pages of one bucket that empty while tuples already go to an overflow page: just before it, and
+ * with a full page between.
+ */
+async function emptyPageWorkload(client: PgClient): Promise<void> {
+  for (const pages of [4, 5]) {
+    const name = `chain${pages}`;
+    const page = `(n - 1) / ${BUCKET_TUPLES}`;
+    await all(client, [
+      "SET wal_consistency_checking = ''",
+      `CREATE TABLE ${name} (k int, n int)`,
+      `CREATE INDEX ${name}_k ON ${name} USING hash (k) WITH (fillfactor = 100)`,
+      `INSERT INTO ${name} SELECT 1, n FROM generate_series(1, ${pages * BUCKET_TUPLES}) n`,
+      IMAGES,
+      `DELETE FROM ${name} WHERE (${page} = 0 AND n % 4 = 0) OR (${page} <> 0 AND n % 2 = 0)
+       OR ${page} = ${pages - 2}`,
+      `VACUUM ${name}`,
+    ]);
+  }
 }
 
 /** Dead items that an insertion clears away: read by an index scan first, then found in the way. */
