@@ -49,6 +49,14 @@ const COMMANDS: Record<string, CommandEntry> = {
     summary: "open an SQL prompt on an endpoint, or run one command there",
     load: () => import("./commands/sql.ts"),
   },
+  wal: {
+    summary: "print, count and verify WAL",
+    load: () => import("./commands/wal.ts"),
+  },
+  page: {
+    summary: "print a page as of an LSN, and how it was put together",
+    load: () => import("./commands/page.ts"),
+  },
   pageserver: {
     summary: "start, stop, restart or check the pageserver",
     load: () => import("./commands/pageserver.ts"),

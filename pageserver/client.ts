@@ -50,6 +50,42 @@ export interface TimelineInfo {
   wal_segment_size: number;
 }
 
+/** A page at an LSN and how it was put together, oldest step first. */
+export interface PageExplanation {
+  /** Its bytes, base64. */
+  page: string;
+  /** spc/db/rel[_fork]. */
+  relation: string;
+  block: number;
+  /** Blocks of the relation at that LSN. */
+  relation_blocks: number;
+  lsn: string;
+  /** Layers that have something of it; "in memory" for one that is not written yet. */
+  layers: { timeline_id: string; name: string; lsn_start: string; lsn_end: string }[];
+  steps: {
+    /** Of the image, or the end of the record. */
+    lsn: string;
+    /** Index in `layers`. */
+    layer: number;
+    kind: "image" | "record";
+    bytes: number;
+    /** Of a record: whether it makes the page from nothing. */
+    makes_page?: boolean;
+    rmgr?: string;
+    opcode?: string;
+    xid?: number;
+  }[];
+}
+
+/** A block of a relation, as keys name it. */
+interface PageName {
+  spc: number;
+  db: number;
+  rel: number;
+  fork: number;
+  block: number;
+}
+
 /** The body of a timeline creation: a branch. */
 interface TimelineCreateRequest {
   new_timeline_id: string;
@@ -146,6 +182,23 @@ export class PageserverClient {
   ): Promise<TimelineInfo> {
     const path = `/v1/tenant/${tenant}/timeline/${timeline}/import_basebackup`;
     return this.#http.send("PUT", `${path}?pg_version=${pgVersion}`, tar, "application/x-tar");
+  }
+
+  /** A page of a relation at `lsn` (default: the last record) and how it was put together. */
+  explainPage(
+    tenant: TenantId,
+    timeline: TimelineId,
+    page: PageName,
+    lsn?: string,
+  ): Promise<PageExplanation> {
+    const hex = (value: number, digits: number) => value.toString(16).padStart(digits, "0");
+    const relation = [page.spc, page.db, page.rel].map((oid) => hex(oid, 8)).join("");
+    const query = new URLSearchParams({
+      key: `00${relation}${hex(page.fork, 2)}${hex(page.block, 8)}`,
+      explain: "true",
+      ...(lsn === undefined ? {} : { lsn }),
+    });
+    return this.#http.json("GET", `/v1/tenant/${tenant}/timeline/${timeline}/getpage?${query}`);
   }
 
   /** Writes everything that was ingested to disk; answers disk_consistent_lsn. */

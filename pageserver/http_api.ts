@@ -17,6 +17,7 @@ import { logger } from "../libs/utils/log.ts";
 import { addLsn, formatLsn, type Lsn, parseLsn } from "../libs/utils/lsn.ts";
 import type { TenantInfo } from "./client.ts";
 import { importCluster } from "./import/import_cluster.ts";
+import { explainPage } from "./page_service/explain_page.ts";
 import type { PageReader } from "./page_service/page_reader.ts";
 import { readKey } from "./page_service/read_key.ts";
 import { parseKey } from "./repository/key.ts";
@@ -211,6 +212,9 @@ function timelineWorkRoutes(app: Hono, context: HttpApiContext): void {
     const lsnText = c.req.query("lsn");
     const lsn = lsnText === undefined ? timeline.lastRecordLsn : parseLsn(lsnText);
     await timeline.waitForLsn(lsn, context.waitLsnTimeoutMs, context.signal);
+    if (c.req.query("explain") === "true") {
+      return c.json(explainPage(reader, servedTimeline(timeline), key, lsn));
+    }
     const page = readKey(reader, servedTimeline(timeline), key, lsn);
     return c.body(page, 200, { "content-type": "application/octet-stream" });
   });

@@ -53,6 +53,13 @@ export class Found {
     return this.#words[this.count - 1]! & KIND_MASK;
   }
 
+  /** Calls `visit` for each entry, oldest first. */
+  forEach(visit: (lsn: Lsn, kind: number, source: LayerSource) => void): void {
+    for (let i = this.count - 1; i >= 0; i--) {
+      visit(this.#lsns[i] as Lsn, this.#words[i]! & KIND_MASK, this.#sources[i]!);
+    }
+  }
+
   /** Copies all values into `into`, oldest first. */
   readInto(into: Reconstruction): void {
     for (let i = this.count - 1; i >= 0; i--) {

@@ -3,6 +3,7 @@
  * its reader.
  */
 import type { Lsn } from "../../libs/utils/lsn.ts";
+import type { LayerSource } from "./blob_source.ts";
 import type { LayerFile } from "./file_table.ts";
 import type { Key } from "./key.ts";
 import type { LayerDescription, LayerKind, LayerOwner } from "./layer_format.ts";
@@ -54,6 +55,11 @@ export class Layer implements LayerDescription, Droppable {
     this.#reader = new LayerReader(this.file, this, this.#owner, this.#resources);
     this.#resources.addDirectory(this);
     return this.#reader;
+  }
+
+  /** Whether `source` is its reader. */
+  isReadBy(source: LayerSource): boolean {
+    return this.#reader === source;
   }
 
   drop(): void {

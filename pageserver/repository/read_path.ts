@@ -11,7 +11,7 @@ import { formatLsn, type Lsn, minLsn } from "../../libs/utils/lsn.ts";
 import type { LayerSource, SearchKey } from "./blob_source.ts";
 import { Found } from "./found.ts";
 import { compareKeys, describeKey, formatKey, isInherited, type Key, makeKey } from "./key.ts";
-import { EntryKind, KIND_MASK } from "./layer_format.ts";
+import { EntryKind, KIND_MASK, layerFileName } from "./layer_format.ts";
 import { Reconstruction } from "./reconstruction.ts";
 import type { TimelineLayers } from "./timeline_layers.ts";
 
@@ -92,6 +92,62 @@ export function collectPage(
     throw new NotFound(`Cannot read ${describeKey(key)} at ${formatLsn(lsn)}: it was deleted`);
   }
   found.readInto(into);
+}
+
+/** An entry that a page is made of, and the layer it is in. */
+export interface ExplainedEntry {
+  readonly lsn: Lsn;
+  readonly kind: "image" | "record" | "initRecord";
+  readonly layer: ExplainedLayer;
+}
+
+/** A layer as a read met it. */
+export interface ExplainedLayer {
+  readonly timelineId: string;
+  /** "in memory" for one that is not written yet. */
+  readonly name: string;
+  readonly lsnStart: Lsn;
+  /** The last record's end, for a layer that is still open. */
+  readonly lsnEnd: Lsn;
+}
+
+/** See Timeline.explain. */
+export function explainPage(
+  timeline: ReadableTimeline,
+  key: SearchKey,
+  lsn: Lsn,
+): ExplainedEntry[] {
+  found.begin(-1);
+  search(timeline, key, lsn);
+  if (!found.hasBase) throw missing(timeline, key, lsn);
+  const layers = new Map<LayerSource, ExplainedLayer>();
+  const entries: ExplainedEntry[] = [];
+  found.forEach((at, kind, source) => {
+    const layer = layers.get(source) ?? explainLayer(timeline, source);
+    layers.set(source, layer);
+    const name = kind === EntryKind.image
+      ? "image"
+      : kind === EntryKind.initRecord
+      ? "initRecord"
+      : "record";
+    entries.push({ lsn: at, kind: name, layer });
+  });
+  return entries;
+}
+
+function explainLayer(timeline: ReadableTimeline, source: LayerSource): ExplainedLayer {
+  for (let at: ReadableTimeline | undefined = timeline; at !== undefined; at = at.ancestor) {
+    const { open, frozen, finished } = at.layers;
+    const { timelineId } = at;
+    const { lsnStart } = source;
+    const lsnEnd = minLsn(source.lsnEnd, at.lastRecordLsn);
+    if (source === open || frozen.some((layer) => layer === source)) {
+      return { timelineId, name: "in memory", lsnStart, lsnEnd };
+    }
+    const layer = finished.layers.find((known) => known.isReadBy(source));
+    if (layer !== undefined) return { timelineId, name: layerFileName(layer), lsnStart, lsnEnd };
+  }
+  throw new Corrupt("Cannot explain a page: no layer has what was read");
 }
 
 /** See Timeline.getValue. */

@@ -24,7 +24,7 @@ import { Layer } from "./layer.ts";
 import { EntryKind, layerFileName } from "./layer_format.ts";
 import { LsnWaiters } from "./lsn_waiters.ts";
 import { MemoryLayer } from "./memory_layer.ts";
-import { collectPage, getValue, scanKeys } from "./read_path.ts";
+import { collectPage, type ExplainedEntry, explainPage, getValue, scanKeys } from "./read_path.ts";
 import type { Reconstruction } from "./reconstruction.ts";
 import type { Resources } from "./resources.ts";
 import { TimelineFlush } from "./timeline_flush.ts";
@@ -279,6 +279,19 @@ export class Timeline {
     key.f6 = block;
     key.object = object;
     collectPage(this, key, lsn, into, after);
+  }
+
+  /**
+   * What collect() would collect, oldest first, with the layers it is in: for people. Throws as
+   * collect() does.
+   */
+  explain(object: ObjectId, block: number, lsn: Lsn): ExplainedEntry[] {
+    if (this.#closed) throw this.#closedError();
+    const key = this.#searchKey;
+    this.interner.fields(object, key);
+    key.f6 = block;
+    key.object = object;
+    return explainPage(this, key, lsn);
   }
 
   /** The value of a key at `lsn`, or undefined. Throws as collect(). */

@@ -23,6 +23,12 @@ import {
 import { PAGE_HEADER_SIZE } from "../../libs/postgres/page.ts";
 import { SlruKind } from "../../libs/postgres/slru.ts";
 import type { PgVersion } from "../../libs/postgres/versions.ts";
+import {
+  type DatabaseDirectory,
+  DBASE_CREATE_FILE_COPY,
+  readDatabaseCreate,
+  readDatabaseSource,
+} from "../../libs/postgres/wal/file_records.ts";
 import { restoreImage } from "../../libs/postgres/wal/restore_image.ts";
 import type { RecordCursor } from "../../libs/postgres/wal/record_cursor.ts";
 import { formatLsn } from "../../libs/utils/lsn.ts";
@@ -40,6 +46,8 @@ const SLAB_PAGES = 512;
 const GARBAGE = 0xa5;
 /** Pages whose first difference is kept for the report; a wrong page goes on being wrong. */
 const DIFFERENCES_KEPT_MAX = 50;
+/** Messages of failed redo that are kept for the report. */
+const FAILURES_KEPT_MAX = 50;
 const SMGR_TRUNCATE = 0x20;
 const PAGES_PER_SEGMENT = 32;
 
@@ -52,6 +60,11 @@ export interface ConsistencyInput {
    * Called after each record applied to a page, before the comparison: to sabotage, or to record.
    */
   afterApply?(key: RedoKey, page: PageTarget, cursor: RecordCursor): void;
+  /**
+   * Count a record that cannot be applied and go on, with the page from its image or, without one,
+   * without the page; otherwise that throws.
+   */
+  readonly keepGoing?: boolean;
 }
 
 /** A page of ours that is not what PostgreSQL had. */
@@ -61,6 +74,10 @@ interface Difference {
   /** Offset in the page of the first byte that differs after masking, and how many do. */
   readonly offset: number;
   readonly bytes: number;
+  /** Both versions, masked. */
+  readonly ours: Uint8Array;
+  readonly theirs: Uint8Array;
+  readonly fork: number;
 }
 
 interface HeldPage {
@@ -93,6 +110,13 @@ export class ConsistencyChecker {
   readonly differences: Difference[] = [];
   /** All differences, also of pages that were wrong before. */
   differenceCount = 0;
+  /** The same by record name. */
+  readonly different: Map<string, number> = new Map();
+  /** With keepGoing: records that could not be applied to a page, by name; the first messages. */
+  readonly failed: Map<string, number> = new Map();
+  readonly failures: string[] = [];
+  /** With keepGoing: changes to pages that are unknown since a failure, not judged. */
+  skipped = 0;
 
   readonly #input: ConsistencyInput;
   readonly #pages: Map<string, HeldPage> = new Map();
@@ -101,6 +125,10 @@ export class ConsistencyChecker {
   #slab = new Uint8Array(0);
   #slabUsed = 0;
   readonly #wrong: Set<string> = new Set();
+  /** Pages that are unknown until a record makes them anew. */
+  readonly #lost: Set<string> = new Set();
+  /** Databases ("spc/db") made by copying files, with the one whose base files are theirs. */
+  readonly #copiedFrom: Map<string, DatabaseDirectory> = new Map();
 
   constructor(input: ConsistencyInput) {
     this.#input = input;
@@ -130,7 +158,43 @@ export class ConsistencyChecker {
       case Rmgr.MULTIXACT:
         this.#applyToSlru(cursor, SlruKind.OFFSETS);
         return this.#applyToSlru(cursor, SlruKind.MEMBERS);
+      case Rmgr.DBASE:
+        if ((cursor.info & 0xf0) === DBASE_CREATE_FILE_COPY) this.#copyDatabase(cursor);
     }
+  }
+
+  /** CREATE DATABASE by file copy: all pages of the source as they are now, held or in its files. */
+  #copyDatabase(cursor: RecordCursor): void {
+    const [from, to] = [readDatabaseSource(cursor), readDatabaseCreate(cursor)];
+    const origin = this.#copiedFrom.get(`${from.spc}/${from.db}`) ?? from;
+    this.#copiedFrom.set(`${to.spc}/${to.db}`, origin);
+    for (const held of [...this.#pages.values()]) {
+      const { key, target } = held;
+      if (key.kind !== "relation" || key.db !== from.db || key.spc !== from.spc) continue;
+      const copy = { ...held, key: { ...key, db: to.db, spc: to.spc }, target: this.#allocate() };
+      const bytes = target.bytes.subarray(target.offset, target.offset + PAGE_SIZE);
+      copy.target.bytes.set(bytes, copy.target.offset);
+      this.#pages.set(describeKey(copy.key), copy);
+    }
+  }
+
+  /** Takes a page's image for the page; without one the page is unknown from here on. */
+  #giveUp(cursor: RecordCursor, id: number, key: RedoKey): void {
+    const name = describeKey(key);
+    const page = this.#pages.get(name);
+    this.#pages.delete(name);
+    this.#lost.add(name);
+    if (id < 0 || cursor.hasImage[id] === 0) return;
+    this.#lost.delete(name);
+    const target = page?.target ?? this.#allocate();
+    restoreImage(cursor, id, target.bytes, target.offset, this.#input.version);
+    this.#pages.set(name, page ?? { key, target, adopted: false, bitsLost: false });
+  }
+
+  #fail(cursor: RecordCursor, thrown: unknown): void {
+    if (this.#input.keepGoing !== true || !(thrown instanceof RedoError)) throw thrown;
+    count(this.failed, describeRecord(cursor));
+    if (this.failures.length < FAILURES_KEPT_MAX) this.failures.push(thrown.message);
   }
 
   #applyToReference(cursor: RecordCursor, id: number): void {
@@ -140,14 +204,15 @@ export class ConsistencyChecker {
     const opaque = !canMask(cursor.rmid) && cursor.rmid !== Rmgr.XLOG;
     if (opaque && cursor.applyImage[id] === 0) return this.#adopt(cursor, id, key);
     const page = this.#pageFor(key, cursor);
-    if (page === undefined) {
-      throw new RedoError(
-        `Cannot redo ${describeRecord(cursor)} at ${formatLsn(cursor.lsn)}: there is no ${
-          describeKey(key)
-        }`,
-      );
+    if (page === undefined && this.#lost.has(describeKey(key))) {
+      this.skipped++;
+      return this.#giveUp(cursor, id, key);
     }
-    this.#applyTo(page, cursor);
+    if (page === undefined) {
+      this.#fail(cursor, noSuchPage(cursor, key));
+      return this.#giveUp(cursor, id, key);
+    }
+    if (!this.#tryToApply(page, cursor, id)) return;
     if (cursor.rmid === Rmgr.XLOG && key.fork === FORK_VM && cursor.holeLength[id]! > 0) {
       page.bitsLost = true;
     }
@@ -163,14 +228,23 @@ export class ConsistencyChecker {
     const page = { key, target: this.#allocate(), adopted: false, bitsLost: false };
     const extends_ = key.kind === "relation" && key.fork === FORK_VM &&
       cursor.findBlock(key.spc, key.db, key.rel, key.fork, key.block) >= 0;
-    const exists = this.#input.loadPage(key, page.target) ||
-      initialises(cursor, key, this.#input.version) || extends_;
+    const made = initialises(cursor, key, this.#input.version) || extends_;
+    const lost = this.#lost.has(name);
+    if (lost && made) this.#lost.delete(name);
+    const exists = (!lost && this.#load(key, page.target)) || made;
     if (!exists) {
       this.#slabUsed -= PAGE_SIZE;
       return undefined;
     }
     this.#pages.set(name, page);
     return page;
+  }
+
+  #load(key: RedoKey, target: PageTarget): boolean {
+    if (this.#input.loadPage(key, target)) return true;
+    if (key.kind !== "relation") return false;
+    const source = this.#copiedFrom.get(`${key.spc}/${key.db}`);
+    return source !== undefined && this.#input.loadPage({ ...key, ...source }, target);
   }
 
   #allocate(): PageTarget {
@@ -193,6 +267,18 @@ export class ConsistencyChecker {
     this.#input.afterApply?.(key, target, cursor);
   }
 
+  /** As #applyTo; false if that failed and the page is given up. `id` is its reference, or -1. */
+  #tryToApply(page: HeldPage, cursor: RecordCursor, id: number): boolean {
+    try {
+      this.#applyTo(page, cursor);
+      return true;
+    } catch (thrown) {
+      this.#fail(cursor, thrown);
+      this.#giveUp(cursor, id, page.key);
+      return false;
+    }
+  }
+
   /** Map pages that follow from the heap blocks, where the record does not name them. */
   #applyToMaps(cursor: RecordCursor): void {
     for (let id = 0; id <= 1; id++) {
@@ -201,7 +287,7 @@ export class ConsistencyChecker {
       const key = relationKey(cursor, id, FORK_VM, mapBlock);
       if (cursor.findBlock(key.spc, key.db, key.rel, FORK_VM, mapBlock) >= 0) continue;
       const page = this.#pageFor(key, cursor);
-      if (page !== undefined) this.#applyTo(page, cursor);
+      if (page !== undefined) this.#tryToApply(page, cursor, -1);
     }
   }
 
@@ -219,7 +305,8 @@ export class ConsistencyChecker {
       if (initialises(cursor, key, this.#input.version)) this.#pageFor(key, cursor);
     }
     for (const page of this.#pages.values()) {
-      if (page.key.kind === "slru" && page.key.slruKind === slruKind) this.#applyTo(page, cursor);
+      const isOfKind = page.key.kind === "slru" && page.key.slruKind === slruKind;
+      if (isOfKind) this.#tryToApply(page, cursor, -1);
     }
   }
 
@@ -238,7 +325,7 @@ export class ConsistencyChecker {
     for (const [fork, blocks] of sizes) {
       const last = { ...emptyKey(), spc, db, rel, fork, block: blocks - 1 };
       const page = fork === FORK_MAIN || blocks === 0 ? undefined : this.#pageFor(last, cursor);
-      if (page !== undefined) this.#applyTo(page, cursor);
+      if (page !== undefined) this.#tryToApply(page, cursor, -1);
       for (const [name, { key }] of this.#pages) {
         const same = key.kind === "relation" && key.spc === spc && key.db === db && key.rel === rel;
         if (same && key.fork === fork && key.block >= blocks) this.#pages.delete(name);
@@ -275,12 +362,16 @@ export class ConsistencyChecker {
     const difference = compareBytes(ours.bytes, theirs.bytes);
     if (difference === undefined) return;
     this.differenceCount++;
+    count(this.different, record);
     const name = describeKey(key);
     if (this.#wrong.has(name) || this.#wrong.size >= DIFFERENCES_KEPT_MAX) return;
     this.#wrong.add(name);
     this.differences.push({
       record: `${record} at ${formatLsn(cursor.lsn)}`,
       page: name,
+      ours: ours.bytes.slice(),
+      theirs: theirs.bytes.slice(),
+      fork: key.fork,
       ...difference,
     });
   }
@@ -304,6 +395,11 @@ export function compareBytes(
     bytes++;
   }
   return bytes === 0 ? undefined : { offset, bytes };
+}
+
+function noSuchPage(cursor: RecordCursor, key: RedoKey): RedoError {
+  const record = `${describeRecord(cursor)} at ${formatLsn(cursor.lsn)}`;
+  return new RedoError(`Cannot redo ${record}: there is no ${describeKey(key)}`);
 }
 
 function count(map: Map<string, number>, name: string): void {

@@ -7,8 +7,17 @@
  * rem_len counts the bytes still missing, headers excluded, of a record that began on an earlier
  * page.
  */
-import { type Lsn, lsnFromHalves, lsnHigh, lsnLow } from "../../utils/lsn.ts";
-import { PAGE_SIZE, WAL_TIMELINE_ID } from "../constants.ts";
+import { Corrupt } from "../../utils/errors.ts";
+import {
+  addLsn,
+  alignLsn,
+  formatLsn,
+  type Lsn,
+  lsnFromHalves,
+  lsnHigh,
+  lsnLow,
+} from "../../utils/lsn.ts";
+import { PAGE_SIZE, WAL_LONG_HEADER_SIZE, WAL_TIMELINE_ID } from "../constants.ts";
 import type { PgVersion } from "../versions.ts";
 import { pageHeaderSize } from "./segment.ts";
 
@@ -108,4 +117,30 @@ export function readPageHeader(view: DataView, offset: number): WalPageHeader {
     remaining: view.getUint32(offset + 16, true),
     systemId: (info & XLP_LONG_HEADER) !== 0 ? view.getBigUint64(offset + 24, true) : undefined,
   };
+}
+
+/**
+ * Where the first record starts that begins on the page at `pageStart` (the page itself, if it
+ * begins with one: its header is then read with the record) or on one of those that follow in
+ * `bytes`; undefined if more bytes are needed to know. Throws Corrupt for what is no WAL page.
+ */
+export function firstRecordOnPage(
+  bytes: Uint8Array,
+  pageStart: Lsn,
+  version: PgVersion,
+  segmentSize: number,
+): Lsn | undefined {
+  const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.length);
+  for (let at = 0; at + WAL_LONG_HEADER_SIZE <= bytes.length; at += PAGE_SIZE) {
+    const page = addLsn(pageStart, at);
+    const fault = pageHeaderFault(view, at, version, page, segmentSize);
+    if (fault !== undefined) {
+      throw new Corrupt(`Cannot read the WAL page at ${formatLsn(page)}: ${fault}`);
+    }
+    const { info, remaining } = readPageHeader(view, at);
+    if ((info & XLP_FIRST_IS_CONTRECORD) === 0) return page;
+    const rest = alignLsn(addLsn(page, pageHeaderSize(page, segmentSize) + remaining));
+    if (rest <= page + PAGE_SIZE) return rest;
+  }
+  return undefined;
 }

@@ -23,7 +23,7 @@ import {
   PAGE_SIZE,
   RECORD_HEADER_SIZE,
 } from "../constants.ts";
-import type { PgVersion } from "../versions.ts";
+import { PG_VERSIONS, type PgVersion } from "../versions.ts";
 
 const SLOTS = BLOCK_ID_MAX + 1;
 
@@ -36,6 +36,8 @@ const ID_TOPLEVEL_XID = 252;
 export class RecordCursor {
   bytes: Uint8Array = new Uint8Array(0);
   view: DataView = new DataView(this.bytes.buffer);
+  /** Whose record it is; set by decode(). */
+  version: PgVersion = PG_VERSIONS.at(-1)!;
   /** The raw record is [start, start + length) of bytes. */
   start = 0;
   length = 0;
@@ -132,6 +134,7 @@ export class RecordCursor {
     endLsn: Lsn,
   ): void {
     if (length < RECORD_HEADER_SIZE) this.#fail(lsn, `its length is ${length}`);
+    this.version = version;
     this.decodeHeader(bytes, view, start, length, lsn, endLsn);
     const end = start + length;
     let at = start + RECORD_HEADER_SIZE;

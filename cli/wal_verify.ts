@@ -1,0 +1,57 @@
+/**
+ * Runs the verification of WAL (pageserver/wal_verify) as a program of its own, which may read the
+ * copy of the cluster and the WAL and do nothing else.
+ */
+import { dirname, resolve } from "node:path";
+import { crc32AddonPath } from "../libs/utils/crc32c.ts";
+import { NotFound } from "../libs/utils/errors.ts";
+import { programFile } from "./control_plane/supervisor.ts";
+
+/** What `neon wal verify` was given. */
+interface VerifyArguments {
+  pgdata: string;
+  wal: string;
+  start?: string | undefined;
+  end?: string | undefined;
+  show: number;
+  json?: true | undefined;
+}
+
+/** The real path, for a permission that holds behind links. */
+function realPath(path: string): string {
+  try {
+    return Deno.realPathSync(resolve(path));
+  } catch (thrown) {
+    if (!(thrown instanceof Deno.errors.NotFound)) throw thrown;
+    throw new NotFound(`Cannot verify WAL: there is no "${path}"`);
+  }
+}
+
+/** Verifies, with the program's output for ours; returns its exit code. */
+export async function verifyWal(args: VerifyArguments): Promise<number> {
+  const pgdata = realPath(args.pgdata);
+  const wal = realPath(args.wal);
+  // A single segment is named, but those after it are read as well.
+  const readable = [pgdata, Deno.statSync(wal).isFile ? dirname(wal) : wal];
+  const addon = crc32AddonPath();
+  const child = new Deno.Command(Deno.execPath(), {
+    args: [
+      "run",
+      "--quiet",
+      "--no-prompt",
+      "--cached-only",
+      `--config=${programFile("deno.json")}`,
+      `--allow-read=${readable.join(",")}`,
+      ...(addon === undefined ? [] : [`--allow-ffi=${addon}`]),
+      programFile("pageserver/wal_verify/main.ts"),
+      `--pgdata=${pgdata}`,
+      `--wal=${wal}`,
+      `--show=${args.show}`,
+      ...(args.start === undefined ? [] : [`--start=${args.start}`]),
+      ...(args.end === undefined ? [] : [`--end=${args.end}`]),
+      ...(args.json ? ["--json"] : []),
+    ],
+    stdin: "null",
+  }).spawn();
+  return (await child.status).code;
+}
