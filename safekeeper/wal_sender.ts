@@ -4,8 +4,9 @@
  *
  * Without a term it serves committed WAL only. With one it serves all durable WAL for as long as
  * that is the timeline's term: what an elected proposer copies from its donor. The stream sleeps
- * until the timeline says that there is more; once a second of silence it sends a keepalive that
- * asks for a reply. Replies carry standby status, hot standby feedback and pageserver feedback.
+ * until the timeline says that there is more; small pieces in quick succession go out together, since
+ * no commit waits for them; once a second of silence it sends a keepalive that asks for a reply.
+ * Replies carry standby status, hot standby feedback and pageserver feedback.
  */
 import type { CopyBoth } from "../libs/pgwire/copy_both.ts";
 import {
@@ -28,6 +29,9 @@ import type { WalReader } from "./wal_reader.ts";
 
 /** Most WAL in one message. */
 const CHUNK_BYTES = 128 * 1024;
+
+/** Pause behind a message of less than a chunk: one for each commit would take the commits' CPU. */
+const GATHER_MS = 5;
 
 /** A keepalive goes out after this much silence. */
 const KEEPALIVE_MS = 1000;
@@ -55,6 +59,8 @@ class WalSender implements Receiver {
   #ended = false;
   #wake: (() => void) | undefined;
   #silent = false;
+  /** When the next small message may go out, in ms of `performance.now`. */
+  #gatherUntilMs = 0;
 
   constructor(copy: CopyBoth, timeline: Timeline, request: ReplicationRequest) {
     this.#copy = copy;
@@ -118,8 +124,14 @@ class WalSender implements Receiver {
     const limit = this.#limit();
     if (this.sentLsn < limit) {
       this.#silent = false;
+      const gatherMs = this.#gatherUntilMs - performance.now();
+      if (gatherMs > 0 && limit - this.sentLsn < CHUNK_BYTES) {
+        await new Promise((resolve) => setTimeout(resolve, gatherMs));
+        return; // looks again: the timeline has moved on, or the stream has ended
+      }
       this.#queueChunk(limit);
       await this.#copy.flush();
+      this.#gatherUntilMs = performance.now() + GATHER_MS;
       return;
     }
     await new Promise<void>((resolve) => this.#wake = resolve);

@@ -4,6 +4,8 @@ import { pageHeaderFault } from "../libs/postgres/wal/page_header.ts";
 import { Corrupt, Unavailable } from "../libs/utils/errors.ts";
 import type { Lsn } from "../libs/utils/lsn.ts";
 import { TEST_IDENTITY, TestWal, withDirectory } from "./testing.ts";
+import { SpareSegment } from "./spare_segment.ts";
+import { createSegment } from "./wal_segments.ts";
 import { WalStorage } from "./wal_storage.ts";
 
 const SEGMENT = TEST_IDENTITY.segmentSize;
@@ -32,6 +34,11 @@ function readBack(storage: WalStorage, from: Lsn, to: Lsn): Uint8Array {
   }
   reader.close();
   return found;
+}
+
+function segmentFiles(directory: string): string[] {
+  return [...Deno.readDirSync(directory)].map(({ name }) => name)
+    .filter((name) => /^\d/.test(name)).sort();
 }
 
 Deno.test("flush() reports the end of the last whole record, not of the bytes", async () => {
@@ -87,8 +94,10 @@ Deno.test("reopening finds the end over segments, and drops a torn tail", async 
     const whole = wal.end;
     const torn = wal.append(1, 20_000);
     torn.fill(0, 12_000, 13_000); // a page that did not make it to the disk
-    const name = [...Deno.readDirSync(directory)].map((entry) => entry.name).sort();
-    assert.deepEqual(name, ["000000010000000000000001", "000000010000000000000002.partial"]);
+    assert.deepEqual(segmentFiles(directory), [
+      "000000010000000000000001",
+      "000000010000000000000002.partial",
+    ]);
     assert.throws(() => storage.write(whole, torn), Corrupt);
     storage.close();
 
@@ -114,8 +123,7 @@ Deno.test("truncate() cuts across segments and the WAL goes on with other bytes"
     storage.truncate(cut);
     assert.equal(await flushing, cut);
     assert.equal(storage.flushLsn, cut);
-    const names = [...Deno.readDirSync(directory)].map((entry) => entry.name);
-    assert.deepEqual(names, ["000000010000000000000001.partial"]);
+    assert.deepEqual(segmentFiles(directory), ["000000010000000000000001.partial"]);
     const other = new TestWal(cut, START);
     storage.write(cut, other.append(5, 50, 99));
     await storage.flush();
@@ -213,5 +221,26 @@ Deno.test("removeBelow() keeps the segment that holds the horizon", async () => 
     const again = open(directory, commitLsn);
     assert.equal(again.flushLsn, wal.end);
     again.close();
+  });
+});
+
+Deno.test("a segment made ahead is taken over without holes, and only once", async () => {
+  await withDirectory(async (directory) => {
+    const spare = new SpareSegment(directory, SEGMENT);
+    assert.equal(spare.take(), undefined);
+    await spare.prepare();
+    const path = spare.take()!;
+    assert.equal(spare.take(), undefined);
+    const identity = { ...TEST_IDENTITY, segmentSize: SEGMENT };
+    createSegment(directory, 1, identity, START, path).close();
+    assert.deepEqual(segmentFiles(directory), ["000000010000000000000001.partial"]);
+    const { size, blocks } = Deno.statSync(`${directory}/000000010000000000000001.partial`);
+    assert.deepEqual([size, blocks! * 512 >= SEGMENT], [SEGMENT, true]);
+    const storage = create(directory);
+    const wal = new TestWal(START);
+    storage.write(START, wal.append(3, 100));
+    assert.equal(storage.flushSync(), wal.end);
+    storage.close();
+    assert.equal(open(directory).flushLsn, wal.end);
   });
 });

@@ -42,7 +42,7 @@ const HEARTBEAT_MS = 1000;
 const SILENCE_MS_MAX = 10_000;
 /** Bytes put into one write to a safekeeper. */
 const BATCH_BYTES = 512 * 1024;
-/** Pause before a rise of the commit LSN is told to safekeepers for which there is no new WAL. */
+/** A rise of the commit LSN is told to a safekeeper to which no WAL went for so long. */
 const COMMIT_NOTICE_MS = 2;
 /** Mean pause after a lost campaign, times the number of campaigns. */
 const CAMPAIGN_PAUSE_MS = 100;
@@ -368,18 +368,32 @@ export class WalProposer implements LinkEvents {
       this.#waiters = this.#waiters.filter((waiter) => waiter.lsn > commitLsn);
       for (const waiter of due) waiter.resolve();
     }
+    this.#armCommitNotice();
+  }
+
+  #armCommitNotice(): void {
     if (this.#commitNoticeArmed) return;
     this.#commitNoticeArmed = true;
     const timer = setTimeout(() => {
       this.#timers.delete(timer);
       this.#commitNoticeArmed = false;
-      this.announceCommit();
+      this.#noticeCommit();
     }, COMMIT_NOTICE_MS);
     this.#timers.add(timer);
   }
 
+  /** Under load the next append carries the commit LSN: only who got none lately is told of it. */
+  #noticeCommit(): void {
+    const quietSince = performance.now() - COMMIT_NOTICE_MS;
+    for (let peer = 0; peer < this.#links.length; peer++) {
+      if (!this.#proposer.owesCommit(peer)) continue;
+      if (this.#links[peer]!.lastSentMs < quietSince) this.#heartbeat(peer);
+      else this.#armCommitNotice();
+    }
+  }
+
   /** Tells the commit LSN to every safekeeper that has not heard it. */
-  announceCommit(): void {
+  #announceCommit(): void {
     for (let peer = 0; peer < this.#links.length; peer++) {
       if (this.#proposer.owesCommit(peer)) this.#heartbeat(peer);
     }
@@ -437,7 +451,7 @@ export class WalProposer implements LinkEvents {
     for (const timer of this.#timers) clearTimeout(timer);
     this.#timers.clear();
     if (this.#deposedWhy === undefined) {
-      this.announceCommit();
+      this.#announceCommit();
       await Promise.race([
         Promise.allSettled(this.#links.map((link) => link.copy?.flush())),
         new Promise((resolve) => setTimeout(resolve, 200)),

@@ -1,0 +1,129 @@
+/**
+ * A stock PostgreSQL to compare with: the binaries that the endpoints run, as the same user, on the
+ * same disk, with the settings that PostgreSQL ships (fsync=on, full_page_writes=on) apart from those
+ * that the endpoints have as well: shared_buffers and max_connections, named below.
+ */
+import { join } from "node:path";
+import { commandUser, type HostUser } from "../cli/control_plane/host_user.ts";
+import { PgClient } from "../libs/pgwire/client.ts";
+import type { Target } from "./pgbench.ts";
+
+/** Settings that both sides of a comparison are run with. */
+export const COMMON_SETTINGS: Readonly<Record<string, string>> = {
+  shared_buffers: "128MB",
+  max_connections: "100",
+};
+
+/** The superuser that is made. */
+const USER = "cloud_admin";
+const READY_MS_MAX = 30_000;
+const READY_LOOK_MS = 10;
+
+/** One cluster, running. */
+export class StockPostgres implements AsyncDisposable {
+  readonly target: Target;
+  readonly #directory: string;
+  readonly #binDir: string;
+  readonly #user: HostUser | undefined;
+  #process: Deno.ChildProcess | undefined;
+
+  private constructor(binDir: string, user: HostUser | undefined, parent: string, port: number) {
+    this.#binDir = binDir;
+    this.#user = user;
+    this.#directory = Deno.makeTempDirSync({ dir: parent, prefix: "stock-" });
+    if (user !== undefined) Deno.chownSync(this.#directory, user.uid, user.gid);
+    this.target = { port, user: USER, database: "postgres" };
+  }
+
+  /** Makes an empty cluster in a new directory under `parent` and starts it. */
+  static async start(
+    binDir: string,
+    user: HostUser | undefined,
+    parent: string,
+    port: number,
+  ): Promise<StockPostgres> {
+    const stock = new StockPostgres(binDir, user, parent, port);
+    try {
+      stock.#initdb();
+      await stock.#launch();
+      return stock;
+    } catch (thrown) {
+      await stock[Symbol.asyncDispose]();
+      throw thrown;
+    }
+  }
+
+  get #dataDir(): string {
+    return join(this.#directory, "data");
+  }
+
+  #initdb(): void {
+    const { success, stderr } = new Deno.Command(join(this.#binDir, "initdb"), {
+      args: ["-D", this.#dataDir, "-U", USER, "-A", "trust", "-E", "UTF8", "--locale=C"],
+      cwd: this.#directory,
+      ...commandUser(this.#user),
+    }).outputSync();
+    if (!success) throw new Error(`initdb failed: ${new TextDecoder().decode(stderr)}`);
+  }
+
+  async #launch(): Promise<void> {
+    const settings = Object.entries({
+      ...COMMON_SETTINGS,
+      listen_addresses: "127.0.0.1",
+      port: String(this.target.port),
+      unix_socket_directories: "",
+      logging_collector: "off",
+    });
+    this.#process = new Deno.Command(join(this.#binDir, "postgres"), {
+      args: [
+        "-D",
+        this.#dataDir,
+        ...settings.flatMap(([name, value]) => ["-c", `${name}=${value}`]),
+      ],
+      cwd: this.#directory,
+      stdin: "null",
+      stdout: "null",
+      stderr: "null",
+      ...commandUser(this.#user),
+    }).spawn();
+    const deadline = performance.now() + READY_MS_MAX;
+    for (;;) {
+      try {
+        (await this.#connect()).close();
+        return;
+      } catch (thrown) {
+        if (performance.now() > deadline) throw thrown;
+        await new Promise((resolve) => setTimeout(resolve, READY_LOOK_MS));
+      }
+    }
+  }
+
+  #connect(): Promise<PgClient> {
+    const { port, user, database } = this.target;
+    return PgClient.connect({ hostname: "127.0.0.1", port }, { user, database });
+  }
+
+  /** Stops it in an orderly way and starts it again: its buffers are empty then. */
+  async restart(): Promise<void> {
+    await this.#stop("SIGINT");
+    await this.#launch();
+  }
+
+  async #stop(signal: Deno.Signal): Promise<void> {
+    const process = this.#process;
+    this.#process = undefined;
+    if (process === undefined) return;
+    try {
+      process.kill(signal);
+    } catch {
+      // it has ended by itself
+    }
+    await process.status;
+  }
+
+  /** Stops it and removes its files. */
+  async [Symbol.asyncDispose](): Promise<void> {
+    await this.#stop("SIGQUIT");
+    await Deno.remove(this.#directory, { recursive: true });
+  }
+}
