@@ -44,7 +44,17 @@ Deno.test("fixedSettings() holds what the storage depends on, whatever is asked 
 Deno.test("fixedSettings() names only settings that the version has", () => {
   assert.ok(!fixed(specOf(16)).has("summarize_wal"));
   assert.ok(!fixed(specOf(17)).has("io_method"));
-  assert.equal(fixed(specOf(18)).get("io_method"), "worker");
+  assert.equal(fixed(specOf(18)).get("idle_replication_slot_timeout"), "0");
+});
+
+Deno.test("fixedSettings() takes io_method = worker, never io_uring", () => {
+  const method = (asked: Record<string, string>, saved = "") =>
+    fixed(specOf(18, asked), 0, saved).get("io_method");
+  assert.equal(method({}), "sync");
+  assert.equal(method({ io_method: "worker" }), "worker");
+  assert.equal(method({}, "io_method = 'worker'\n"), "worker");
+  assert.equal(method({ io_method: "io_uring" }), "sync");
+  assert.equal(method({ io_method: "worker" }, "io_method = 'io_uring'\n"), "sync");
 });
 
 Deno.test("fixedSettings() raises max_prepared_transactions only where it must", () => {

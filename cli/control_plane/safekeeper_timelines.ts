@@ -21,8 +21,8 @@ import {
 } from "./tenant_records.ts";
 
 /**
- * Creates a timeline on every safekeeper, at least on a majority; creating it again is fine. Returns
- * what is to be recorded. Throws Unavailable when fewer take it.
+ * Creates a timeline on every safekeeper, at least on a majority; creating it again is fine.
+ * Returns what is to be recorded. Throws Unavailable when fewer take it.
  */
 export async function createOnSafekeepers(
   env: Environment,

@@ -5,8 +5,8 @@
  *     {"generation": 3, "pg_version": 17,
  *      "timelines": {"de200b...": {"pg_version": 17, "safekeepers": [1]}}}
  *
- * The tenant's PostgreSQL version is that of its first timeline, and what another root timeline gets
- * unless told otherwise; a branch has its ancestor's.
+ * The tenant's PostgreSQL version is that of its first timeline, and what another root timeline
+ * gets unless told otherwise; a branch has its ancestor's.
  *
  * The generation is the fencing token of an attached tenant: it is raised durably before every
  * attach, so that no two attachments ever share one, whatever crashes in between.

@@ -116,7 +116,8 @@ export function freezeTuples(
 }
 
 /**
- * Freezes one tuple as a plan says: its xmax at `xmaxAt`; infomask2, infomask and flags at `masksAt`.
+ * Freezes one tuple as a plan says: its xmax at `xmaxAt`; infomask2, infomask and flags at
+ * `masksAt`.
  */
 export function freezeTuple(
   page: PageTarget,

@@ -109,18 +109,21 @@ export async function copyWorkload(client: PgClient, server: StockPostgres): Pro
   ]);
 }
 
-/** Row locks of two sessions, multixacts by the thousand, locks on rows updated meanwhile. */
-export async function lockWorkload(a: PgClient, b: PgClient): Promise<void> {
+/**
+ * Row locks of two sessions, a multixact for each row, locks on rows updated meanwhile. By default
+ * that is more than a page of multixact offsets and of members.
+ */
+export async function lockWorkload(a: PgClient, b: PgClient, rows = 2200): Promise<void> {
   await all(a, [
     "CREATE TABLE m (id int PRIMARY KEY, v int)",
-    "INSERT INTO m SELECT i, 0 FROM generate_series(1, 2300) i",
+    `INSERT INTO m SELECT i, 0 FROM generate_series(1, ${rows + 100}) i`,
     "VACUUM (FREEZE) m",
     "BEGIN",
     "SELECT count(*) FROM (SELECT 1 FROM m FOR KEY SHARE) locked",
   ]);
-  // Each subtransaction of b makes one more multixact: more than a page of offsets and of members.
+  // Each subtransaction of b makes one more multixact.
   await all(b, [
-    `DO $$ BEGIN FOR i IN 1..2200 LOOP
+    `DO $$ BEGIN FOR i IN 1..${rows} LOOP
        BEGIN PERFORM 1 FROM m WHERE id = i FOR SHARE; EXCEPTION WHEN division_by_zero THEN END;
      END LOOP; END $$`,
     "UPDATE m SET v = v + 1 WHERE id % 10 = 0",
@@ -167,8 +170,9 @@ export async function transactionWorkload(client: PgClient): Promise<void> {
 
 /**
  * Indexes: splits everywhere, duplicates, deletion of items and of pages on several levels, reuse.
+ * There are six keys to a page of the tree of `keys` keys.
  */
-export async function btreeWorkload(client: PgClient): Promise<void> {
+export async function btreeWorkload(client: PgClient, keys = 1400): Promise<void> {
   await compress(client, "lz4");
   await all(client, [
     "CREATE TABLE dup (k int, v int)",
@@ -189,8 +193,10 @@ export async function btreeWorkload(client: PgClient): Promise<void> {
     "CREATE TABLE deep (k text)",
     "ALTER TABLE deep ALTER k SET STORAGE PLAIN",
     "CREATE INDEX deep_k ON deep (k)",
-    `INSERT INTO deep SELECT right(${key}, 1200) FROM generate_series(1, 700) i`,
-    `INSERT INTO deep SELECT right(${key}, 1200) FROM generate_series(1400, 701, -1) i`,
+    `INSERT INTO deep SELECT right(${key}, 1200) FROM generate_series(1, ${keys / 2}) i`,
+    `INSERT INTO deep SELECT right(${key}, 1200) FROM generate_series(${keys}, ${
+      keys / 2 + 1
+    }, -1) i`,
     "DELETE FROM deep WHERE k < repeat('m', 3)",
     "VACUUM deep",
     "DELETE FROM deep WHERE k < repeat('y', 3)",
@@ -198,7 +204,7 @@ export async function btreeWorkload(client: PgClient): Promise<void> {
     "SELECT txid_current()",
     "VACUUM deep",
     "VACUUM deep",
-    `INSERT INTO deep SELECT right(${key}, 1200) FROM generate_series(1, 300) i`,
+    `INSERT INTO deep SELECT right(${key}, 1200) FROM generate_series(1, ${keys / 5}) i`,
     "DELETE FROM deep",
     "VACUUM deep",
     "SELECT txid_current()",
