@@ -32,6 +32,16 @@ function coverageLines(result: VerifyResult): string[] {
   return table(header, rows);
 }
 
+/** One line for each resource manager. */
+function unseenLines(names: readonly string[]): string[] {
+  const byRmgr = new Map<string, string[]>();
+  for (const name of names) {
+    const [rmgr, opcode] = name.split(" ") as [string, string];
+    byRmgr.set(rmgr, [...byRmgr.get(rmgr) ?? [], opcode]);
+  }
+  return [...byRmgr].map(([rmgr, opcodes]) => ` ${rmgr}: ${opcodes.join(", ")}`);
+}
+
 function differenceLines(result: VerifyResult, show: number): string[] {
   const { differences, differenceCount, failures } = result.checker;
   const lines: string[] = [];
@@ -57,7 +67,8 @@ export function reportLines(result: VerifyResult, show: number): string[] {
   const lines = [
     ...coverageLines(result),
     "",
-    `not in this WAL: ${result.unseen.join(", ")}`,
+    "not in this WAL:",
+    ...unseenLines(result.unseen),
     ...differenceLines(result, show),
     "",
     `WAL of PostgreSQL ${result.version.major} from ${formatLsn(start)} to ${formatLsn(end.lsn)}` +
