@@ -68,7 +68,7 @@ function flagNames(bits: number, names: readonly string[]): string {
 }
 
 /** What kind of page it is: "heap", "btree", "visibility map", "new" and so on. */
-export function pageKind(page: Uint8Array, fork: number): string {
+function pageKind(page: Uint8Array, fork: number): string {
   const view = viewOf(page);
   if (page.every((byte) => byte === 0)) return "all zeros";
   if (isNewPage(view, 0)) return "new";

@@ -38,7 +38,7 @@ export interface WalEnd {
 }
 
 /** What to read. Without `start` from the first segment on, without `end` as far as it goes. */
-export interface WalRange {
+interface WalRange {
   readonly start?: Lsn | undefined;
   /** Records that end behind it are not read. */
   readonly end?: Lsn | undefined;

@@ -20,7 +20,7 @@ import { ClusterPages } from "./cluster_pages.ts";
 const PROGRESS_BYTES = 16 * 1024 * 1024;
 
 /** What to verify. */
-export interface VerifyOptions {
+interface VerifyOptions {
   readonly pgdata: string;
   readonly wal: string;
   /** Default: the last checkpoint of the copy. */

@@ -16,7 +16,7 @@ import { type Details, recordDetails } from "./record_details.ts";
 const FORK_NAMES = ["main", "fsm", "vm", "init"];
 
 /** Name of a fork: "main", "fsm", "vm" or "init". */
-export function forkName(fork: number): string {
+function forkName(fork: number): string {
   return FORK_NAMES[fork] ?? `fork${fork}`;
 }
 
