@@ -4,7 +4,7 @@
  * A timeline that appears or whose commit LSN moves is published at once, and then at most every 50
  * ms while it keeps moving. Once a second everything is published that is in use or that a
  * pageserver does not have durably yet: that also reaches a broker or a pageserver that was
- * restarted.
+ * restarted. When neither is so any more, that is published as well, for the other safekeepers.
  */
 import type { SafekeeperTimelineInfo } from "../broker/client.ts";
 import type { Timeline } from "./timeline.ts";
@@ -24,6 +24,8 @@ export class BrokerPublisher {
   readonly #identity: PublishedIdentity;
   /** Published within the last COALESCE_MS; true if changed since. */
   readonly #recent = new Map<Timeline, boolean>();
+  /** Active in the last regular round. */
+  #active = new Set<Timeline>();
   #coalescing: ReturnType<typeof setInterval> | undefined;
   #repeating: ReturnType<typeof setInterval> | undefined;
 
@@ -58,7 +60,12 @@ export class BrokerPublisher {
   /** Starts the regular round over `timelines`. */
   start(timelines: () => Iterable<Timeline>): void {
     this.#repeating = setInterval(() => {
-      for (const timeline of timelines()) if (timeline.active) this.#publish(timeline);
+      const active = new Set<Timeline>();
+      for (const timeline of timelines()) {
+        if (timeline.active) active.add(timeline);
+        if (timeline.active || this.#active.has(timeline)) this.#publish(timeline);
+      }
+      this.#active = active;
     }, REPEAT_MS);
   }
 

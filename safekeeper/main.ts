@@ -17,6 +17,7 @@ await runDaemon({
       ? undefined
       : new (await import("../broker/client.ts")).BrokerClient(config.broker_endpoint);
     const safekeeper = startSafekeeper(directory, config, broker ?? { publish() {} });
+    broker?.subscribeAll((info) => safekeeper.heard(info));
     logger("safekeeper").info("safekeeper {id} serves WAL at {pg}, HTTP at {http}", {
       id: config.id,
       pg: safekeeper.pgAddress,

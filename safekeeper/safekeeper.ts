@@ -3,6 +3,7 @@
  * daemon (main.ts) starts one; so do tests, several in one process.
  */
 
+import type { SafekeeperTimelineInfo } from "../broker/client.ts";
 import { listenAt, serveHttp } from "../libs/daemon/listen.ts";
 import { parseAddress } from "../libs/utils/address.ts";
 import { replaceFile } from "../libs/utils/durable.ts";
@@ -21,6 +22,11 @@ export interface Safekeeper {
   /** host:port, with the real port where the configuration said 0. */
   readonly pgAddress: string;
   readonly httpAddress: string;
+  /**
+   * Takes what a safekeeper has published. The pageserver reports to the one that it streams from
+   * only; what it has durably nobody else has to keep for it either.
+   */
+  heard(info: SafekeeperTimelineInfo): void;
   /** Ends all connections, makes everything durable, and closes it. */
   close(): Promise<void>;
 }
@@ -48,6 +54,10 @@ export function startSafekeeper(
   return {
     pgAddress,
     httpAddress,
+    heard({ safekeeperId, tenantId, timelineId, remoteConsistentLsn }) {
+      if (safekeeperId === config.id) return;
+      timelines.find(tenantId, timelineId)?.remoteConsistent(remoteConsistentLsn);
+    },
     async close() {
       clearInterval(maintenance);
       publisher.close();

@@ -241,7 +241,12 @@ export class Timeline {
   takeFeedback(feedback: PageserverFeedback): void {
     this.#feedback = feedback;
     this.#feedbackNumber++;
-    this.#acceptor.remoteConsistent(feedback.remoteConsistentLsn);
+    this.remoteConsistent(feedback.remoteConsistentLsn);
+  }
+
+  /** A pageserver has everything before `lsn` durably, as it told this safekeeper or another one. */
+  remoteConsistent(lsn: Lsn): void {
+    this.#acceptor.remoteConsistent(lsn);
   }
 
   /** Raises the term durably (by one, or to `term`); returns the term before and after. */

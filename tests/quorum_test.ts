@@ -3,8 +3,10 @@
  * not fail) while there is none, and is there whichever majority is asked later.
  */
 import assert from "node:assert/strict";
+import { PageserverClient } from "../pageserver/client.ts";
 import { openSql, type Sql, type TestNeon, testWithNeon } from "./harness.ts";
 import { createLedger, Writers } from "./load/writers.ts";
+import { processesIn } from "./support/processes.ts";
 import { until } from "./support/waiting.ts";
 
 const WRITERS = 4;
@@ -120,4 +122,78 @@ testWithNeon("without a majority an endpoint does not start, and says who is mis
   await neon.run("safekeeper", "start", "3");
   const again = neon.connect(await neon.local.startEndpoint("main"));
   assert.deepEqual([...await again`select a from t`], [{ a: 1 }]);
+});
+
+/** Names of a safekeeper's WAL segments. */
+function segmentsOf(neon: TestNeon, safekeeper: number): string[] {
+  const found: string[] = [];
+  const walk = (path: string) => {
+    for (const { name, isDirectory } of Deno.readDirSync(path)) {
+      if (isDirectory) walk(`${path}/${name}`);
+      else if (/^[0-9A-F]{24}(\.partial)?$/.test(name)) found.push(name);
+    }
+  };
+  walk(`${neon.local.directory}/safekeepers/sk${safekeeper}`);
+  return found;
+}
+
+testWithNeon("a safekeeper that was away for many segments catches up, then old WAL goes", {
+  safekeepers: 3,
+}, async (neon) => {
+  const main = await neon.local.startEndpoint("main");
+  const sql = neon.connect(main);
+  const pageserver = new PageserverClient(
+    neon.local.environment().config.pageservers[0]!.listen_http_addr,
+  );
+  const fill = async (what: string) => {
+    await sql.unsafe(`create table ${what} as
+      select i, repeat(md5(i::text), 250) as v from generate_series(1, 4000) i`);
+    await sql.unsafe(`alter table ${what} alter v set storage external`);
+    await sql.unsafe(`update ${what} set v = v || 'x'`);
+  };
+  await fill("early");
+  await neon.killRole("safekeeper 3");
+  await fill("late");
+  await pageserver.checkpoint(neon.tenant.tenantId, neon.tenant.timelineId);
+  const missed = segmentsOf(neon, 1).length - segmentsOf(neon, 3).length;
+  assert.ok(missed >= 2, `it missed ${missed} segments`);
+  await neon.local.start();
+  await neon.killRole("safekeeper 1");
+  // A commit needs number 3 now: it returns when that one has everything.
+  await sql`create table after as select 1 as a`;
+  await neon.local.start();
+  await sql`insert into after values (2)`;
+  const [total] = await sql`select pg_current_wal_lsn() - '0/0' as bytes`;
+  await pageserver.checkpoint(neon.tenant.tenantId, neon.tenant.timelineId);
+  await until(
+    "no safekeeper keeps WAL that all of them and the pageserver have",
+    () => [1, 2, 3].every((id) => segmentsOf(neon, id).length <= 2),
+  );
+  console.log(`${total!["bytes"]} bytes of WAL, ${missed} segments missed`);
+  await neon.closeClients();
+  neon.killPostgres("main");
+  await neon.killRole("safekeeper 2");
+  const again = neon.connect(await neon.local.startEndpoint("main"));
+  for (const table of ["early", "late"]) {
+    const [row] = await again.unsafe(`select count(*)::int as n from ${table}
+      where v = repeat(md5(i::text), 250) || 'x'`);
+    assert.equal(row!["n"], 4000);
+  }
+  assert.equal((await again`select from after`).count, 2);
+});
+
+testWithNeon("an endpoint can be stopped without a majority", { safekeepers: 1 }, async (neon) => {
+  const main = await neon.local.startEndpoint("main");
+  const [sql, observer] = [neon.connect(main), neon.connect(main)];
+  await sql`create table t(n int primary key)`;
+  await sql`insert into t values (1)`;
+  await neon.killRole("safekeeper 1");
+  const inserting = sql`insert into t values (2)`.then(() => "acknowledged", () => "not");
+  await commitsWaiting(observer, 1);
+  await neon.local.stopEndpoint("main");
+  assert.deepEqual(processesIn(`${neon.local.directory}/compute/endpoints/main`), []);
+  assert.equal(await inserting, "not");
+  await neon.local.start();
+  const again = neon.connect(await neon.local.startEndpoint("main"));
+  assert.equal((await again`select from t where n = 1`).count, 1);
 });
