@@ -14,7 +14,7 @@ import { newTimelineState, type TimelineState } from "./timeline_state.ts";
 /** Where the log begins. */
 export const LOG_START = 0x1000028 as Lsn;
 /** Every record of a model log has this length. */
-export const RECORD_BYTES = 8;
+const RECORD_BYTES = 8;
 
 /** Numbers in [0, 1) that depend on the seed alone (mulberry32). */
 export function seededRandom(seed: number): () => number {

@@ -3,8 +3,8 @@
  *
  * Appending into the hole of a fresh file makes every sync wait for the file system's journal, and
  * so for what everybody else has written; overwriting zeros that are there does not. Making such a
- * file takes longer than a commit may wait, so it happens in the background, in small pieces, once a
- * segment is filling up; if it is not ready in time, the next segment starts with holes.
+ * file takes longer than a commit may wait, so it happens in the background, in small pieces, once
+ * a segment is filling up; if it is not ready in time, the next segment starts with holes.
  */
 import { writeAll } from "../libs/utils/durable.ts";
 import { messageOf } from "../libs/utils/errors.ts";

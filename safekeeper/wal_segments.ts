@@ -83,9 +83,9 @@ export function reopenAsPartial(
 }
 
 /**
- * Makes a segment in which WAL will start at `start`, and its name durable: out of `spare`, a file of
- * zeros of that size, if there is one. Throws what the file system throws, for example when the disk
- * is full.
+ * Makes a segment in which WAL will start at `start`, and its name durable: out of `spare`, a file
+ * of zeros of that size, if there is one. Throws what the file system throws, for example when the
+ * disk is full.
  */
 export function createSegment(
   directory: string,

@@ -4,9 +4,9 @@
  *
  * Without a term it serves committed WAL only. With one it serves all durable WAL for as long as
  * that is the timeline's term: what an elected proposer copies from its donor. The stream sleeps
- * until the timeline says that there is more; small pieces in quick succession go out together, since
- * no commit waits for them; once a second of silence it sends a keepalive that asks for a reply.
- * Replies carry standby status, hot standby feedback and pageserver feedback.
+ * until the timeline says that there is more; small pieces in quick succession go out together,
+ * since no commit waits for them; once a second of silence it sends a keepalive that asks for a
+ * reply. Replies carry standby status, hot standby feedback and pageserver feedback.
  */
 import type { CopyBoth } from "../libs/pgwire/copy_both.ts";
 import {

@@ -148,8 +148,8 @@ export class TestNeon {
 }
 
 /**
- * Cleans up after a test process that was killed: a shell that waits for the end of this process, then
- * stops the daemons and removes the directory. Ends with the object.
+ * Cleans up after a test process that was killed: a shell that waits for the end of this process,
+ * then stops the daemons and removes the directory. Ends with the object.
  */
 class Watchdog implements AsyncDisposable {
   readonly #shell: Deno.ChildProcess;

@@ -38,8 +38,8 @@ async function compare(
 
 function check(what: string, { forks, pages, slruPages, differences }: PageOracle): void {
   console.log(
-    `${what}: ${forks} forks, ${pages.written} pages that PostgreSQL wrote, ${pages.fetched} that ` +
-      `it fetched, ${pages.absent} that it has not read; ${slruPages} SLRU pages`,
+    `${what}: ${forks} forks, ${pages.written} pages that PostgreSQL wrote, ${pages.fetched} ` +
+      `that it fetched, ${pages.absent} that it has not read; ${slruPages} SLRU pages`,
   );
   assert.deepEqual(differences.slice(0, 20), [], `${differences.length} differences`);
 }

@@ -6,7 +6,7 @@ import assert from "node:assert/strict";
 import { join } from "node:path";
 import { zstdDecompressSync } from "node:zlib";
 import { WAL_SEGMENT_SIZE } from "../postgres/constants.ts";
-import { type RecordCursor } from "../postgres/wal/record_cursor.ts";
+import type { RecordCursor } from "../postgres/wal/record_cursor.ts";
 import { matchesFilter, type RecordFilter } from "../postgres/wal/record_filter.ts";
 import { recordJson, recordLine } from "../postgres/wal/record_text.ts";
 import { WalCounts } from "../postgres/wal/wal_counts.ts";

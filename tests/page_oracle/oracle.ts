@@ -3,8 +3,8 @@
  * serves for it, at the LSN where PostgreSQL stands: a page that differs is a wrong answer.
  *
  * Left out: free space maps (not in WAL), temporary relations and the main forks of unlogged ones,
- * pages that PostgreSQL has not looked at yet (their files hold zeros until then). What is masked says
- * ingest_oracle/compare.ts. Pages that only PostgreSQL has must be all zeros.
+ * pages that PostgreSQL has not looked at yet (their files hold zeros until then). What is masked
+ * says ingest_oracle/compare.ts. Pages that only PostgreSQL has must be all zeros.
  */
 import { join } from "node:path";
 import { timelineOfBranch } from "../../cli/control_plane/environment.ts";

@@ -70,7 +70,8 @@ export async function secondWorkload(port: number): Promise<void> {
     "UPDATE copied SET v = 'moved' WHERE id % 5 = 0",
     "DELETE FROM copied WHERE id % 4 = 1",
     "VACUUM copied",
-    "INSERT INTO copied SELECT i, 'filled' FROM generate_series(1, 8001, 7) i ON CONFLICT DO NOTHING",
+    "INSERT INTO copied SELECT i, 'filled' FROM generate_series(1, 8001, 7) i " +
+    "ON CONFLICT DO NOTHING",
     "INSERT INTO emptied SELECT generate_series(1, 1000)",
     "INSERT INTO wide SELECT i, repeat(md5(i::text), 300) FROM generate_series(100, 130) i",
     "UPDATE m SET v = v + 1 WHERE id % 3 = 0",
