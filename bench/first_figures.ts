@@ -1,7 +1,7 @@
 /**
- * Our endpoint against stock PostgreSQL: the same binaries, disk, user and buffer sizes, in one run,
- * in rounds in which the two take turns (and change who goes first), so that what else the machine
- * does hits both. Only ratios mean something.
+ * Our endpoint against stock PostgreSQL: the same binaries, disk, user and buffer sizes, in one
+ * run, in rounds in which the two take turns (and change who goes first), so that what else the
+ * machine does hits both. Only ratios mean something.
  *
  *   writes  pgbench's TPC-B-like transaction; stock PostgreSQL with fsync=on
  *   reads   one row by primary key, after a restart of both and one scan of all tables

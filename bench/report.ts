@@ -1,7 +1,7 @@
 /** Numbers of a benchmark as text: medians with their spreads, ratios, tables in Markdown, JSON. */
 
 /** The middle of the values and how far they lie apart. */
-export interface Summary {
+interface Summary {
   readonly median: number;
   readonly min: number;
   readonly max: number;

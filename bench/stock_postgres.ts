@@ -1,7 +1,7 @@
 /**
  * A stock PostgreSQL to compare with: the binaries that the endpoints run, as the same user, on the
- * same disk, with the settings that PostgreSQL ships (fsync=on, full_page_writes=on) apart from those
- * that the endpoints have as well: shared_buffers and max_connections, named below.
+ * same disk, with the settings that PostgreSQL ships (fsync=on, full_page_writes=on) apart from
+ * those that the endpoints have as well: shared_buffers and max_connections, named below.
  */
 import { join } from "node:path";
 import { commandUser, type HostUser } from "../cli/control_plane/host_user.ts";
