@@ -9,7 +9,7 @@ import type { PgVersion } from "../../libs/postgres/versions.ts";
 import type { PageTarget, RedoKey } from "../walredo/types.ts";
 
 /** By SLRU kind. */
-const SLRU_DIRECTORIES = ["pg_xact", "pg_multixact/members", "pg_multixact/offsets"];
+export const SLRU_DIRECTORIES = ["pg_xact", "pg_multixact/members", "pg_multixact/offsets"];
 /** Files that are kept open. */
 const OPEN_FILES_MAX = 64;
 
@@ -53,7 +53,7 @@ export class ClusterPages {
     return true;
   }
 
-  close(): void {
+  [Symbol.dispose](): void {
     for (const file of this.#open.values()) file?.close();
     this.#open.clear();
   }

@@ -96,7 +96,7 @@ export function verify(options: VerifyOptions): VerifyResult {
       `Cannot verify from ${formatLsn(start)}: the copy is at ${formatLsn(control.checkPointLsn)}`,
     );
   }
-  const pages = new ClusterPages(options.pgdata, version);
+  using pages = new ClusterPages(options.pgdata, version);
   const checker = new ConsistencyChecker({
     version,
     loadPage: (key, page) => pages.read(key, page),
@@ -106,31 +106,27 @@ export function verify(options: VerifyOptions): VerifyResult {
   const total = files.bytesFrom(start, options.end);
   const begin = options.now();
   let reported = start as number;
-  try {
-    const end = files.read({ start, end: options.end }, (cursor) => {
-      // Records before the copy's checkpoint are in its files already.
-      if (cursor.lsn < control.checkPointLsn) return true;
-      checker.apply(cursor);
-      counts.add(cursor);
-      if (cursor.endLsn - reported >= PROGRESS_BYTES) {
-        reported = cursor.endLsn;
-        options.onProgress(reported - start, total, counts.total.records);
-      }
-      return true;
-    });
-    return {
-      version,
-      start,
-      end,
-      records: counts.total.records,
-      walBytes: maxLsn(end.lsn, start) - start,
-      seconds: (options.now() - begin) / 1000,
-      checker,
-      ...coverageOf(checker, counts, version),
-    };
-  } finally {
-    pages.close();
-  }
+  const end = files.read({ start, end: options.end }, (cursor) => {
+    // Records before the copy's checkpoint are in its files already.
+    if (cursor.lsn < control.checkPointLsn) return true;
+    checker.apply(cursor);
+    counts.add(cursor);
+    if (cursor.endLsn - reported >= PROGRESS_BYTES) {
+      reported = cursor.endLsn;
+      options.onProgress(reported - start, total, counts.total.records);
+    }
+    return true;
+  });
+  return {
+    version,
+    start,
+    end,
+    records: counts.total.records,
+    walBytes: maxLsn(end.lsn, start) - start,
+    seconds: (options.now() - begin) / 1000,
+    checker,
+    ...coverageOf(checker, counts, version),
+  };
 }
 
 function coverageOf(

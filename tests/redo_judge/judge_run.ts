@@ -4,22 +4,16 @@
  * compared with the images on the way and with the server's own files at the end.
  */
 import { join } from "node:path";
-import {
-  FORK_FSM,
-  FORK_VM,
-  PAGE_SIZE,
-  RELATION_SEGMENT_PAGES,
-  Rmgr,
-} from "../../libs/postgres/constants.ts";
+import { FORK_FSM, FORK_VM, PAGE_SIZE, Rmgr } from "../../libs/postgres/constants.ts";
 import { decodeControlFile } from "../../libs/postgres/control_file.ts";
 import { pageFlags, pageLsn } from "../../libs/postgres/page.ts";
-import { relationSegmentPath } from "../../libs/postgres/relation.ts";
 import { type PgVersion, pgVersion } from "../../libs/postgres/versions.ts";
 import { RecordCursor } from "../../libs/postgres/wal/record_cursor.ts";
 import { segmentName, segmentNumber } from "../../libs/postgres/wal/segment.ts";
 import { WalStreamDecoder } from "../../libs/postgres/wal/stream_decoder.ts";
 import type { PgClient } from "../../libs/pgwire/client.ts";
 import type { Lsn } from "../../libs/utils/lsn.ts";
+import { ClusterPages, SLRU_DIRECTORIES } from "../../pageserver/wal_verify/cluster_pages.ts";
 import {
   compareBytes,
   ConsistencyChecker,
@@ -27,7 +21,7 @@ import {
 } from "../../pageserver/walredo/consistency.ts";
 import { maskPage } from "../../pageserver/walredo/masking.ts";
 import { describeKey } from "../../pageserver/walredo/redo_error.ts";
-import type { PageTarget, RedoKey } from "../../pageserver/walredo/types.ts";
+import type { PageTarget } from "../../pageserver/walredo/types.ts";
 import { StockPostgres } from "./stock_postgres.ts";
 import {
   btreeWorkload,
@@ -179,58 +173,16 @@ function eachRecord(wal: RecordedWal, visit: (cursor: RecordCursor) => boolean):
   }
 }
 
-const SLRU_DIRECTORIES = ["pg_xact", "pg_multixact/members", "pg_multixact/offsets"];
-
-/** Path of the file with the page, and the page's number in it. */
-function fileOf(key: RedoKey, version: PgVersion): { path: string; block: number } {
-  if (key.kind === "slru") {
-    const segment = key.segno.toString(16).toUpperCase().padStart(4, "0");
-    return { path: join(SLRU_DIRECTORIES[key.slruKind]!, segment), block: key.block };
-  }
-  const segment = Math.floor(key.block / RELATION_SEGMENT_PAGES);
-  return {
-    path: relationSegmentPath(key, segment, version),
-    block: key.block % RELATION_SEGMENT_PAGES,
-  };
-}
-
-/** Reads one page of a cluster's files; false if the file or the page is not there. */
-function readPage(
-  directory: string,
-  key: RedoKey,
-  page: PageTarget,
-  version: PgVersion,
-): boolean {
-  const { path, block } = fileOf(key, version);
-  let file: Deno.FsFile;
-  try {
-    file = Deno.openSync(join(directory, path));
-  } catch {
-    return false;
-  }
-  try {
-    file.seekSync(block * PAGE_SIZE, Deno.SeekMode.Start);
-    const target = page.bytes.subarray(page.offset, page.offset + PAGE_SIZE);
-    for (let filled = 0; filled < PAGE_SIZE;) {
-      const count = file.readSync(target.subarray(filled));
-      if (count === null) return false;
-      filled += count;
-    }
-    return true;
-  } finally {
-    file.close();
-  }
-}
-
 /** Replays the WAL and compares on the way, to its end or until `enough` says so. */
 export function judge(
   wal: RecordedWal,
   afterApply?: ConsistencyInput["afterApply"],
   enough: () => boolean = () => false,
 ): { checker: ConsistencyChecker; walBytes: number; records: number } {
+  using pages = new ClusterPages(wal.baseDir, wal.version);
   const checker = new ConsistencyChecker({
     version: wal.version,
-    loadPage: (key, page) => readPage(wal.baseDir, key, page, wal.version),
+    loadPage: (key, page) => pages.read(key, page),
     ...(afterApply === undefined ? {} : { afterApply }),
   });
   let records = 0;
@@ -273,10 +225,11 @@ export function compareWithFiles(
   const view = new DataView(bytes.buffer);
   const ours: PageTarget = { bytes, view, offset: 0 };
   const theirs: PageTarget = { bytes, view, offset: PAGE_SIZE };
+  using files = new ClusterPages(wal.server.dataDir, wal.version);
   for (const { key, target, adopted, bitsLost } of checker.pages()) {
     if (adopted || bitsLost) continue;
     if (key.kind === "relation" && key.fork === FORK_FSM) continue; // not in the WAL
-    if (!readPage(wal.server.dataDir, key, theirs, wal.version)) continue;
+    if (!files.read(key, theirs)) continue;
     // A sequence is logged ahead of what is on its page: only the images say what it should be.
     if (key.kind === "relation" && rmgrOf(theirs) === Rmgr.SEQ) continue;
     bytes.set(target.bytes.subarray(target.offset, target.offset + PAGE_SIZE), 0);
