@@ -217,7 +217,7 @@ Deno.test("applyRecord() names page, record and reason when it cannot", () => {
   const custom = { rmid: 133, info: 0x20, blocks: [reference(0, 7)] };
   assert.throws(() => apply(relationKey(7), newPage(), custom), {
     name: "RedoError",
-    message: "Cannot redo rmgr 133 0x20 ending at 0/2000 on 1663/5/16384 block 7: " +
+    message: "Cannot redo custom133 UNKNOWN (20) ending at 0/2000 on 1663/5/16384 block 7: " +
       "redo of this resource manager is not supported",
   });
   assert.throws(() => apply(relationKey(5), newPage(), deletion(5)), {
