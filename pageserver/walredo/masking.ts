@@ -1,7 +1,7 @@
 /**
  * Hides what may differ between a page on the server that wrote the WAL and the same page replayed
  * from it: exactly what PostgreSQL's own mask functions hide (heap_mask, btree_mask, hash_mask,
- * brin_mask, gin_mask, generic_mask, seq_mask; bufmask.c).
+ * brin_mask, gin_mask, gist_mask, spg_mask, generic_mask, seq_mask; bufmask.c).
  *
  * One exception, on the strict side: PostgreSQL masks a visibility map page named by a heap record
  * as if it were a heap page, which hides all of its bits ("unused space"). Here nothing but its
@@ -28,6 +28,14 @@ import {
   setCycleId,
 } from "./btree_page.ts";
 import { GIN_DELETED, ginFlags } from "./gin_page.ts";
+import {
+  changeGistFlags,
+  GIST_FOLLOW_RIGHT,
+  GIST_HAS_GARBAGE,
+  GIST_LEAF,
+  gistFlags,
+  setNsn,
+} from "./gist_page.ts";
 import {
   hashFlags,
   LH_BUCKET_PAGE,
@@ -77,6 +85,8 @@ const MASKED: ReadonlySet<number> = new Set([
   Rmgr.BRIN,
   Rmgr.GENERIC,
   Rmgr.GIN,
+  Rmgr.GIST,
+  Rmgr.SPGIST,
   Rmgr.SEQ,
 ]);
 
@@ -94,12 +104,15 @@ export function maskPage(page: PageTarget, rmid: number, fork: number, block: nu
   if (fork === FORK_VM) return;
   if (rmid === Rmgr.BRIN) return maskBrin(page);
   if (rmid === Rmgr.GIN) return maskGin(page);
+  if (rmid === Rmgr.SPGIST) return maskSpgist(page);
   maskFreeSpace(page);
   switch (rmid) {
     case Rmgr.BTREE:
       return maskBtree(page);
     case Rmgr.HASH:
       return maskHash(page);
+    case Rmgr.GIST:
+      return maskGist(page);
     default:
       return maskHeap(page, block);
   }
@@ -181,4 +194,16 @@ function maskBtree(page: PageTarget): void {
 function maskGin(page: PageTarget): void {
   if (ginFlags(page) & GIN_DELETED) return maskContent(page);
   if (pageLower(page.view, page.offset) > PAGE_HEADER_SIZE) maskFreeSpace(page);
+}
+
+/** The NSN is an LSN; the server marks the left half of a split after writing the record. */
+function maskGist(page: PageTarget): void {
+  setNsn(page, 0, 0);
+  changeGistFlags(page, GIST_FOLLOW_RIGHT, GIST_HAS_GARBAGE);
+  if (gistFlags(page) & GIST_LEAF) maskPointerStates(page);
+}
+
+/** A metapage of old may never have had pd_lower set (spg_mask). */
+function maskSpgist(page: PageTarget): void {
+  if (pageLower(page.view, page.offset) >= PAGE_HEADER_SIZE) maskFreeSpace(page);
 }

@@ -8,13 +8,12 @@
  *
  *   block reference with an image to apply -> restore it, whatever the resource manager
  *   relation page    Heap, Heap2 (map pages: visibility_map.ts), Btree, Hash, BRIN, Generic,
- *                    GIN, Sequence, XLOG, Storage
+ *                    GIN, GiST, SP-GiST, Sequence, XLOG, Storage
  *   SLRU page        Transaction and CLOG (clog.ts), MultiXact (multixact.ts)
  *
- * Everything else (GiST, SP-GiST) is a RedoError that names it, and so is
- * a page that CREATE DATABASE could not copy because of one of these. Records
- * that do nothing to the page are applied as such; that a record has to do with the key is the
- * caller's word.
+ * Everything else (resource managers of extensions) is a RedoError that names it, and so is a page
+ * that CREATE DATABASE could not copy because of one of these. Records that do nothing to the page
+ * are applied as such; that a record has to do with the key is the caller's word.
  *
  * Called for every record of every page version that somebody reads; allocates nothing for the
  * frequent ones.
@@ -30,6 +29,7 @@ import { redoBtree } from "./btree.ts";
 import { clogZeroes, redoClog } from "./clog.ts";
 import { redoGeneric } from "./generic.ts";
 import { redoGin } from "./gin.ts";
+import { redoGist, redoGistAfterImage } from "./gist.ts";
 import { redoHash } from "./hash.ts";
 import { redoHeap } from "./heap.ts";
 import { redoHeap2 } from "./heap2.ts";
@@ -39,6 +39,7 @@ import { redoError } from "./redo_error.ts";
 import { fault } from "./redo_fault.ts";
 import { redoSequence } from "./sequence.ts";
 import { redoSmgr, truncateEmpties } from "./smgr.ts";
+import { redoSpgist } from "./spgist.ts";
 import type { PageTarget, RedoKey } from "./types.ts";
 import { redoVisibilityMap } from "./visibility_map.ts";
 import { redoXlog } from "./xlog.ts";
@@ -87,6 +88,7 @@ function applyToRelation(
     restoreImage(cursor, id, page.bytes, page.offset, version);
     // A page that was never initialised has no LSN: setting one would make it look used.
     if (!isNewPage(page.view, page.offset)) stampLsn(page, cursor.endLsn);
+    if (cursor.rmid === Rmgr.GIST) redoGistAfterImage(page, cursor, id);
     return;
   }
   const { rmid } = cursor;
@@ -106,6 +108,10 @@ function applyToRelation(
       return redoBrin(page, cursor, id);
     case Rmgr.GIN:
       return redoGin(page, cursor, id);
+    case Rmgr.GIST:
+      return redoGist(page, cursor, id);
+    case Rmgr.SPGIST:
+      return redoSpgist(page, cursor, id);
     case Rmgr.GENERIC:
       return redoGeneric(page, cursor, id);
     case Rmgr.SEQ:
