@@ -17,6 +17,7 @@ import { logger } from "../libs/utils/log.ts";
 import { addLsn, formatLsn, type Lsn, parseLsn } from "../libs/utils/lsn.ts";
 import type { TenantInfo } from "./client.ts";
 import { importCluster } from "./import/import_cluster.ts";
+import { httpMetrics } from "./metrics.ts";
 import { explainPage } from "./page_service/explain_page.ts";
 import type { PageReader } from "./page_service/page_reader.ts";
 import { readKey } from "./page_service/read_key.ts";
@@ -134,6 +135,7 @@ function timelineRoutes(app: Hono, context: HttpApiContext): void {
     return c.json([...tenant.timelines.values()].map((t) => timelineInfo(t, receivers)));
   });
   app.post(path, async (c) => {
+    const observe = httpMetrics.createBranch.startTimer();
     const body = await readJson(c, createSchema);
     const tenant = manager.tenant(tenantId(c));
     const ancestor = tenant.timeline(parseTimelineId(body.ancestor_timeline_id));
@@ -146,6 +148,7 @@ function timelineRoutes(app: Hono, context: HttpApiContext): void {
     }
     const id = parseTimelineId(body.new_timeline_id);
     const timeline = await tenant.createBranch(id, ancestor.timelineId, lsn);
+    observe();
     return c.json(timelineInfo(timeline, receivers), 201);
   });
   app.get(`${path}/:timeline`, (c) => {

@@ -49,3 +49,12 @@ export const ingestMetrics = {
   bytes: counter("pageserver_wal_ingest_bytes_received", "Bytes of WAL ingested"),
   connections: gauge("pageserver_wal_receiver_connections", "Open connections to safekeepers"),
 };
+
+/** Of the management API. */
+export const httpMetrics = {
+  createBranch: histogram(
+    "pageserver_create_branch_seconds",
+    "Time to create a branch, with the wait for WAL that is still on its way",
+    [1e-3, 2e-3, 5e-3, 1e-2, 2e-2, 5e-2, 0.1, 1, 10],
+  ),
+};

@@ -1,0 +1,179 @@
+/**
+ * What a branch costs, for a small and a large database side by side: `neon timeline branch` and
+ * `neon endpoint start` to the first query, as commands and inside the daemons, and how much of the
+ * large database a read by primary key fetches on a fresh branch. Neither may depend on the size.
+ *
+ * The two databases take turns, so that what else the machine does hits both alike.
+ *
+ * Run: deno task bench:branching [--branches 20] [--small 3] [--large 100] [--json FILE]
+ * (sizes are pgbench's scale: 15 MB each)
+ */
+import type { TenantId } from "../libs/utils/id.ts";
+import type { EndpointStatus, StartTimings } from "../compute/client.ts";
+import { readArenaStatistics } from "../compute/lazy_files/arena.ts";
+import { SUPERUSER } from "../cli/control_plane/endpoints.ts";
+import { type LocalNeon, startLocalNeon } from "../cli/local_neon.ts";
+import { PgClient } from "../libs/pgwire/client.ts";
+import { openSql, runNeon } from "../tests/harness.ts";
+import { findPgbench, initialise } from "./pgbench.ts";
+import {
+  figure,
+  figures,
+  machine,
+  markdownTable,
+  numberOption,
+  summarise,
+  writeJson,
+} from "./report.ts";
+
+const PAGE_BYTES = 8192;
+
+/** Measured of one database, a value for each branch. */
+interface Measured {
+  readonly name: string;
+  readonly tenantId: TenantId;
+  readonly megabytes: number;
+  readonly branchInsideMs: number[];
+  readonly branchCommandMs: number[];
+  readonly startInsideMs: number[];
+  readonly startCommandMs: number[];
+  readonly phasesMs: StartTimings[];
+}
+
+async function query(port: number, ...queries: string[]): Promise<(string | null)[][]> {
+  const client = await PgClient.connect({ hostname: "127.0.0.1", port }, {
+    user: SUPERUSER,
+    database: "postgres",
+  });
+  try {
+    let rows: (string | null)[][] = [];
+    for (const sql of queries) rows = (await client.query(sql)).rows;
+    return rows;
+  } finally {
+    client.close();
+  }
+}
+
+/** Runs a command; returns what it printed and how long it took. */
+async function neon(local: LocalNeon, args: string[]): Promise<{ stdout: string; ms: number }> {
+  const begun = performance.now();
+  const { code, stdout, stderr } = await runNeon(local.directory, args);
+  const ms = performance.now() - begun;
+  if (code !== 0) throw new Error(`neon ${args.join(" ")} failed: ${stderr}`);
+  return { stdout, ms };
+}
+
+/** Sum of what creating branches took inside the pageserver so far, in milliseconds. */
+async function branchingMs(local: LocalNeon): Promise<number> {
+  const address = local.environment().config.pageservers[0]!.listen_http_addr;
+  const text = await (await fetch(`http://${address}/metrics`)).text();
+  const sum = /^pageserver_create_branch_seconds_sum (\S+)$/m.exec(text)?.[1];
+  if (sum === undefined) throw new Error("The pageserver does not say what a branch takes");
+  return Number(sum) * 1000;
+}
+
+async function createDatabase(
+  local: LocalNeon,
+  pgbench: string,
+  name: string,
+  scale: number,
+): Promise<Measured> {
+  const { tenantId } = await local.createTenant({ setDefault: true });
+  const { port } = await local.startEndpoint(`${name}-main`);
+  await initialise(pgbench, { port, user: SUPERUSER, database: "postgres" }, scale);
+  const [row] = await query(port, "CHECKPOINT", "SELECT pg_database_size('postgres')");
+  return {
+    name,
+    tenantId,
+    megabytes: Number(row![0]) / 1e6,
+    branchInsideMs: [],
+    branchCommandMs: [],
+    startInsideMs: [],
+    startCommandMs: [],
+    phasesMs: [],
+  };
+}
+
+/** Makes a branch and starts an endpoint on it; returns the endpoint's port. */
+async function branchAndStart(local: LocalNeon, of: Measured, branch: string): Promise<string> {
+  const tenant = ["--tenant-id", of.tenantId];
+  const before = await branchingMs(local);
+  const branched = await neon(local, ["timeline", "branch", "--branch-name", branch, ...tenant]);
+  of.branchInsideMs.push(await branchingMs(local) - before);
+  of.branchCommandMs.push(branched.ms);
+  const started = await neon(local, ["endpoint", "start", branch, "--json", ...tenant]);
+  const status = JSON.parse(started.stdout) as EndpointStatus;
+  of.startCommandMs.push(started.ms);
+  of.startInsideMs.push(status.timings_ms!.total);
+  of.phasesMs.push(status.timings_ms!);
+  return status.address;
+}
+
+/** Pages that a read by primary key fetches on an endpoint that has just started. */
+async function pagesRead(local: LocalNeon, endpoint: string, address: string, rows: number) {
+  const arena = `${local.directory}/compute/endpoints/${endpoint}/arena`;
+  const atStart = readArenaStatistics(arena).pagesFetched;
+  const sql = openSql(Number(address.split(":")[1]));
+  try {
+    const aid = Math.ceil(rows * 0.6);
+    const found = await sql`SELECT abalance FROM pgbench_accounts WHERE aid = ${aid}`;
+    if (found.length !== 1) throw new Error(`There is no account ${aid}`);
+  } finally {
+    await sql.end();
+  }
+  const after = readArenaStatistics(arena).pagesFetched;
+  return { atStart, byRead: after - atStart };
+}
+
+function report(small: Measured, large: Measured): string {
+  const row = (what: string, pick: (of: Measured) => number[], aim: string) => {
+    const [a, b] = [summarise(pick(small)), summarise(pick(large))];
+    return [what, figures(a), figures(b), figure(b.median / a.median), aim];
+  };
+  const phases = Object.keys(small.phasesMs[0]!) as (keyof StartTimings)[];
+  return markdownTable(
+    ["ms", `${figure(small.megabytes)} MB`, `${figure(large.megabytes)} MB`, "ratio", "aim"],
+    [
+      row("branch, inside the pageserver", (of) => of.branchInsideMs, "< 20"),
+      row("branch, whole command", (of) => of.branchCommandMs, ""),
+      row("start, inside the compute host", (of) => of.startInsideMs, "< 100"),
+      row("start, whole command", (of) => of.startCommandMs, "< 500, better 150"),
+      ...phases.filter((phase) => phase !== "total").map((phase) =>
+        row(`  phase ${phase}`, (of) => of.phasesMs.map((timings) => timings[phase]), "")
+      ),
+    ],
+  );
+}
+
+async function main(args: readonly string[]): Promise<void> {
+  const branches = numberOption(args, "branches", 20);
+  const pgbench = findPgbench();
+  console.log(machine());
+  await using local = await startLocalNeon();
+  const small = await createDatabase(local, pgbench, "small", numberOption(args, "small", 3));
+  const scale = numberOption(args, "large", 100);
+  const large = await createDatabase(local, pgbench, "large", scale);
+  const pages: { atStart: number; byRead: number }[] = [];
+  for (let i = 0; i < branches; i++) {
+    for (const of of i % 2 === 0 ? [small, large] : [large, small]) {
+      const branch = `${of.name}-${i}`;
+      const address = await branchAndStart(local, of, branch);
+      if (of === large) pages.push(await pagesRead(local, branch, address, scale * 100_000));
+      await neon(local, ["endpoint", "stop", branch, "--destroy"]);
+    }
+  }
+  const total = Math.round(large.megabytes * 1e6 / PAGE_BYTES);
+  const [byStart, byRead] = [
+    summarise(pages.map(({ atStart }) => atStart)).median,
+    summarise(pages.map((count) => count.byRead)).median,
+  ];
+  console.log(`medians of ${branches} (lowest to highest)\n\n${report(small, large)}\n`);
+  console.log(
+    `A read by primary key on a fresh branch fetches ${byRead} of ${total} pages ` +
+      `(${(byRead / total * 100).toFixed(2)}%); the start fetched ${byStart} ` +
+      `(together ${((byStart + byRead) / total * 100).toFixed(2)}%, aim < 1%).`,
+  );
+  writeJson(args, { machine: machine(), small, large, pages, total });
+}
+
+if (import.meta.main) await main(Deno.args);
