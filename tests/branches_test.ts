@@ -192,6 +192,32 @@ testWithNeon("neither side of a branch sees what the other does", {}, async (neo
   await check(await connectTo(neon, "main"), await connectTo(neon, "other"));
 });
 
+testWithNeon("transactions under way where a branch begins", {}, async (neon) => {
+  const first = await connectTo(neon, "main");
+  await first`alter system set max_prepared_transactions = 5`;
+  await neon.closeClients();
+  await neon.local.stopEndpoint("main");
+  const [main, open] = [await connectTo(neon, "main"), await connectTo(neon, "main")];
+  await main`create table t(name text primary key)`;
+  await main.unsafe("begin; insert into t values ('prepared'); prepare transaction 'p'");
+  await open.unsafe("begin; insert into t values ('open')");
+  // Any commit: what it flushes ends behind the open transaction's row.
+  await main`insert into t values ('committed')`;
+  await neon.local.createBranch("branch");
+  await open.unsafe("commit");
+  await main.unsafe("rollback prepared 'p'");
+
+  const branch = await connectTo(neon, "branch");
+  const names = async (sql: Sql) =>
+    (await sql`select name from t order by 1`).map((row) => row["name"]);
+  assert.deepEqual(await names(main), ["committed", "open"]);
+  assert.deepEqual(await names(branch), ["committed"]);
+  await branch`insert into t values ('open')`; // nobody holds its key
+  await branch.unsafe("commit prepared 'p'");
+  assert.deepEqual(await names(branch), ["committed", "open", "prepared"]);
+  assert.deepEqual(await names(main), ["committed", "open"]);
+});
+
 testWithNeon("a branch that cannot be says why", {}, async (neon) => {
   const main = await connectTo(neon, "main");
   await main`create table visited(name text)`;

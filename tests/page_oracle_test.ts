@@ -8,7 +8,10 @@ import { FORK_MAIN, FORK_VM, PAGE_SIZE } from "../libs/postgres/constants.ts";
 import { isNewPage, pageLower, pageSpecial, pageUpper } from "../libs/postgres/page.ts";
 import type { RelTag } from "../libs/postgres/relation.ts";
 import { parseLsn } from "../libs/utils/lsn.ts";
+import { PageserverClient } from "../pageserver/client.ts";
 import { type TestNeon, testWithNeon } from "./harness.ts";
+import { seededRandom } from "./load/random.ts";
+import { createLedger, Writers } from "./load/writers.ts";
 import { PageOracle } from "./page_oracle/oracle.ts";
 import { firstWorkload, openSession, runAll, secondWorkload } from "./page_oracle/workload.ts";
 
@@ -81,6 +84,45 @@ testWithNeon("PostgreSQL and the pageserver agree on every page", {}, async (neo
   check("its ancestor, meanwhile", await compare(neon, "main", port));
 
   await noticesFlippedBytes(neon, port);
+});
+
+testWithNeon("they agree after kills under load, too", { safekeepers: 3 }, async (neon) => {
+  const random = seededRandom("page oracle");
+  const pageserver = new PageserverClient(
+    neon.local.environment().config.pageservers[0]!.listen_http_addr,
+  );
+  let main = await neon.local.startEndpoint("main");
+  await createLedger(neon.connect(main));
+  await neon.connect(main)`alter system set autovacuum = off`;
+  await neon.connect(main)`create index on ledger(filler)`;
+  const writers = new Writers(main.port, 4);
+  writers.start();
+  try {
+    // Postgres first: what it has in its files afterwards is all of its own run.
+    for (const victim of ["postgres", "compute", "pageserver", "safekeeper 2", "pageserver"]) {
+      await writers.more(random.between(50, 300));
+      if (victim === "postgres") neon.killPostgres("main");
+      else await neon.killRole(victim);
+      await neon.local.start();
+      main = await neon.local.startEndpoint("main");
+      const client = await openSession(main.port);
+      await runAll(client, [
+        `UPDATE ledger SET filler = filler || 'u' WHERE number % 7 = ${random.between(0, 6)}`,
+        `DELETE FROM ledger WHERE writer < 0`,
+        "VACUUM ledger",
+        "INSERT INTO ledger SELECT -i, i, repeat('n', i % 300) FROM generate_series(1, 5000) i",
+      ]);
+      client.close();
+      // From here on a pageserver that dies reads its WAL again.
+      await pageserver.checkpoint(neon.tenant.tenantId, neon.tenant.timelineId);
+    }
+    await writers.more(100);
+  } finally {
+    await writers.stop();
+  }
+  const oracle = await compare(neon, "main", main.port);
+  check("after kills", oracle);
+  assert.ok(oracle.pages.written > 200);
 });
 
 /** One flipped byte in a tuple of each kind of page is one difference. */
