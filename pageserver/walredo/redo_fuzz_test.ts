@@ -14,12 +14,14 @@ import {
   initBrinPage,
 } from "./brin_page.ts";
 import { initBtreePage } from "./btree_page.ts";
+import { GIST_LEAF, initGistPage } from "./gist_page.ts";
 import { initBitmapPage, initHashMetapage, initHashPage, LH_BUCKET_PAGE } from "./hash_page.ts";
 import { reconstructPage } from "./reconstruct.ts";
 import { heapHistory, record, reference, relationKey, VERSION } from "./record_fixture.ts";
 import { applyRecord } from "./redo.ts";
 import { RedoError } from "./redo_error.ts";
 import { addItem } from "./page_items.ts";
+import { initSpgistPage } from "./spgist_page.ts";
 import type { PageTarget } from "./types.ts";
 
 const PAGE = 8192;
@@ -60,6 +62,20 @@ const PAGES: { rmids: number[]; fill: (page: PageTarget) => void }[] = [
     },
   },
   { rmids: [Rmgr.BRIN], fill: (page) => initBrinPage(page, BRIN_REVMAP_PAGE) },
+  {
+    rmids: [Rmgr.GIST],
+    fill: (page) => {
+      initGistPage(page, 3, GIST_LEAF);
+      addItems(page);
+    },
+  },
+  {
+    rmids: [Rmgr.SPGIST],
+    fill: (page) => {
+      initSpgistPage(page, true, false);
+      addItems(page);
+    },
+  },
   { rmids: [Rmgr.BRIN], fill: (page) => initBrinMetapage(page, 128, 1) },
 ];
 
