@@ -11,6 +11,7 @@ import { RecordCursor } from "../libs/postgres/wal/record_cursor.ts";
 import { WalStreamDecoder } from "../libs/postgres/wal/stream_decoder.ts";
 import { BadRequest, messageOf, NotFound, Unavailable } from "../libs/utils/errors.ts";
 import type { TenantId, TimelineId } from "../libs/utils/id.ts";
+import { ifThere } from "../libs/utils/if_there.ts";
 import { addLsn, formatLsn, type Lsn, maxLsn, minLsn, parseLsn } from "../libs/utils/lsn.ts";
 import { type WalEnd, WalFiles } from "../libs/wal_files/wal_files.ts";
 import type { TimelineStatus } from "../safekeeper/client.ts";
@@ -43,11 +44,8 @@ function rangeOf(text: RangeText, segmentSize: number) {
 
 /** WAL of a segment file or of a directory. */
 export function fileWal(path: string, text: RangeText): WalSource {
-  let files: WalFiles;
-  try {
-    files = WalFiles.open(path);
-  } catch (thrown) {
-    if (!(thrown instanceof Deno.errors.NotFound)) throw thrown;
+  const files = ifThere(() => WalFiles.open(path));
+  if (files === undefined) {
     throw new NotFound(`Cannot read WAL from "${path}": there is no such file or directory`);
   }
   const range = rangeOf(text, files.segmentSize);

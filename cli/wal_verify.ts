@@ -5,6 +5,7 @@
 import { dirname, resolve } from "node:path";
 import { crc32AddonPath } from "../libs/utils/crc32c.ts";
 import { NotFound } from "../libs/utils/errors.ts";
+import { ifThere } from "../libs/utils/if_there.ts";
 import { programFile } from "./control_plane/supervisor.ts";
 
 /** What `neon wal verify` was given. */
@@ -19,12 +20,9 @@ interface VerifyArguments {
 
 /** The real path, for a permission that holds behind links. */
 function realPath(path: string): string {
-  try {
-    return Deno.realPathSync(resolve(path));
-  } catch (thrown) {
-    if (!(thrown instanceof Deno.errors.NotFound)) throw thrown;
-    throw new NotFound(`Cannot verify WAL: there is no "${path}"`);
-  }
+  const found = ifThere(() => Deno.realPathSync(resolve(path)));
+  if (found === undefined) throw new NotFound(`Cannot verify WAL: there is no "${path}"`);
+  return found;
 }
 
 /** Verifies, with the program's output for ours; returns its exit code. */

@@ -7,6 +7,7 @@
  * from an earlier host is looked at every ADOPTED_LOOK_MS.
  */
 import { NotFound, TimedOut, Unavailable } from "../libs/utils/errors.ts";
+import { ifThere } from "../libs/utils/if_there.ts";
 import type { FileOwner } from "./endpoint_directory.ts";
 
 /** Pause between two looks at an adopted process. */
@@ -231,12 +232,7 @@ export class PostgresProcess {
 }
 
 function readyLine(path: string): string | undefined {
-  try {
-    return Deno.readTextFileSync(path).split("\n")[STATUS_LINE];
-  } catch (thrown) {
-    if (thrown instanceof Deno.errors.NotFound) return undefined;
-    throw thrown;
-  }
+  return ifThere(() => Deno.readTextFileSync(path).split("\n")[STATUS_LINE]);
 }
 
 const TAIL_BYTES = 4096;

@@ -194,6 +194,13 @@ function decodeSize(value: Uint8Array): number {
   return (value[0]! | (value[1]! << 8) | (value[2]! << 16) | (value[3]! << 24)) >>> 0;
 }
 
+/** The stored form of a size, u32. */
+export function encodeSize(blocks: number): Uint8Array {
+  const bytes = new Uint8Array(4);
+  new DataView(bytes.buffer).setUint32(0, blocks, true);
+  return bytes;
+}
+
 /** The stored form of a database directory's flags. */
 export function encodeDatabase(hasRelmap: boolean): Uint8Array {
   return new Uint8Array([hasRelmap ? 1 : 0]);

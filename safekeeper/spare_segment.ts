@@ -8,6 +8,7 @@
  */
 import { writeAll } from "../libs/utils/durable.ts";
 import { messageOf } from "../libs/utils/errors.ts";
+import { ifThere } from "../libs/utils/if_there.ts";
 import { logger } from "../libs/utils/log.ts";
 
 const log = logger("safekeeper", "spare_segment");
@@ -28,11 +29,7 @@ export class SpareSegment {
   constructor(directory: string, segmentSize: number) {
     this.#path = `${directory}/${FILE_NAME}`;
     this.#segmentSize = segmentSize;
-    try {
-      Deno.removeSync(this.#path);
-    } catch (thrown) {
-      if (!(thrown instanceof Deno.errors.NotFound)) throw thrown;
-    }
+    ifThere(() => Deno.removeSync(this.#path));
   }
 
   /** Makes one unless it is there or being made. Never rejects: without one things are slower. */

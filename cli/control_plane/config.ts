@@ -20,6 +20,7 @@ import { parse, stringify } from "smol-toml";
 import { replaceFile } from "../../libs/utils/durable.ts";
 import { Conflict, Corrupt, messageOf, NotFound } from "../../libs/utils/errors.ts";
 import type { TenantId, TimelineId } from "../../libs/utils/id.ts";
+import { ifThere } from "../../libs/utils/if_there.ts";
 
 /** The format of `.neon` that this program reads and writes. */
 const FORMAT_VERSION = 1;
@@ -107,11 +108,8 @@ export function defaultConfig(safekeeperCount: number, pgVersion: number): Confi
 /** Reads the configuration. Throws NotFound before `neon init`, Corrupt for what it cannot read. */
 export function loadConfig(repoDir: string): Config {
   const path = configPath(repoDir);
-  let text: string;
-  try {
-    text = Deno.readTextFileSync(path);
-  } catch (thrown) {
-    if (!(thrown instanceof Deno.errors.NotFound)) throw thrown;
+  const text = ifThere(() => Deno.readTextFileSync(path));
+  if (text === undefined) {
     throw new NotFound(
       `Cannot find a local Neon in "${repoDir}": run "neon init" first, or set NEON_REPO_DIR`,
     );

@@ -6,6 +6,7 @@
 import { join, resolve } from "node:path";
 import { makeDirectory } from "../../libs/utils/durable.ts";
 import { BadRequest, Conflict, messageOf } from "../../libs/utils/errors.ts";
+import { ifThere } from "../../libs/utils/if_there.ts";
 import { placeLink } from "./cache_file.ts";
 import { installComputeFiles } from "./compute_files.ts";
 import { type Config, configPath, defaultConfig, storeConfig } from "./config.ts";
@@ -38,12 +39,7 @@ export interface InitOptions extends BinarySource {
 }
 
 function entriesOf(path: string): string[] | undefined {
-  try {
-    return [...Deno.readDirSync(path)].map((entry) => entry.name);
-  } catch (thrown) {
-    if (thrown instanceof Deno.errors.NotFound) return undefined;
-    throw thrown;
-  }
+  return ifThere(() => [...Deno.readDirSync(path)].map((entry) => entry.name));
 }
 
 /** Throws Conflict unless `force` allows to write into what is at `repoDir`. */

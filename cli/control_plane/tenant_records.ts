@@ -15,6 +15,7 @@ import { join } from "node:path";
 import { makeDirectory, removeFile, replaceFile } from "../../libs/utils/durable.ts";
 import { Corrupt, messageOf, NotFound } from "../../libs/utils/errors.ts";
 import type { TenantId, TimelineId } from "../../libs/utils/id.ts";
+import { ifThere } from "../../libs/utils/if_there.ts";
 
 /** The PostgreSQL version of a timeline, and which safekeepers it has. */
 export interface TimelineRecord {
@@ -41,25 +42,17 @@ function pathOf(repoDir: string, tenant: TenantId): string {
 
 /** All tenants of this local Neon, sorted by id. */
 export function listTenantRecords(repoDir: string): TenantId[] {
-  try {
-    return [...Deno.readDirSync(directoryOf(repoDir))]
-      .filter((entry) => /^[0-9a-f]{32}\.json$/.test(entry.name))
-      .map((entry) => entry.name.slice(0, 32) as TenantId)
-      .sort();
-  } catch (thrown) {
-    if (thrown instanceof Deno.errors.NotFound) return [];
-    throw thrown;
-  }
+  const entries = ifThere(() => [...Deno.readDirSync(directoryOf(repoDir))]) ?? [];
+  return entries.filter((entry) => /^[0-9a-f]{32}\.json$/.test(entry.name))
+    .map((entry) => entry.name.slice(0, 32) as TenantId)
+    .sort();
 }
 
 /** Reads one tenant's record. Throws NotFound for an unknown tenant. */
 export function loadTenantRecord(repoDir: string, tenant: TenantId): TenantRecord {
   const path = pathOf(repoDir, tenant);
-  let text: string;
-  try {
-    text = Deno.readTextFileSync(path);
-  } catch (thrown) {
-    if (!(thrown instanceof Deno.errors.NotFound)) throw thrown;
+  const text = ifThere(() => Deno.readTextFileSync(path));
+  if (text === undefined) {
     throw new NotFound(`Cannot find tenant ${tenant}: "neon tenant list" shows those there are`);
   }
   try {

@@ -24,6 +24,7 @@ import {
   type RelTag,
 } from "../../libs/postgres/relation.ts";
 import type { TenantId, TimelineId } from "../../libs/utils/id.ts";
+import { ifThere } from "../../libs/utils/if_there.ts";
 import type { Lsn } from "../../libs/utils/lsn.ts";
 import {
   type ArenaFile,
@@ -131,11 +132,8 @@ function planFiles(map: LazyFilesMap): PlannedFile[] {
 
 function openEmpty(path: string, owner: LayOutOptions["owner"]): Deno.FsFile {
   const open = { write: true, create: true, truncate: true, mode: FILE_MODE };
-  try {
-    return Deno.openSync(path, open);
-  } catch (thrown) {
-    if (!(thrown instanceof Deno.errors.NotFound)) throw thrown;
-  }
+  const file = ifThere(() => Deno.openSync(path, open));
+  if (file !== undefined) return file;
   makeDirectory(path.slice(0, path.lastIndexOf("/")), owner);
   return Deno.openSync(path, open);
 }
@@ -174,28 +172,16 @@ function writeArena(options: LayOutOptions, files: ArenaFile[]): void {
     files,
   });
   // A new file each time: an old one may still be mapped by processes that are being killed.
-  removeIfThere(options.arenaPath);
+  ifThere(() => Deno.removeSync(options.arenaPath));
   makeFile(options.arenaPath, 0, options.owner);
   using arena = Deno.openSync(options.arenaPath, { write: true });
   for (let at = 0; at < written.length;) at += arena.writeSync(written.subarray(at));
   arena.truncateSync(totalBytes);
 }
 
-function removeIfThere(path: string): void {
-  try {
-    Deno.removeSync(path);
-  } catch (thrown) {
-    if (!(thrown instanceof Deno.errors.NotFound)) throw thrown;
-  }
-}
-
 /** Moves the control file of `pgdata`, if it is there, to where only the library finds it. */
 function hideControlFile(pgdata: string): void {
-  try {
-    Deno.renameSync(`${pgdata}/${CONTROL_FILE}`, `${pgdata}/${LAZY_CONTROL_FILE}`);
-  } catch (thrown) {
-    if (!(thrown instanceof Deno.errors.NotFound)) throw thrown;
-  }
+  ifThere(() => Deno.renameSync(`${pgdata}/${CONTROL_FILE}`, `${pgdata}/${LAZY_CONTROL_FILE}`));
 }
 
 /**
@@ -283,10 +269,5 @@ export function clearDataDirectory(pgdata: string): void {
 }
 
 function listDirectory(path: string): Deno.DirEntry[] {
-  try {
-    return [...Deno.readDirSync(path)];
-  } catch (thrown) {
-    if (thrown instanceof Deno.errors.NotFound) return [];
-    throw thrown;
-  }
+  return ifThere(() => [...Deno.readDirSync(path)]) ?? [];
 }

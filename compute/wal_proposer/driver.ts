@@ -166,10 +166,6 @@ export class WalProposer implements LinkEvents {
   get remoteConsistentLsn(): Lsn {
     return this.#remoteConsistentLsn;
   }
-  /** Safekeepers with which WAL is streamed at the moment. */
-  get streamingSafekeepers(): number {
-    return this.#links.filter((_, peer) => this.#proposer.isStreaming(peer)).length;
-  }
 
   /** True if WAL can be taken now; else wait for `room`. */
   hasRoom(bytes: number): boolean {

@@ -15,7 +15,6 @@ export const MessageType = {
   copyFail: 0x66, // f
   copyOutResponse: 0x48, // H
   dataRow: 0x44, // D
-  emptyQuery: 0x49, // I
   error: 0x45, // E
   notice: 0x4e, // N
   parameterStatus: 0x53, // S

@@ -105,12 +105,6 @@ export function highestCommonPoint(
   return { term: proposer[last]!.term, lsn: Math.min(proposerEnd, acceptorEnd) as Lsn };
 }
 
-/** True if both hold the same entries. */
-export function sameTermHistory(a: TermHistory, b: TermHistory): boolean {
-  return a.length === b.length &&
-    a.every((entry, i) => entry.term === b[i]!.term && entry.lsn === b[i]!.lsn);
-}
-
 /** For messages: `[1@0/15000000, 3@0/16B5A50]`. */
 export function formatTermHistory(history: TermHistory): string {
   return `[${history.map((entry) => `${entry.term}@${formatLsn(entry.lsn)}`).join(", ")}]`;

@@ -6,7 +6,6 @@ import {
   checkTermHistory,
   highestCommonPoint,
   lastLogTerm,
-  sameTermHistory,
   termHistoryUpTo,
 } from "./term_history.ts";
 
@@ -37,8 +36,8 @@ Deno.test("lastLogTerm() and termHistoryUpTo() cut at the flush LSN, inclusive",
   assert.equal(lastLogTerm(history, 99 as Lsn), 0);
   assert.equal(lastLogTerm(history, 199 as Lsn), 1);
   assert.equal(lastLogTerm(history, 200 as Lsn), 2);
-  assert.ok(sameTermHistory(termHistoryUpTo(history, 199 as Lsn), [at(1, 100)]));
-  assert.ok(sameTermHistory(termHistoryUpTo(history, 200 as Lsn), history));
+  assert.deepEqual(termHistoryUpTo(history, 199 as Lsn), [at(1, 100)]);
+  assert.deepEqual(termHistoryUpTo(history, 200 as Lsn), history);
 });
 
 Deno.test("checkTermHistory() refuses terms that do not rise", () => {

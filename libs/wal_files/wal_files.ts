@@ -20,6 +20,7 @@ import { RecordCursor } from "../postgres/wal/record_cursor.ts";
 import { parseSegmentName, segmentNumber, segmentStart } from "../postgres/wal/segment.ts";
 import { WalStreamDecoder } from "../postgres/wal/stream_decoder.ts";
 import { BadRequest, Corrupt, NotFound } from "../utils/errors.ts";
+import { ifThere } from "../utils/if_there.ts";
 import { addLsn, formatLsn, type Lsn, maxLsn } from "../utils/lsn.ts";
 
 /** Bytes read at once. */
@@ -173,12 +174,7 @@ function segmentFiles(directory: string): string[] {
 function segmentFilesBelow(directory: string): string[] {
   const here = segmentFiles(directory);
   if (here.length > 0) return here;
-  try {
-    return segmentFiles(join(directory, "pg_wal"));
-  } catch (thrown) {
-    if (thrown instanceof Deno.errors.NotFound) return [];
-    throw thrown;
-  }
+  return ifThere(() => segmentFiles(join(directory, "pg_wal"))) ?? [];
 }
 
 /** What the first page of a segment says of all of them. */

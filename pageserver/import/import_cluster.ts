@@ -28,7 +28,7 @@ import { BadRequest, Conflict } from "../../libs/utils/errors.ts";
 import type { TimelineId } from "../../libs/utils/id.ts";
 import { formatLsn } from "../../libs/utils/lsn.ts";
 import { type TarEntry, TarReader } from "../../libs/utils/tar.ts";
-import { encodeDatabase } from "../relations.ts";
+import { encodeDatabase, encodeSize } from "../relations.ts";
 import {
   CHECKPOINT_KEY,
   CONTROL_FILE_KEY,
@@ -149,7 +149,7 @@ class ClusterImport {
       const { kind, segment } = slru;
       const object = this.#interner.slru(kind, segment);
       const blocks = await this.#pages(reader, path, sizeBytes, object, 0);
-      this.#importer.putValue(slruSizeKey(kind, segment), u32(blocks));
+      this.#importer.putValue(slruSizeKey(kind, segment), encodeSize(blocks));
       return;
     }
     const twoPhase = /^pg_twophase\/([^/]+)$/.exec(path);
@@ -198,7 +198,7 @@ class ClusterImport {
     const importer = this.#importer;
     const control = this.#checkedControl();
     for (const { spc, db, rel, fork, blocks } of this.#forks.values()) {
-      importer.putValue(relationSizeKey(spc, db, rel, fork), u32(blocks));
+      importer.putValue(relationSizeKey(spc, db, rel, fork), encodeSize(blocks));
     }
     for (const [db, hasRelmap] of this.#databases) {
       importer.putValue(databaseKey(DEFAULT_TABLESPACE, db), encodeDatabase(hasRelmap));
@@ -246,10 +246,4 @@ class ClusterImport {
     }
     return control;
   }
-}
-
-function u32(value: number): Uint8Array {
-  const bytes = new Uint8Array(4);
-  new DataView(bytes.buffer).setUint32(0, value, true);
-  return bytes;
 }

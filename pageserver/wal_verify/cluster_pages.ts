@@ -6,6 +6,7 @@ import { join } from "node:path";
 import { PAGE_SIZE, RELATION_SEGMENT_PAGES } from "../../libs/postgres/constants.ts";
 import { relationSegmentPath } from "../../libs/postgres/relation.ts";
 import type { PgVersion } from "../../libs/postgres/versions.ts";
+import { ifThere } from "../../libs/utils/if_there.ts";
 import type { PageTarget, RedoKey } from "../walredo/types.ts";
 
 /** By SLRU kind. */
@@ -70,12 +71,7 @@ export class ClusterPages {
       file?.close();
       this.#open.delete(oldest);
     }
-    let file: Deno.FsFile | undefined;
-    try {
-      file = Deno.openSync(join(this.#directory, path));
-    } catch (thrown) {
-      if (!(thrown instanceof Deno.errors.NotFound)) throw thrown;
-    }
+    const file = ifThere(() => Deno.openSync(join(this.#directory, path)));
     this.#open.set(path, file);
     return file;
   }

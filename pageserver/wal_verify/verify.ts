@@ -11,6 +11,7 @@ import { allRecordNames } from "../../libs/postgres/rmgr_names.ts";
 import type { PgVersion } from "../../libs/postgres/versions.ts";
 import { WalCounts } from "../../libs/postgres/wal/wal_counts.ts";
 import { BadRequest, NotFound } from "../../libs/utils/errors.ts";
+import { ifThere } from "../../libs/utils/if_there.ts";
 import { formatLsn, type Lsn, maxLsn } from "../../libs/utils/lsn.ts";
 import { type WalEnd, WalFiles } from "../../libs/wal_files/wal_files.ts";
 import { ConsistencyChecker } from "../walredo/consistency.ts";
@@ -61,12 +62,9 @@ export interface VerifyResult {
 }
 
 function readControl(pgdata: string): ControlFile {
-  try {
-    return decodeControlFile(Deno.readFileSync(join(pgdata, "global", "pg_control")));
-  } catch (thrown) {
-    if (!(thrown instanceof Deno.errors.NotFound)) throw thrown;
-    throw new NotFound(`Cannot verify over "${pgdata}": it has no global/pg_control`);
-  }
+  const bytes = ifThere(() => Deno.readFileSync(join(pgdata, "global", "pg_control")));
+  if (bytes !== undefined) return decodeControlFile(bytes);
+  throw new NotFound(`Cannot verify over "${pgdata}": it has no global/pg_control`);
 }
 
 function checkBase(pgdata: string, control: ControlFile, files: WalFiles): void {
