@@ -1,6 +1,6 @@
 /**
- * Redo of what vacuum does to an SP-GiST index (PostgreSQL 17, spgxlog.c); each record has one page,
- * reference 0. Main data:
+ * Redo of what vacuum does to an SP-GiST index (PostgreSQL 17, spgxlog.c); each record has one
+ * page, reference 0. Main data:
  *   vacuum leaf      0 dead u16, 2 placeholders u16, 4 moves u16, 6 chain links u16, 8 state,
  *                    16 item numbers u16: to become dead, to become placeholders, to move from, to
  *                    move to, whose links change, new links

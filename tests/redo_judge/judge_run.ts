@@ -40,6 +40,12 @@ const GIST_BUILD_LSN = 1;
 const PAGE_ID_BRIN_FIRST = 0xf091;
 const PAGE_ID_BRIN_LAST = 0xf093;
 const PAGE_ID_HASH = 0xff80;
+const PAGE_ID_GIST = 0xff81;
+const PAGE_ID_SPGIST = 0xff82;
+const GIST_FOLLOW_RIGHT = 8;
+/** Bytes of the SP-GiST metapage behind its magic number, up to pd_lower. */
+const SPGIST_CACHE_START = 28;
+const SPGIST_CACHE_END = 92;
 const PAGE_ID_BLOOM = 0xff83;
 /**
  * GIN has flags where others have their page id. It has no hints, so that only free space may
@@ -203,11 +209,13 @@ function rmgrOf(page: PageTarget): number | undefined {
   // Most index types and bloom say in the last two bytes what they are; btree keeps below that.
   const pageId = page.view.getUint16(page.offset + PAGE_SIZE - 2, true);
   if (special === PAGE_SIZE - 16) {
+    if (pageId === PAGE_ID_GIST) return Rmgr.GIST;
     return pageId < PAGE_ID_HASH ? Rmgr.BTREE : pageId === PAGE_ID_HASH ? Rmgr.HASH : undefined;
   }
   if (special !== PAGE_SIZE - 8) return undefined;
   if (page.view.getUint32(page.offset + special, true) === 0x1717) return Rmgr.SEQ;
   if (pageId === PAGE_ID_BLOOM) return Rmgr.GENERIC;
+  if (pageId === PAGE_ID_SPGIST) return Rmgr.SPGIST;
   if (pageId < GIN_FLAGS_LIMIT) return (pageId & 5) === 4 ? Rmgr.GIN : Rmgr.GENERIC;
   return pageId >= PAGE_ID_BRIN_FIRST && pageId <= PAGE_ID_BRIN_LAST ? Rmgr.BRIN : undefined;
 }
@@ -250,6 +258,12 @@ export function compareWithFiles(
       }
       const rmgr = rmgrOf(theirs);
       if (rmgr === undefined) continue;
+      if (rmgr === Rmgr.GIST && splitState(ours) !== splitState(theirs)) {
+        differences.push(`${describeKey(key)}: NSN or follow-right flag`);
+      }
+      if (rmgr === Rmgr.SPGIST && key.block === 0) {
+        for (const page of [ours, theirs]) clearSpgistCache(page);
+      }
       maskPage(ours, rmgr, key.fork, key.block);
       maskPage(theirs, rmgr, key.fork, key.block);
     }
@@ -259,4 +273,15 @@ export function compareWithFiles(
     }
   }
   return { compared, differences };
+}
+
+/** What gist_mask hides because the server changes it after writing the record: NSN and a flag. */
+function splitState({ view, offset }: PageTarget): string {
+  const at = offset + PAGE_SIZE - 16;
+  return `${view.getBigUint64(at)} ${view.getUint16(at + 12, true) & GIST_FOLLOW_RIGHT}`;
+}
+
+/** The metapage's list of pages with space is never logged. */
+function clearSpgistCache({ bytes, offset }: PageTarget): void {
+  bytes.fill(0, offset + SPGIST_CACHE_START, offset + SPGIST_CACHE_END);
 }
