@@ -25,6 +25,7 @@ import type { Tenant } from "./repository/tenant.ts";
 import { TenantManager } from "./repository/tenant_manager.ts";
 import type { Timeline } from "./repository/timeline.ts";
 import { type ServedTimeline, servedTimeline } from "./served_timeline.ts";
+import { WalReceivers } from "./wal_receiver/wal_receivers.ts";
 import { defaultWalParameters, emptyCheckPoint } from "../libs/postgres/empty_cluster_fixture.ts";
 
 export const VERSION = pgVersion(17);
@@ -121,6 +122,12 @@ export class TestCluster {
     const object = this.manager.interner.slru(kind, Math.floor(page / 32));
     this.timeline.collect(object, page % 32, this.timeline.lastRecordLsn, found);
     return found;
+  }
+
+  /** WAL receivers of pageserver 5, which nothing has told of any safekeeper yet. */
+  receivers(): WalReceivers {
+    const { manager, reader, now, pause } = this;
+    return new WalReceivers({ manager, reader, pageserverId: 5, now, unixNow: () => 0, pause });
   }
 
   async remove(): Promise<void> {

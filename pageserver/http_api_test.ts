@@ -6,22 +6,14 @@ import { formatLsn } from "../libs/utils/lsn.ts";
 import { PageserverClient } from "./client.ts";
 import { clusterTar, SYSTEM_ID, type TestCluster, withCluster } from "./cluster_fixture.ts";
 import { httpApi } from "./http_api.ts";
-import { WalReceivers } from "./wal_receiver/wal_receivers.ts";
 
 /** Runs `body` with the HTTP API on the cluster, and a client of it. */
 function withApi(
   body: (cluster: TestCluster, client: PageserverClient, base: string) => Promise<void>,
 ): Promise<void> {
   return withCluster(async (cluster) => {
-    const { manager, reader, now, pause } = cluster;
-    const receivers = new WalReceivers({
-      manager,
-      reader,
-      pageserverId: 1,
-      now,
-      unixNow: () => 0,
-      pause,
-    });
+    const { manager, reader } = cluster;
+    const receivers = cluster.receivers();
     const server = serveHttp(
       "127.0.0.1:0",
       httpApi({

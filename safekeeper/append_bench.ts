@@ -4,7 +4,7 @@
  */
 import { newTenantId, newTimelineId } from "../libs/utils/id.ts";
 import type { Lsn } from "../libs/utils/lsn.ts";
-import { Daemon, TEST_IDENTITY, TestProposer, TestWal, writeConfig } from "./testing.ts";
+import { Daemon, TestProposer, TestWal, writeConfig } from "./safekeeper_fixture.ts";
 
 const START = 0x2000000 as Lsn;
 /** Record payload of a small transaction. */
@@ -30,16 +30,7 @@ class Stream {
     const [tenantId, timelineId] = [newTenantId(), newTimelineId()];
     await daemon.http.createTimeline({ tenantId, timelineId, pgVersion: 17, startLsn: START });
     const proposer = stream.#proposer = await TestProposer.connect(daemon.pg);
-    await proposer.send({
-      kind: "greeting",
-      tenantId,
-      timelineId,
-      membership: { generation: 0, members: [] },
-      pgVersionNum: 170011,
-      systemId: TEST_IDENTITY.systemId,
-      walSegmentSize: TEST_IDENTITY.segmentSize,
-    });
-    await proposer.receive("greeting");
+    await proposer.greet(tenantId, timelineId);
     await proposer.send({ kind: "vote", generation: 0, term: 1 });
     const { termHistory } = await proposer.receive("vote");
     await proposer.send({

@@ -7,7 +7,7 @@ import { newTenantId, newTimelineId } from "../libs/utils/id.ts";
 import type { Lsn } from "../libs/utils/lsn.ts";
 import { BrokerPublisher } from "./broker_publisher.ts";
 import { mergedHotStandby, type Receiver, standbyHorizon } from "./receivers.ts";
-import { TEST_IDENTITY, TestWal, withDirectory } from "./testing.ts";
+import { TEST_IDENTITY, TestWal, withDirectory } from "./safekeeper_fixture.ts";
 import type { Proposer, Timeline } from "./timeline.ts";
 import { Timelines } from "./timelines.ts";
 

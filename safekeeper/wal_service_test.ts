@@ -13,12 +13,11 @@ import { formatLsn, INVALID_LSN, type Lsn, parseLsn } from "../libs/utils/lsn.ts
 import {
   connectTo,
   Daemon,
-  TEST_IDENTITY,
   TestProposer,
   TestWal,
   withDirectory,
   writeConfig,
-} from "./testing.ts";
+} from "./safekeeper_fixture.ts";
 
 const START = parseLsn("0/2000000");
 const tenantId = newTenantId();
@@ -26,16 +25,7 @@ const timelineId = newTimelineId();
 
 /** Greets, wins `term`, and follows up to where the logs part. */
 async function elect(proposer: TestProposer, term: number, start: Lsn | undefined): Promise<Lsn> {
-  await proposer.send({
-    kind: "greeting",
-    tenantId,
-    timelineId,
-    membership: { generation: 0, members: [] },
-    pgVersionNum: 170011,
-    systemId: TEST_IDENTITY.systemId,
-    walSegmentSize: TEST_IDENTITY.segmentSize,
-  });
-  assert.equal((await proposer.receive("greeting")).nodeId, 7);
+  assert.equal((await proposer.greet(tenantId, timelineId)).nodeId, 7);
   await proposer.send({ kind: "vote", generation: 0, term });
   const vote = await proposer.receive("vote");
   assert.equal(vote.voteGiven, true);

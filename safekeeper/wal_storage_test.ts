@@ -3,7 +3,7 @@ import assert from "node:assert/strict";
 import { pageHeaderFault } from "../libs/postgres/wal/page_header.ts";
 import { Corrupt, Unavailable } from "../libs/utils/errors.ts";
 import type { Lsn } from "../libs/utils/lsn.ts";
-import { TEST_IDENTITY, TestWal, withDirectory } from "./testing.ts";
+import { TEST_IDENTITY, TestWal, withDirectory } from "./safekeeper_fixture.ts";
 import { SpareSegment } from "./spare_segment.ts";
 import { createSegment } from "./wal_segments.ts";
 import { WalStorage } from "./wal_storage.ts";

@@ -7,7 +7,7 @@ import assert from "node:assert/strict";
 import type { InfoSink } from "../../safekeeper/broker_publisher.ts";
 import { SafekeeperClient } from "../../safekeeper/client.ts";
 import { type Safekeeper, startSafekeeper } from "../../safekeeper/safekeeper.ts";
-import { TEST_IDENTITY, TestWal, withDirectory } from "../../safekeeper/testing.ts";
+import { TEST_IDENTITY, TestWal, withDirectory } from "../../safekeeper/safekeeper_fixture.ts";
 import { parseAddress } from "../../libs/utils/address.ts";
 import { newTenantId, newTimelineId } from "../../libs/utils/id.ts";
 import { formatLsn, type Lsn, parseLsn } from "../../libs/utils/lsn.ts";

@@ -15,7 +15,7 @@ import {
 } from "../../libs/utils/id.ts";
 import { addLsn, type Lsn } from "../../libs/utils/lsn.ts";
 import { type Key, relationSizeKey } from "./key.ts";
-import { bytesOf, openManager, pause, putRecord, START_LSN } from "./test_support.ts";
+import { bytesOf, openManager, pause, putRecord, START_LSN } from "./repository_fixture.ts";
 import type { Timeline } from "./timeline.ts";
 
 const BLOCKS = 13;

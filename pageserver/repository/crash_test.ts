@@ -10,7 +10,7 @@ import {
 } from "../../libs/utils/id.ts";
 import { blockAt, lsnOf, putNumbered, recordAt, VALUE_KEY } from "./crash_child.ts";
 import { Reconstruction } from "./reconstruction.ts";
-import { importRoot, openManager, textOf } from "./test_support.ts";
+import { importRoot, openManager, textOf } from "./repository_fixture.ts";
 import type { Timeline } from "./timeline.ts";
 
 const ROUNDS = 12;

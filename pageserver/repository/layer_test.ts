@@ -13,7 +13,7 @@ import {
   START_LSN,
   textOf,
   withTimeline,
-} from "./test_support.ts";
+} from "./repository_fixture.ts";
 import type { Timeline } from "./timeline.ts";
 
 const into = new Reconstruction();

@@ -21,7 +21,7 @@ import {
   START_LSN,
   START_PREV_LSN,
   textOf,
-} from "./test_support.ts";
+} from "./repository_fixture.ts";
 import type { Timeline } from "./timeline.ts";
 
 interface Version {

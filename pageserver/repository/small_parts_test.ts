@@ -14,7 +14,7 @@ import { LsnWaiters } from "./lsn_waiters.ts";
 import { MemoryIndex, NO_ENTRY } from "./memory_index.ts";
 import { CACHE_PAGE_BYTES, PageCache } from "./page_cache.ts";
 import { sortInSlices } from "./sliced_sort.ts";
-import { pause } from "./test_support.ts";
+import { pause } from "./repository_fixture.ts";
 
 function chainOf(index: MemoryIndex, object: number, block: number): number[] {
   const words: number[] = [];

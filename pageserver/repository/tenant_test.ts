@@ -10,7 +10,7 @@ import {
   START_PREV_LSN,
   textOf,
   withTimeline,
-} from "./test_support.ts";
+} from "./repository_fixture.ts";
 
 Deno.test("a tenant is served from attach() on, never under an older generation", async () => {
   const directory = Deno.makeTempDirSync();

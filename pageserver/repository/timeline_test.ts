@@ -16,7 +16,7 @@ import {
   START_PREV_LSN,
   textOf,
   withTimeline,
-} from "./test_support.ts";
+} from "./repository_fixture.ts";
 import type { Timeline } from "./timeline.ts";
 
 const into = new Reconstruction();

@@ -10,7 +10,7 @@ import { type PgServer, servePg } from "../../libs/pgwire/server.ts";
 import { decodeFeedback } from "../../libs/safekeeper_protocol/feedback.ts";
 import { type Lsn, parseLsn } from "../../libs/utils/lsn.ts";
 import { HEAP, SYSTEM_ID, type TestCluster, VERSION, withCluster } from "../cluster_fixture.ts";
-import { WalReceivers } from "./wal_receivers.ts";
+import type { WalReceivers } from "./wal_receivers.ts";
 
 /** A safekeeper that serves given WAL, and hangs up after `hangUpAfter` bytes if that is set. */
 class FakeSafekeeper {
@@ -107,15 +107,7 @@ function withReceivers(
   body: (cluster: TestCluster, receivers: WalReceivers, sk: FakeSafekeeper) => Promise<void>,
 ): Promise<void> {
   return withCluster(async (cluster) => {
-    const { manager, reader, now, pause } = cluster;
-    const receivers = new WalReceivers({
-      manager,
-      reader,
-      pageserverId: 5,
-      now,
-      unixNow: () => 0,
-      pause,
-    });
+    const receivers = cluster.receivers();
     const safekeeper = new FakeSafekeeper(cluster);
     try {
       await body(cluster, receivers, safekeeper);

@@ -1,11 +1,13 @@
-/** Helpers of this folder's tests: WAL made of real records, and temporary directories. */
+/** For tests of safekeepers: WAL of real records, proposers, daemons in temporary directories. */
 import { PgClient } from "../libs/pgwire/client.ts";
 import type { CopyBoth } from "../libs/pgwire/copy_both.ts";
 import { Rmgr, WAL_SEGMENT_SIZE } from "../libs/postgres/constants.ts";
 import { pgVersion } from "../libs/postgres/versions.ts";
 import type { WalIdentity } from "../libs/postgres/wal/page_header.ts";
 import { buildRecord, WalWriter } from "../libs/postgres/wal/record_builder.ts";
+import { NO_MEMBERSHIP } from "../libs/safekeeper_protocol/membership.ts";
 import {
+  type AcceptorGreeting,
   type AcceptorMessage,
   decodeAcceptorMessage,
   encodeAppendRequest,
@@ -15,6 +17,7 @@ import {
 } from "../libs/safekeeper_protocol/messages.ts";
 import { parseAddress } from "../libs/utils/address.ts";
 import { crc32AddonPath } from "../libs/utils/crc32c.ts";
+import type { TenantId, TimelineId } from "../libs/utils/id.ts";
 import type { Lsn } from "../libs/utils/lsn.ts";
 import { SafekeeperClient } from "./client.ts";
 
@@ -95,6 +98,20 @@ export class TestProposer {
       message.kind === "append" ? encodeAppendRequest(message) : encodeProposerMessage(message),
     );
     return this.#copy.flush();
+  }
+
+  /** Sends the greeting of the test cluster; its answer. */
+  async greet(tenantId: TenantId, timelineId: TimelineId): Promise<AcceptorGreeting> {
+    await this.send({
+      kind: "greeting",
+      tenantId,
+      timelineId,
+      membership: NO_MEMBERSHIP,
+      pgVersionNum: 170011,
+      systemId: TEST_IDENTITY.systemId,
+      walSegmentSize: TEST_IDENTITY.segmentSize,
+    });
+    return await this.receive("greeting");
   }
 
   /** The next answer, which must be of this kind. */
