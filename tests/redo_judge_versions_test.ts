@@ -9,6 +9,7 @@ import { Rmgr } from "../libs/postgres/constants.ts";
 import { Heap2Info, HEAP_OPCODE_MASK } from "../pageserver/walredo/heap_records.ts";
 import { checkImages, Histories, sabotage } from "./redo_judge/checks.ts";
 import { ginLaterWorkload, ginWorkload } from "./redo_judge/gin_workload.ts";
+import { laterSearchTreeWorkload, searchTreeWorkload } from "./redo_judge/gist_workload.ts";
 import { indexWorkload, laterWorkload } from "./redo_judge/hash_workload.ts";
 import {
   compareWithFiles,
@@ -95,6 +96,13 @@ const WHOLE: Part[] = [
     first: (_server, one) => ginWorkload(one),
     later: (_server, one) => ginLaterWorkload(one),
     imagesMin: { Gin: 2000 },
+    records: [],
+  },
+  {
+    name: "GiST and SP-GiST pages",
+    first: searchTreeWorkload,
+    later: laterSearchTreeWorkload,
+    imagesMin: { Gist: 2000, SPGist: 2000 },
     records: [],
   },
 ];
