@@ -3,10 +3,15 @@
  * is stopped and started, everything is, and Postgres is killed with transactions open.
  */
 import assert from "node:assert/strict";
+import { ComputeClient } from "../compute/client.ts";
+import { PAGE_SIZE, WAL_SEGMENT_SIZE } from "../libs/postgres/constants.ts";
+import { formatLsn, type Lsn, parseLsn } from "../libs/utils/lsn.ts";
 import { type Sql, type TestNeon, testWithNeon } from "./harness.ts";
 import { checkStructure } from "./restart/checks.ts";
 import { INDEX_METHODS } from "./restart/index_methods.ts";
 import { type Connect, SUBJECTS } from "./restart/subjects.ts";
+import { until } from "./support/waiting.ts";
+import { endWalBefore } from "./support/wal_position.ts";
 
 const RESTARTS: Record<string, (neon: TestNeon) => Promise<void>> = {
   "a stop of the endpoint": (neon) => neon.local.stopEndpoint("main"),
@@ -52,6 +57,66 @@ async function named(subject: string, work: Promise<unknown>): Promise<void> {
     throw new Error(`${subject}: ${thrown}`, { cause: thrown });
   }
 }
+
+/**
+ * Ends the WAL of main with so many bytes left before a multiple of `unit`, and starts there: where
+ * headers and the first record just fit, or do not.
+ */
+async function startAtEdges(neon: TestNeon, unit: number, bytesLeft: number[]): Promise<void> {
+  const compute = new ComputeClient(neon.local.environment().config.compute.listen_http_addr);
+  const { tenantId, timelineId } = neon.tenant;
+  const start = async (name: string, expected?: Lsn) => {
+    const sql = neon.connect(await neon.local.startEndpoint(name));
+    const { start_lsn } = await compute.endpoint(name);
+    if (expected !== undefined) assert.equal(start_lsn, formatLsn(expected), name);
+    return sql;
+  };
+  const crashAt = async (lsn: Lsn) => {
+    await until("everything is committed", async () => {
+      const writer = await compute.timeline(tenantId, timelineId);
+      return writer?.commit_lsn === formatLsn(lsn);
+    });
+    await neon.closeClients();
+    neon.killPostgres("main");
+    return await start("main", lsn);
+  };
+  let sql = await start("main");
+  await sql`alter system set autovacuum = off`;
+  await sql`create table t(n int primary key)`;
+  for (const [n, left] of bytesLeft.entries()) {
+    await sql`insert into t values (${n})`;
+    await sql`checkpoint`; // so that nothing else is written in the background
+    const end = await endWalBefore(sql, unit, left);
+    sql = await crashAt(end);
+    assert.equal((await sql`select from t`).count, n + 1);
+
+    const name = `left_${left}`;
+    await neon.local.createBranch(name, { ancestorLsn: end });
+    const branch = await start(name, end);
+    await branch`insert into t values (100)`;
+    await branch.end();
+    await neon.local.stopEndpoint(name);
+    const again = await start(name);
+    assert.equal((await again`select from t`).count, n + 2);
+    await again.end();
+    await neon.local.stopEndpoint(name, "immediate");
+  }
+  // Behind a switch of segments, too: the next position is the start of a segment.
+  const [row] = await sql`select pg_switch_wal(), pg_current_wal_lsn()::text as lsn`;
+  const segmentStart = parseLsn(row!["lsn"]);
+  assert.equal(segmentStart % WAL_SEGMENT_SIZE, 0);
+  sql = await crashAt(segmentStart);
+  await sql`insert into t values (200)`;
+  assert.equal((await sql`select from t`).count, bytesLeft.length + 1);
+}
+
+testWithNeon("Postgres starts where its WAL ends near the end of a page", {}, async (neon) => {
+  await startAtEdges(neon, PAGE_SIZE, [0, 8, 16, 24, 104, 112, 120]);
+});
+
+testWithNeon("Postgres starts where its WAL ends near the end of a segment", {}, async (neon) => {
+  await startAtEdges(neon, WAL_SEGMENT_SIZE, [0, 24, 104, 120]);
+});
 
 /** Why a query is refused, if it is; `log` is what the server's log says meanwhile. */
 async function refusal(sql: Sql, query: string, logFile: string) {
