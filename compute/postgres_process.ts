@@ -65,21 +65,8 @@ export class Launcher {
    * then. Returns what calls that off when the host ends in an orderly way.
    */
   guard(pidFile: string, endpointsDirectory: string): () => void {
-    const child = new Deno.Command(this.#path, {
-      args: [
-        "guard",
-        pidFile,
-        endpointsDirectory,
-        String(GUARD_LOOK_SECONDS),
-        String(GUARD_LIMIT_SECONDS),
-      ],
-      clearEnv: true,
-      stdin: "null",
-      stdout: "null",
-      stderr: "null",
-      detached: true,
-    }).spawn();
-    child.unref();
+    const times = [String(GUARD_LOOK_SECONDS), String(GUARD_LIMIT_SECONDS)];
+    const child = this.#detach(["guard", pidFile, endpointsDirectory, ...times]);
     return () => {
       try {
         child.kill("SIGTERM");
@@ -89,24 +76,10 @@ export class Launcher {
     };
   }
 
-  /** Becomes Postgres. It is a session of its own: it outlives us. */
-  start(options: LaunchOptions): PostgresProcess {
-    const { pgdata, logFile, arena, binDir, owner } = options;
-    const ids = owner === undefined ? ["-", "-"] : [String(owner.uid), String(owner.gid)];
-    const settings = options.settings.flatMap(([name, value]) => ["-c", `${name}=${value}`]);
+  /** Runs the launcher in a session of its own: it outlives us. */
+  #detach(args: string[]): Deno.ChildProcess {
     const child = new Deno.Command(this.#path, {
-      args: [
-        "start",
-        "--library",
-        this.#library,
-        pgdata,
-        logFile,
-        arena,
-        binDir,
-        ...ids,
-        "--",
-        ...settings,
-      ],
+      args,
       clearEnv: true,
       stdin: "null",
       stdout: "null",
@@ -114,6 +87,19 @@ export class Launcher {
       detached: true,
     }).spawn();
     child.unref();
+    return child;
+  }
+
+  /** Becomes Postgres. */
+  start(options: LaunchOptions): PostgresProcess {
+    const { pgdata, logFile, arena, binDir, owner } = options;
+    const ids = owner === undefined ? ["-", "-"] : [String(owner.uid), String(owner.gid)];
+    const settings = options.settings.flatMap(([name, value]) => ["-c", `${name}=${value}`]);
+    const files = [pgdata, logFile, arena, binDir];
+    const child = this.#detach([
+      ...["start", "--library", this.#library, ...files, ...ids, "--"],
+      ...settings,
+    ]);
     const exited = child.status.then(({ code, signal }) =>
       signal === null ? `exit code ${code}` : `signal ${signal}`
     );
