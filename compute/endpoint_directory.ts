@@ -23,6 +23,7 @@ import { messageOf } from "../libs/utils/errors.ts";
 import { ifThere } from "../libs/utils/if_there.ts";
 import { logger } from "../libs/utils/log.ts";
 import { clearDataDirectory } from "./lazy_files/lay_out.ts";
+import type { EmptyFiles, ReadyDirectory } from "./ready_directory.ts";
 
 const log = logger("compute", "files");
 
@@ -38,6 +39,14 @@ const USER_CONF = `# Settings of this endpoint, yours to edit; read at every sta
 
 const SAVED_CONF = "postgresql.auto.conf";
 const DISCARDED = "discarded-";
+
+/** What a start finds. */
+export interface Prepared {
+  /** The ALTER SYSTEM settings of the last run, empty if there are none. */
+  readonly savedSettings: Uint8Array;
+  /** Relation files of pgdata that need not be emptied. */
+  readonly empty: EmptyFiles;
+}
 
 /** Paths and preparation of one endpoint's files. */
 export class EndpointDirectory {
@@ -69,12 +78,13 @@ export class EndpointDirectory {
   }
 
   /**
-   * Makes a pgdata (0700) without content for a start: none, or directories and relation files to
-   * be emptied. Returns the ALTER SYSTEM settings of the last run, empty if there are none.
+   * Makes a pgdata (0700) without content for a start: none, one that `ready` has, or directories
+   * and relation files to be emptied.
    */
-  prepare(owner: FileOwner | undefined): Uint8Array {
+  prepare(owner: FileOwner | undefined, ready: ReadyDirectory): Prepared {
     this.create();
     if (!this.#reusable) this.discardData();
+    const empty = this.#reusable ? undefined : ready.take(this.pgdata, owner);
     this.#reusable = false;
     clearDataDirectory(this.pgdata);
     for (const path of [this.pgdata, this.socketDirectory]) {
@@ -87,7 +97,11 @@ export class EndpointDirectory {
     const log = Deno.openSync(this.logFile, { append: true, create: true, mode: 0o640 });
     log.close();
     give(this.logFile, owner);
-    return ifThere(() => Deno.readFileSync(join(this.root, SAVED_CONF))) ?? new Uint8Array(0);
+    const savedSettings = ifThere(() => Deno.readFileSync(join(this.root, SAVED_CONF)));
+    return {
+      savedSettings: savedSettings ?? new Uint8Array(0),
+      empty: empty ?? new Map(),
+    };
   }
 
   /** After an orderly stop: keeps the ALTER SYSTEM settings, and pgdata to be emptied. */

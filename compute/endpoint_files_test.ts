@@ -12,6 +12,7 @@ import { fetchBasebackup, type FileMaking, writeStartWal } from "./basebackup.ts
 import type { EndpointSpec } from "./client.ts";
 import { EndpointDirectory, exists } from "./endpoint_directory.ts";
 import { type EndpointState, readEndpointState, writeEndpointState } from "./endpoint_state.ts";
+import { ReadyDirectory } from "./ready_directory.ts";
 import { ReadyFiles } from "./ready_files.ts";
 import { defaultWalParameters, emptyCheckPoint } from "../libs/postgres/empty_cluster_fixture.ts";
 
@@ -63,7 +64,10 @@ Deno.test("an endpoint's state comes back as it was written, and damage is notic
 Deno.test("prepare() keeps ALTER SYSTEM settings and no other content", async () => {
   await withDirectory((root) => {
     const directory = new EndpointDirectory(`${root}/ep`);
-    assert.equal(directory.prepare(undefined).length, 0);
+    const none = new ReadyDirectory(`${root}/ready_data`);
+    const prepare = () =>
+      new TextDecoder().decode(directory.prepare(undefined, none).savedSettings);
+    assert.equal(prepare(), "");
     const fill = () => {
       Deno.mkdirSync(`${directory.pgdata}/base/5`, { recursive: true });
       Deno.mkdirSync(`${directory.pgdata}/pg_replslot/s`, { recursive: true });
@@ -72,14 +76,13 @@ Deno.test("prepare() keeps ALTER SYSTEM settings and no other content", async ()
     };
     fill();
     directory.retireData(); // an orderly stop: relation files may be emptied and used again
-    const saved = new TextDecoder().decode(directory.prepare(undefined));
-    assert.equal(saved, "work_mem = '7MB'\n");
+    assert.equal(prepare(), "work_mem = '7MB'\n");
     assert.ok(exists(`${directory.pgdata}/base/5/1259`));
     assert.ok(!exists(`${directory.pgdata}/pg_replslot/s`));
     assert.ok(!exists(`${directory.pgdata}/postgresql.auto.conf`));
     fill();
     directory.discardData(); // a crash: some process may still write to the old files
-    assert.equal(new TextDecoder().decode(directory.prepare(undefined)), "work_mem = '7MB'\n");
+    assert.equal(prepare(), "work_mem = '7MB'\n");
     assert.deepEqual([...Deno.readDirSync(directory.pgdata)], []);
     return directory.sweep().then(() => {
       const left = [...Deno.readDirSync(directory.root)].map(({ name }) => name);
@@ -97,6 +100,22 @@ Deno.test("ready files are moved in place, until there are none", async () => {
     assert.ok(ready.take(`${root}/a`));
     assert.ok(exists(`${root}/a`));
     assert.ok(!ready.take(`${root}/b`));
+  });
+});
+
+Deno.test("a directory laid out ahead becomes the next pgdata, once and for its owner", async () => {
+  await withDirectory(async (root) => {
+    Deno.mkdirSync(`${root}/ready_data/7/base`, { recursive: true }); // an earlier host's
+    const ready = new ReadyDirectory(`${root}/ready_data`);
+    const files = new Map([["base/5/1259", 16384], ["global/1262", 0]]);
+    assert.equal(ready.take(`${root}/pgdata`, undefined), undefined);
+    await ready.make(files, undefined);
+    assert.equal(ready.take(`${root}/pgdata`, { uid: 1, gid: 1 }), undefined);
+    const directory = new EndpointDirectory(`${root}/ep`);
+    assert.deepEqual(directory.prepare(undefined, ready).empty, files);
+    assert.equal(Deno.statSync(`${directory.pgdata}/base/5/1259`).size, 16384);
+    assert.equal(ready.take(`${root}/other`, undefined), undefined);
+    assert.deepEqual([...Deno.readDirSync(`${root}/ready_data`)], []);
   });
 });
 

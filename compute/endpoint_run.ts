@@ -17,6 +17,7 @@ import type { EndpointDirectory } from "./endpoint_directory.ts";
 import { removeEndpointState } from "./endpoint_state.ts";
 import { CLEAN_EXIT, type Launcher, type PostgresProcess } from "./postgres_process.ts";
 import type { PrivateSocket } from "./private_socket.ts";
+import type { ReadyDirectory } from "./ready_directory.ts";
 import type { ReadyFiles } from "./ready_files.ts";
 import { WalProposer, type WalProposerOptions } from "./wal_proposer/driver.ts";
 import { PostgresStream } from "./wal_proposer/postgres_stream.ts";
@@ -42,6 +43,7 @@ export interface HostServices {
   readonly sockets: PrivateSocket;
   readonly bootId: string;
   readonly ready: ReadyFiles;
+  readonly readyDirectory: ReadyDirectory;
 }
 
 /** PG_VERSION_NUM of some minor release: safekeepers look at the major version only. */

@@ -22,6 +22,7 @@ import { httpApi } from "./http_api.ts";
 import { watchHost } from "./metrics.ts";
 import { Launcher } from "./postgres_process.ts";
 import { PrivateSocket } from "./private_socket.ts";
+import { ReadyDirectory } from "./ready_directory.ts";
 import { ReadyFiles } from "./ready_files.ts";
 
 await runDaemon({
@@ -34,6 +35,7 @@ await runDaemon({
       sockets: new PrivateSocket(join(directory, "postgres.sock")),
       bootId: await launcher.bootId(),
       ready: new ReadyFiles(join(directory, "ready")),
+      readyDirectory: new ReadyDirectory(join(directory, "ready_data")),
     };
     services.ready.fill();
     const endpoints = join(directory, "endpoints");

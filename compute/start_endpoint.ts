@@ -28,7 +28,7 @@ import {
   writeStartWal,
 } from "./basebackup.ts";
 import type { EndpointSpec, StartTimings } from "./client.ts";
-import type { EndpointDirectory } from "./endpoint_directory.ts";
+import type { EndpointDirectory, Prepared } from "./endpoint_directory.ts";
 import { EndpointRun, type HostServices } from "./endpoint_run.ts";
 import { type EndpointState, writeEndpointState } from "./endpoint_state.ts";
 import {
@@ -36,7 +36,7 @@ import {
   isFirstStart,
   mayHaveSubscriptions,
 } from "./inherited_subscriptions.ts";
-import { layOutInSteps } from "./lazy_files/lay_out.ts";
+import { layOutInSteps, plannedLengths } from "./lazy_files/lay_out.ts";
 import { fixedSettings, HBA_CONF, postgresConf, SUPERUSER } from "./postgres_settings.ts";
 import type { Election } from "./wal_proposer/driver.ts";
 import { withinLimit } from "./wal_proposer/time_limit.ts";
@@ -123,7 +123,8 @@ async function bringUp(run: EndpointRun, clock: PhaseClock): Promise<boolean> {
   const connecting = connectPageserver(spec);
   try {
     connecting.catch(() => {}); // thrown below, unless the election fails first
-    const savedSettings = directory.prepare(spec.postgres_user);
+    const prepared = directory.prepare(spec.postgres_user, services.readyDirectory);
+    const { savedSettings } = prepared;
     const election = await proposer.elected(ELECTION_MS_MAX);
     clock.end("election");
     const { startLsn } = election;
@@ -138,7 +139,7 @@ async function bringUp(run: EndpointRun, clock: PhaseClock): Promise<boolean> {
     const map = checkedMap(basebackup, spec, startLsn);
     const withoutSubscriptions = isFirstStart(election) &&
       mayHaveSubscriptions(map, Deno.readFileSync(`${pgdata}/global/pg_filenode.map`));
-    await layOut(run, map, basebackup, savedSettings);
+    await layOut(run, map, basebackup, prepared);
     clock.end("files");
     const logStart = Deno.statSync(directory.logFile).size;
     const { preparedTransactions } = basebackup;
@@ -166,7 +167,10 @@ async function bringUp(run: EndpointRun, clock: PhaseClock): Promise<boolean> {
       () => new TimedOut("Cannot start Postgres: it does not answer its first query"),
     );
     clock.end("first_query");
-    if (!withoutSubscriptions) afterStart(run, state, preparedTransactions);
+    if (!withoutSubscriptions) {
+      afterStart(run, state, preparedTransactions);
+      services.readyDirectory.make(plannedLengths(map), spec.postgres_user);
+    }
     return !withoutSubscriptions;
   } finally {
     connecting.then((client) => client.close(), () => {});
@@ -212,7 +216,7 @@ async function layOut(
   run: EndpointRun,
   map: LazyFilesMap,
   basebackup: Basebackup,
-  savedSettings: Uint8Array,
+  { savedSettings, empty }: Prepared,
 ): Promise<void> {
   const { spec, directory } = run;
   const { pgdata } = directory;
@@ -234,6 +238,7 @@ async function layOut(
     pageserver: spec.pageserver,
     bootId: run.services.bootId,
     keep: basebackup.relationFiles,
+    empty,
     takeReady: (path) => run.services.ready.take(path),
     ...(owner === undefined ? {} : { owner }),
   });

@@ -4,7 +4,7 @@ import { Corrupt } from "../../libs/utils/errors.ts";
 import { newTenantId, newTimelineId } from "../../libs/utils/id.ts";
 import { toLsn } from "../../libs/utils/lsn.ts";
 import { readArenaStatistics, updateArena } from "./arena.ts";
-import { clearDataDirectory, layOutFiles, type LayOutOptions } from "./lay_out.ts";
+import { clearDataDirectory, layOutFiles, type LayOutOptions, plannedLengths } from "./lay_out.ts";
 
 const SEGMENT_BYTES = 2 ** 30;
 
@@ -117,6 +117,26 @@ Deno.test("layOutFiles() uses relation files again and removes others", () =>
     });
     ok(Deno.readFileSync(at("base/5/100")).every((byte) => byte === 0));
     deepEqual([...Deno.readDirSync(at("base"))].map(({ name }) => name), ["5"]);
+  }));
+
+Deno.test("layOutFiles() corrects only what differs in a directory laid out ahead", () =>
+  withDirectory((directory) => {
+    const options = optionsFor(directory, [
+      [1663, 5, 1259, 0, 14],
+      [1663, 5, 2000, 0, 3],
+      [1663, 5, 3000, 0, 1],
+    ]);
+    const empty = plannedLengths(options.map);
+    deepEqual([...empty.values()], [14 * 8192, 3 * 8192, 8192]);
+    layOutFiles(options);
+    const path = (name: string) => join(options.pgdata, "base/5", name);
+    const before = Deno.statSync(path("1259")).ctime;
+    Deno.removeSync(path("3000"));
+    empty.set("base/5/2000", 8192); // laid out for a shorter one
+    layOutFiles({ ...options, empty });
+    deepEqual(Deno.statSync(path("1259")).ctime, before);
+    equal(Deno.statSync(path("2000")).size, 3 * 8192);
+    equal(Deno.statSync(path("3000")).size, 8192);
   }));
 
 Deno.test("updateArena() changes settings, one copy after the other", () =>
