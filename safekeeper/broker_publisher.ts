@@ -2,9 +2,10 @@
  * Tells the broker where the timelines stand, so that pageservers know whom to ask for WAL.
  *
  * A timeline that appears or whose commit LSN moves is published at once, and then at most every 50
- * ms while it keeps moving. Once a second everything is published that is in use or that a
- * pageserver does not have durably yet: that also reaches a broker or a pageserver that was
- * restarted. When neither is so any more, that is published as well, for the other safekeepers.
+ * ms while it keeps moving; not at all while a pageserver streams it, which learns of it that way.
+ * Once a second everything is published that is in use or that a pageserver does not have durably
+ * yet: that also reaches a broker or a pageserver that was restarted. When neither is so any more,
+ * that is published as well, for the other safekeepers.
  */
 import type { SafekeeperTimelineInfo } from "../broker/client.ts";
 import type { Timeline } from "./timeline.ts";
@@ -36,6 +37,7 @@ export class BrokerPublisher {
 
   /** Publishes a timeline that changed, now or soon. */
   changed(timeline: Timeline): void {
+    for (const receiver of timeline.receivers) if (receiver.isPageserver) return;
     if (this.#recent.has(timeline)) {
       this.#recent.set(timeline, true);
       return;
