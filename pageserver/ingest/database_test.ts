@@ -6,6 +6,8 @@ import { relmapKey } from "../repository/key.ts";
 const FILE_COPY = 0x00;
 const WAL_LOG = 0x10;
 const DROP = 0x20;
+/** The first resource manager id that extensions may take: never one of ours. */
+const CUSTOM_RMGR = 128;
 
 function databases(cluster: TestCluster): string {
   return cluster.served.relations.databases(cluster.timeline.lastRecordLsn)
@@ -35,6 +37,24 @@ Deno.test("CREATE by file copy copies every page and the relation map as of the 
     assert.deepEqual([copied.hasImage, copied.bytes[0]], [true, 2]);
     const { timeline } = cluster;
     assert.equal(timeline.getValue(relmapKey(1663, 77), timeline.lastRecordLsn)?.[0], 9);
+  }));
+
+Deno.test("CREATE by file copy goes on past a page that redo cannot build", () =>
+  withCluster(async (cluster) => {
+    const extension = { rmid: CUSTOM_RMGR, info: 0, blocks: [{ id: 0, tag: HEAP, block: 1 }] };
+    await cluster.ingest(extension, record(FILE_COPY, 77, 1663, 5, 1663));
+    const { served, reader, timeline } = cluster;
+    const copy = { ...HEAP, db: 77 };
+    const object = cluster.manager.interner.relation(copy.spc, copy.db, copy.rel, copy.fork);
+    const read = (block: number) =>
+      reader.relationPage(served, copy, object, block, timeline.lastRecordLsn);
+    assert.throws(() => read(1), /Cannot redo Database .* the page that this one was copied from/);
+    for (const block of [0, 2]) {
+      const { bytes, offset } = read(block);
+      assert.equal(bytes[offset], block + 1);
+    }
+    await cluster.ingest(record(WAL_LOG, 78, 1663));
+    assert.equal(databases(cluster), "1663/1 1663/5+ 1663/77+ 1663/78", "it has not stopped");
   }));
 
 Deno.test("CREATE by WAL makes the directory, its relation map follows", () =>

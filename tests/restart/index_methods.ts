@@ -1,14 +1,9 @@
-/**
- * Index methods other than btree: for each a table, an index, and a query that reads the index.
- * Of some the pages are stored, but redo does not build them yet.
- */
+/** Index methods other than btree: for each a table, an index, and a query that reads the index. */
 
 /** One index method. */
 interface IndexMethod {
   /** Also the table's name. */
   readonly method: string;
-  /** What PostgreSQL calls the resource manager that logs it. */
-  readonly resourceManager: string;
   readonly statements: readonly string[];
   readonly query: string;
 }
@@ -19,7 +14,6 @@ const ROWS = "generate_series(1, 3000) i";
 export const INDEX_METHODS: readonly IndexMethod[] = [
   {
     method: "hash",
-    resourceManager: "Hash",
     statements: [
       "create table hash(id int primary key, v text)",
       "create index hash_v on hash using hash(v)",
@@ -29,7 +23,6 @@ export const INDEX_METHODS: readonly IndexMethod[] = [
   },
   {
     method: "gin",
-    resourceManager: "Gin",
     statements: [
       "create table gin(id int primary key, v int[])",
       "create index gin_v on gin using gin(v)",
@@ -40,7 +33,6 @@ export const INDEX_METHODS: readonly IndexMethod[] = [
   },
   {
     method: "gist",
-    resourceManager: "Gist",
     statements: [
       "create table gist(id int primary key, v int4range)",
       "create index gist_v on gist using gist(v)",
@@ -50,7 +42,6 @@ export const INDEX_METHODS: readonly IndexMethod[] = [
   },
   {
     method: "spgist",
-    resourceManager: "SPGist",
     statements: [
       "create table spgist(id int primary key, v text)",
       "create index spgist_v on spgist using spgist(v)",
@@ -60,7 +51,6 @@ export const INDEX_METHODS: readonly IndexMethod[] = [
   },
   {
     method: "brin",
-    resourceManager: "BRIN",
     statements: [
       "create table brin(id int primary key, v int)",
       "create index brin_v on brin using brin(v) with (pages_per_range = 1, autosummarize = off)",
@@ -71,7 +61,6 @@ export const INDEX_METHODS: readonly IndexMethod[] = [
   },
   {
     method: "bloom",
-    resourceManager: "Generic",
     statements: [
       "create extension bloom",
       "create table bloom(id int primary key, v int)",
