@@ -159,7 +159,7 @@ async function main(args: readonly string[]): Promise<void> {
       const branch = `${of.name}-${i}`;
       const address = await branchAndStart(local, of, branch);
       if (of === large) pages.push(await pagesRead(local, branch, address, scale * 100_000));
-      await neon(local, ["endpoint", "stop", branch, "--destroy"]);
+      await neon(local, ["endpoint", "stop", branch]);
     }
   }
   const total = Math.round(large.megabytes * 1e6 / PAGE_BYTES);
