@@ -15,7 +15,7 @@ const log = logger("compute", "ready_directory");
 /** More files than this are not worth the disk: the start makes the others itself. */
 const FILES_MAX = 5000;
 /** Files made in a row before others get the disk. */
-const BATCH = 8;
+const BATCH = 16;
 const PAUSE_MS = 2;
 
 /** Empty files by their path in the data directory, with their lengths in bytes. */

@@ -169,7 +169,8 @@ async function bringUp(run: EndpointRun, clock: PhaseClock): Promise<boolean> {
     clock.end("first_query");
     if (!withoutSubscriptions) {
       afterStart(run, state, preparedTransactions);
-      services.readyDirectory.make(plannedLengths(map), spec.postgres_user);
+      services.readyDirectory.make(plannedLengths(map), spec.postgres_user)
+        .then(() => services.ready.fill());
     }
     return !withoutSubscriptions;
   } finally {
@@ -304,7 +305,6 @@ function afterStart(run: EndpointRun, state: EndpointState, preparedTransactions
     run.inBackground("list prepared transactions", () => logPreparedTransactions(spec));
   }
   directory.sweep();
-  run.services.ready.fill();
 }
 
 /** Prepared transactions come with a branch and hold their locks until somebody ends them. */
