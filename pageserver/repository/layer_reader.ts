@@ -37,6 +37,8 @@ import { CACHE_PAGE_BYTES, type PageCache } from "./page_cache.ts";
 import type { Reconstruction } from "./reconstruction.ts";
 import type { Resources } from "./resources.ts";
 
+const LSN_MAX = Number.MAX_SAFE_INTEGER as Lsn;
+
 /** No entry has this word: tombstones have position 0, and blobs end before 4 GiB. */
 const NONE_PENDING = -1;
 
@@ -110,6 +112,7 @@ export class LayerReader implements LayerSource {
     }
   }
 
+  /** Blocks that hold nothing but more versions of a key are passed over. */
   scan(from: Key, to: Key, upTo: Lsn, visit: (key: Key, word: number) => void): void {
     // A copy of each block: visit() may read blobs, which can push the block out of the cache.
     const bytes = new Uint8Array(CACHE_PAGE_BYTES);
@@ -118,28 +121,42 @@ export class LayerReader implements LayerSource {
     const pending = makeKey(0, 0, 0, 0, 0, 0);
     let pendingWord = NONE_PENDING;
     // The block that may hold `from` begins at or before it.
-    const firstBlock = Math.max(0, this.#directory.find(from, INVALID_LSN));
-    for (let number = firstBlock; number < this.#directory.blocks; number++) {
+    let number = Math.max(0, this.#directory.find(from, INVALID_LSN));
+    for (; number < this.#directory.blocks; number = this.#blockAfter(number, key, upTo)) {
       const block = this.#block(number);
       bytes.set(this.#cache.bytes.subarray(block, block + CACHE_PAGE_BYTES));
       for (let object = 0; object < blockObjects(view, 0); object++) {
         readObject(view, 0, object, key);
         const end = objectFirstEntry(view, 0, object + 1);
-        for (let entry = objectFirstEntry(view, 0, object); entry < end; entry++) {
-          const at = entryOffset(view, 0, entry);
-          key.f6 = view.getUint32(at, true);
+        let next = objectFirstEntry(view, 0, object);
+        while (next < end) {
+          const first = next;
+          key.f6 = view.getUint32(entryOffset(view, 0, first), true);
+          next = findEntry(view, 0, first, end, key.f6, LSN_MAX) + 1;
           if (pendingWord !== NONE_PENDING && compareKeys(key, pending) !== 0) {
             visit(pending, pendingWord);
             pendingWord = NONE_PENDING;
           }
           if (compareKeys(key, to) >= 0) return;
-          if (compareKeys(key, from) < 0 || readLsn(view, at + 8) > upTo) continue;
+          if (compareKeys(key, from) < 0) continue;
+          const newest = findEntry(view, 0, first, next, key.f6, upTo);
+          if (newest < first) continue;
           Object.assign(pending, key);
-          pendingWord = view.getUint32(at + 4, true);
+          pendingWord = view.getUint32(entryOffset(view, 0, newest) + 4, true);
         }
       }
     }
     if (pendingWord !== NONE_PENDING) visit(pending, pendingWord);
+  }
+
+  /**
+   * The next block that a scan has to look at when `key` is the last of block `number`: the one
+   * with the key's newest entry at or below `upTo`, else the one with its last entries.
+   */
+  #blockAfter(number: number, key: Key, upTo: Lsn): number {
+    const newest = this.#directory.find(key, upTo);
+    if (newest > number) return newest;
+    return Math.max(number + 1, this.#directory.find(key, LSN_MAX));
   }
 
   readBlob(position: number, into: Reconstruction): number {

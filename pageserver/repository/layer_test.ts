@@ -70,6 +70,35 @@ Deno.test("a layer of many blocks finds keys with long histories and many object
   });
 });
 
+Deno.test("scans pass over blocks of versions, and see each key as of their LSN", async () => {
+  await withTimeline(async ({ timeline }) => {
+    const puts = 4000; // growing relations: several index blocks of sizes of one of them
+    const grows = (i: number) => i % 10 === 0 ? (i % 20 === 0 ? 1 : 9) : i < 3990 ? 5 : 6;
+    let lsn = START_LSN;
+    for (let i = 0; i < puts; i++) {
+      lsn = addLsn(lsn, 8);
+      timeline.putValue(relationSizeKey(1663, 5, grows(i), 0), lsn, bytesOf(`${i}`));
+      timeline.advance(lsn, addLsn(lsn, -8));
+    }
+    for (let round = 0; round < 2; round++) {
+      for (const at of [1, 2, 11, 600, 601, 2500, 3989, 3990, 3992, 4000]) {
+        for (const [first, end] of [[0, 10], [5, 10], [2, 6], [6, 9], [0, 5]] as const) {
+          const expected = new Map<number, string>();
+          for (let i = 0; i < at; i++) expected.set(grows(i), `${i}`);
+          const found: [number, string][] = [];
+          const [from, to] = [first, end].map((rel) => relationSizeKey(1663, 5, rel, 0));
+          timeline.scan(from!, to!, addLsn(START_LSN, 8 * at), (key, value) => {
+            found.push([key.f4, textOf(value)!]);
+          });
+          const wanted = [...expected].filter(([rel]) => rel >= first && rel < end);
+          assert.deepEqual(found, wanted.sort(([a], [b]) => a - b));
+        }
+      }
+      await timeline.flush();
+    }
+  });
+});
+
 interface Small {
   directory: string;
   layerPath: string;
