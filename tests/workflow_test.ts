@@ -167,6 +167,24 @@ testWithNeon("starting twice changes nothing", {}, async (neon) => {
   assert.deepEqual(after.daemons, before.daemons);
 });
 
+testWithNeon("settings of an endpoint belong to its definition", {}, async (neon) => {
+  const settings = ["-c", "max_prepared_transactions=3", "-c", "wal_level=logical"];
+  await neon.run("endpoint", "create", "main", ...settings, "--config", "vacuum_cost_delay=7.5");
+  for (let run = 0; run < 2; run++) {
+    const sql = neon.connect(await neon.local.startEndpoint("main"));
+    const [row] = await sql`select current_setting('max_prepared_transactions') as prepared,
+      current_setting('wal_level') as level, current_setting('vacuum_cost_delay') as delay`;
+    assert.deepEqual(row, { prepared: "3", level: "logical", delay: "7500us" });
+    await neon.local.stopEndpoint("main");
+  }
+  await neon.run("endpoint", "start", "main", "-c", "wal_level=logical");
+  await assert.rejects(
+    neon.run("endpoint", "start", "main", "-c", "work_mem=1MB"),
+    /with work_mem=1MB: it exists without that; use ALTER SYSTEM/,
+  );
+  await assert.rejects(neon.run("endpoint", "create", "other", "-c", "x"), /use name=value/);
+});
+
 testWithNeon("a second primary on a timeline is refused while the first runs", {}, async (neon) => {
   await neon.local.startEndpoint("main");
   await assert.rejects(

@@ -2,6 +2,7 @@
 import { Command } from "@commander-js/extra-typings";
 import { MAIN_BRANCH } from "../control_plane/config.ts";
 import { stopEndpoint } from "../control_plane/endpoint_stop.ts";
+import { parseEndpointSettings } from "../control_plane/endpoint_records.ts";
 import {
   connectionString,
   createEndpoint,
@@ -10,15 +11,23 @@ import {
   startEndpoint,
 } from "../control_plane/endpoints.ts";
 import { openEnvironment, tenantOf } from "../control_plane/environment.ts";
-import { port, stopMode, tenantId } from "../options.ts";
+import { port, repeated, stopMode, tenantId } from "../options.ts";
 import { printJson, printLine, printTable } from "../output.ts";
 
 const TENANT_HELP = "which tenant (default: the default one)";
 
-function endpointOptions(options: { branchName?: string; pgPort?: number }): EndpointOptions {
+/** What the options of a new endpoint say. */
+interface CreationOptions {
+  branchName?: string;
+  pgPort?: number;
+  config?: string[];
+}
+
+function endpointOptions({ branchName, pgPort, config }: CreationOptions): EndpointOptions {
   return {
-    ...(options.branchName === undefined ? {} : { branch: options.branchName }),
-    ...(options.pgPort === undefined ? {} : { pgPort: options.pgPort }),
+    ...(branchName === undefined ? {} : { branch: branchName }),
+    ...(pgPort === undefined ? {} : { pgPort }),
+    ...(config === undefined ? {} : { settings: parseEndpointSettings(config) }),
   };
 }
 
@@ -29,6 +38,7 @@ function create() {
     .option("--branch-name <name>", "the branch it serves", MAIN_BRANCH)
     .option("--tenant-id <id>", TENANT_HELP, tenantId)
     .option("--pg-port <port>", "its port (default: the next free one)", port)
+    .option("-c, --config <name=value>", "a setting of PostgreSQL; may be repeated", repeated)
     .action(async (name, options) => {
       const env = openEnvironment();
       const tenant = tenantOf(env, options.tenantId);
@@ -48,6 +58,11 @@ function start() {
     .option("--branch-name <name>", "the branch of a new endpoint (default: its own name, or main)")
     .option("--tenant-id <id>", TENANT_HELP, tenantId)
     .option("--pg-port <port>", "the port of a new endpoint (default: the next free one)", port)
+    .option(
+      "-c, --config <name=value>",
+      "a setting of PostgreSQL, of a new endpoint; may be repeated",
+      repeated,
+    )
     .option("--json", "print JSON")
     .action(async (name, options) => {
       const env = openEnvironment();

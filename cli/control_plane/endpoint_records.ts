@@ -3,7 +3,7 @@
  * process.
  *
  *     {"endpoint_id": "main", "tenant_id": "9ef8...", "timeline_id": "de20...", "mode": "Primary",
- *      "pg_port": 55432, "pg_version": 17}
+ *      "pg_port": 55432, "pg_version": 17, "settings": {"work_mem": "64MB"}}
  */
 import { join } from "node:path";
 import { fsyncDirectory, makeDirectory, replaceFile } from "../../libs/utils/durable.ts";
@@ -22,6 +22,20 @@ export interface EndpointRecord {
   mode: "Primary";
   pg_port: number;
   pg_version: number;
+  /** Lines of postgresql.conf, if there are any. */
+  settings?: EndpointSettings;
+}
+
+/** Settings of PostgreSQL by name. */
+export type EndpointSettings = Readonly<Record<string, string>>;
+
+/** Settings from texts such as "work_mem=64MB". Throws BadRequest. */
+export function parseEndpointSettings(texts: readonly string[]): EndpointSettings {
+  return Object.fromEntries(texts.map((text) => {
+    const [, name, value] = /^([a-z_][a-z0-9_.]*)=(.*)$/s.exec(text) ?? [];
+    if (name !== undefined && value !== undefined) return [name, value];
+    throw new BadRequest(`Cannot read the setting "${text}": use name=value, name in lower case`);
+  }));
 }
 
 /** Throws BadRequest unless `name` can be an endpoint's name (it is a directory name as well). */

@@ -12,6 +12,7 @@ import { branchName, branchTimeline, LOOPBACK, MAIN_BRANCH } from "./config.ts";
 import {
   checkEndpointName,
   type EndpointRecord,
+  type EndpointSettings,
   isPortFree,
   listEndpointRecords,
   loadEndpointRecord,
@@ -19,7 +20,7 @@ import {
   storeEndpointRecord,
 } from "./endpoint_records.ts";
 import { strayPostgres } from "./endpoint_stop.ts";
-import { type Environment, timelineOfBranch } from "./environment.ts";
+import { type Environment, repoPath, timelineOfBranch } from "./environment.ts";
 import { commandUser, postgresUser } from "./host_user.ts";
 import { portHolder } from "./port_holder.ts";
 import { withDirectoryLock } from "./repo_dir.ts";
@@ -39,6 +40,8 @@ export interface EndpointOptions {
   tenant?: TenantId;
   branch?: string;
   pgPort?: number;
+  /** Settings of PostgreSQL; its own file and ALTER SYSTEM go before them. */
+  settings?: EndpointSettings;
 }
 
 /** The timeline of a new endpoint: its branch is the one named, the one of its name, or main. */
@@ -74,6 +77,7 @@ export function createEndpoint(
       mode: "Primary",
       pg_port: options.pgPort ?? nextFreePort(records, env.config.compute.first_pg_port),
       pg_version: pgVersion,
+      ...(options.settings === undefined ? {} : { settings: options.settings }),
     };
     const holder = records.find((other) => other.pg_port === record.pg_port);
     if (holder !== undefined) {
@@ -103,6 +107,15 @@ function checkSame(env: Environment, record: EndpointRecord, options: EndpointOp
   if (options.pgPort !== undefined && options.pgPort !== record.pg_port) {
     throw new BadRequest(
       `Cannot start endpoint "${name}" on port ${options.pgPort}: it has port ${record.pg_port}`,
+    );
+  }
+  const before = record.settings ?? {};
+  const changed = Object.entries(options.settings ?? {})
+    .find(([key, value]) => before[key] !== value);
+  if (changed !== undefined) {
+    throw new BadRequest(
+      `Cannot start endpoint "${name}" with ${changed.join("=")}: it exists without that; use ` +
+        `ALTER SYSTEM, or "${repoPath(env, "compute", "endpoints", name, "postgresql.conf")}"`,
     );
   }
 }
@@ -155,6 +168,7 @@ function specOf(env: Environment, record: EndpointRecord) {
     pg_bin_dir: binaries.bin_dir,
     pageserver: { host: pageserver.hostname, port: pageserver.port },
     safekeepers: safekeeperTargets(env, record.tenant_id, record.timeline_id),
+    ...(record.settings === undefined ? {} : { settings: record.settings }),
     ...(uid === undefined || gid === undefined ? {} : { postgres_user: { uid, gid } }),
   };
 }
