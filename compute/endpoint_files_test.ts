@@ -173,6 +173,7 @@ Deno.test("fetchBasebackup() unpacks all but the map and pg_control", async () =
     checkPoint: emptyCheckPoint(),
     parameters: defaultWalParameters(),
     walSegmentSize: SEGMENT_SIZE,
+    dataChecksumVersion: 0,
     nonce: new Uint8Array(32),
   });
   const archive = tarOf([

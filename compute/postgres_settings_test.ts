@@ -47,14 +47,14 @@ Deno.test("fixedSettings() names only settings that the version has", () => {
   assert.equal(fixed(specOf(18)).get("idle_replication_slot_timeout"), "0");
 });
 
-Deno.test("fixedSettings() takes io_method = worker, never io_uring", () => {
+Deno.test("fixedSettings() takes io_method = sync, never io_uring", () => {
   const method = (asked: Record<string, string>, saved = "") =>
     fixed(specOf(18, asked), 0, saved).get("io_method");
-  assert.equal(method({}), "sync");
-  assert.equal(method({ io_method: "worker" }), "worker");
-  assert.equal(method({}, "io_method = 'worker'\n"), "worker");
-  assert.equal(method({ io_method: "io_uring" }), "sync");
-  assert.equal(method({ io_method: "worker" }, "io_method = 'io_uring'\n"), "sync");
+  assert.equal(method({}), "worker");
+  assert.equal(method({ io_method: "sync" }), "sync");
+  assert.equal(method({}, "io_method = 'sync'\n"), "sync");
+  assert.equal(method({ io_method: "io_uring" }), "worker");
+  assert.equal(method({ io_method: "sync" }, "io_method = 'io_uring'\n"), "worker");
 });
 
 Deno.test("fixedSettings() raises max_prepared_transactions only where it must", () => {

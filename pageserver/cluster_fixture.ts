@@ -184,6 +184,7 @@ export async function* clusterTar(
     checkPoint: { ...emptyCheckPoint(), nextXid: 700, nextOid: 16400 },
     parameters: defaultWalParameters(),
     walSegmentSize: SEGMENT_SIZE,
+    dataChecksumVersion: 0,
     nonce: new Uint8Array(32),
   });
   await tar.file("./global/pg_control", encodeControlFile(control));

@@ -18,6 +18,7 @@ export class ServedTimeline {
   /** (object, block) -> slot; kept by PageCache alone. */
   readonly cachedPages = new Map<number, number>();
   #control: ControlFile | undefined;
+  #hasChecksums: boolean | undefined;
 
   constructor(timeline: Timeline) {
     this.timeline = timeline;
@@ -35,6 +36,11 @@ export class ServedTimeline {
       this.#control = decodeControlFile(bytes);
     }
     return this.#control;
+  }
+
+  /** Whether the cluster's pages carry checksums in PostgreSQL's files. */
+  get hasPageChecksums(): boolean {
+    return this.#hasChecksums ??= this.control.dataChecksumVersion !== 0;
   }
 }
 

@@ -29,6 +29,8 @@ export function command(): Command {
     )
     .option("--pg-distrib-dir <dir>", "use the PostgreSQL in DIR/v<major>/bin")
     .option("--pg-bin <dir>", "use the PostgreSQL whose programs are in DIR")
+    .option("--data-checksums", "new tenants' pages carry checksums (default: on from 18)")
+    .option("--no-data-checksums", "new tenants' pages carry no checksums")
     .option(
       "--config <file>",
       "settings that differ from the default, as in .neon/config",
@@ -45,6 +47,7 @@ export function command(): Command {
         pgDistribDir: options.pgDistribDir,
         pgBin: options.pgBin,
         force: options.force,
+        ...(options.dataChecksums === undefined ? {} : { dataChecksums: options.dataChecksums }),
         ...(options.config === undefined ? {} : { config: options.config }),
       }, terminalProgress());
       const directory = displayPath(env.repoDir);

@@ -22,6 +22,8 @@ function create() {
     .option("--timeline-id <id>", "id of its first timeline (default: a random one)", timelineId)
     .option("-c, --config <key:value>", "a setting of the tenant (may be repeated)", repeated)
     .option("--pg-version <major>", "PostgreSQL major version", count(1))
+    .option("--data-checksums", "pages carry checksums (default: as init says, or from 18 on)")
+    .option("--no-data-checksums", "pages carry no checksums")
     .option("--set-default", "make it the tenant that commands are about by default")
     .option("--json", "print JSON")
     .action(async (options) => {
@@ -30,6 +32,7 @@ function create() {
         ...(options.tenantId === undefined ? {} : { tenantId: options.tenantId }),
         ...(options.timelineId === undefined ? {} : { timelineId: options.timelineId }),
         ...(options.pgVersion === undefined ? {} : { pgVersion: options.pgVersion }),
+        ...(options.dataChecksums === undefined ? {} : { dataChecksums: options.dataChecksums }),
         ...(options.config === undefined ? {} : { settings: settingsFrom(options.config) }),
         setDefault: options.setDefault === true,
       }, terminalProgress());

@@ -17,6 +17,8 @@ function create() {
     .option("--tenant-id <id>", TENANT_HELP, tenantId)
     .option("--timeline-id <id>", "its id (default: a random one)", timelineId)
     .option("--pg-version <major>", "PostgreSQL major version (default: the tenant's)", count(1))
+    .option("--data-checksums", "pages carry checksums (default: as init says, or from 18 on)")
+    .option("--no-data-checksums", "pages carry no checksums")
     .option("--json", "print JSON")
     .action(async (options) => {
       const env = openEnvironment();
@@ -24,6 +26,7 @@ function create() {
       const created = await createTimeline(env, tenant, options.branchName, {
         ...(options.timelineId === undefined ? {} : { timelineId: options.timelineId }),
         ...(options.pgVersion === undefined ? {} : { pgVersion: options.pgVersion }),
+        ...(options.dataChecksums === undefined ? {} : { dataChecksums: options.dataChecksums }),
       }, terminalProgress());
       const { timelineId: timeline, startLsn } = created;
       if (options.json) printJson({ timeline_id: timeline, start_lsn: startLsn });

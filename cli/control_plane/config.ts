@@ -68,6 +68,8 @@ export interface Config {
   format_version: number;
   /** The major version that a tenant gets when none is asked for. */
   pg_version: number;
+  /** Whether pages of new tenants carry checksums; by default as PostgreSQL's initdb has it. */
+  data_checksums?: boolean;
   default_tenant_id?: TenantId;
   /** Where the binaries of further major versions are (v15/bin), if not where npm has them. */
   pg_distrib_dir?: string;

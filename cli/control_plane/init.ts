@@ -33,6 +33,8 @@ export const DEFAULT_PG_VERSION = 17;
 export interface InitOptions extends BinarySource {
   safekeepers?: number;
   pgVersion?: number;
+  /** Whether new tenants have page checksums; by default as initdb of their version. */
+  dataChecksums?: boolean;
   force?: ForceMode;
   /** Parts of the configuration that differ from the default, such as ports. */
   config?: Partial<Config>;
@@ -108,6 +110,7 @@ export async function initEnvironment(
   const config: Config = {
     ...defaultConfig(options.safekeepers ?? 1, pgVersion),
     ...options.config,
+    ...(options.dataChecksums === undefined ? {} : { data_checksums: options.dataChecksums }),
     ...(options.pgDistribDir === undefined
       ? {}
       : { pg_distrib_dir: resolve(options.pgDistribDir) }),

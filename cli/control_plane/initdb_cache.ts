@@ -6,7 +6,7 @@
  * The tar holds the data directory of a cleanly shut down cluster without WAL and without what only
  * the first start needs; `global/pg_control` is its first member, so that it sits at a fixed place.
  * Every tenant is made from this tar with a system identifier of its own: two tenants must never
- * accept each other's WAL.
+ * accept each other's WAL. Pages lie in it without checksums; see tenants.ts.
  */
 import { join } from "node:path";
 import { makeDirectory } from "../../libs/utils/durable.ts";

@@ -4,6 +4,7 @@ import {
   decodeControlFile,
   encodeControlFile,
 } from "../../libs/postgres/control_file.ts";
+import { DATA_CHECKSUM_VERSION } from "../../libs/postgres/page_checksum.ts";
 import { BadRequest, NotFound } from "../../libs/utils/errors.ts";
 import { newTenantId, newTimelineId, type TenantId, type TimelineId } from "../../libs/utils/id.ts";
 import type { TenantInfo, TimelineInfo } from "../../pageserver/client.ts";
@@ -30,6 +31,8 @@ export interface CreateTenantOptions {
   tenantId?: TenantId;
   timelineId?: TimelineId;
   pgVersion?: number;
+  /** Whether pages carry checksums; by default as `init` was told, else as initdb of the version. */
+  dataChecksums?: boolean;
   setDefault?: boolean;
   settings?: TenantSettings;
 }
@@ -47,10 +50,19 @@ function newSystemId(): bigint {
   return crypto.getRandomValues(new BigUint64Array(1))[0]! & 0x7fff_ffff_ffff_ffffn;
 }
 
-/** A fresh cluster of its own identity, as the tar that the pageserver imports. */
+/** What kind of cluster a root timeline is. */
+interface ClusterKind {
+  readonly pgVersion: number;
+  readonly dataChecksums: boolean | undefined;
+}
+
+/**
+ * A fresh cluster of its own identity, as the tar that the pageserver imports. Whether it has page
+ * checksums is in its control file alone: the pages get theirs when they leave the pageserver.
+ */
 async function freshCluster(
   env: Environment,
-  pgVersion: number,
+  { pgVersion, dataChecksums }: ClusterKind,
   progress: Progress,
 ): Promise<Uint8Array<ArrayBuffer>> {
   const user = postgresUser();
@@ -61,7 +73,11 @@ async function freshCluster(
   const binaries = await findPostgres(pgVersion, source, user, cacheDir, progress);
   const archive = Deno.readFileSync(initdbArchive(binaries, user, cacheDir, progress));
   const place = controlFileIn(archive);
-  const control: ControlFile = { ...decodeControlFile(place), systemId: newSystemId() };
+  const made = decodeControlFile(place);
+  const withChecksums = dataChecksums ?? env.config.data_checksums ??
+    made.version.initdbHasChecksums;
+  const dataChecksumVersion = withChecksums ? DATA_CHECKSUM_VERSION : 0;
+  const control: ControlFile = { ...made, systemId: newSystemId(), dataChecksumVersion };
   place.set(encodeControlFile(control));
   if (pgBin === undefined) {
     await changeConfig(env, (config) => {
@@ -77,11 +93,12 @@ async function createRoot(
   env: Environment,
   tenant: TenantId,
   timeline: TimelineId,
-  pgVersion: number,
+  kind: ClusterKind,
   progress: Progress,
 ): Promise<TimelineInfo> {
-  const archive = await freshCluster(env, pgVersion, progress);
-  const info = await pageserverClient(env).importBasebackup(tenant, timeline, pgVersion, archive);
+  const archive = await freshCluster(env, kind, progress);
+  const pageserver = pageserverClient(env);
+  const info = await pageserver.importBasebackup(tenant, timeline, kind.pgVersion, archive);
   const record = await createOnSafekeepers(env, info);
   await withDirectoryLock(
     env.repoDir,
@@ -110,7 +127,8 @@ export async function createTenant(
   let info: TimelineInfo;
   try {
     await pageserver.attach(tenantId, 1, options.settings);
-    info = await createRoot(env, tenantId, timelineId, pgVersion, progress);
+    const kind = { pgVersion, dataChecksums: options.dataChecksums };
+    info = await createRoot(env, tenantId, timelineId, kind, progress);
   } catch (thrown) {
     await pageserver.deleteTenant(tenantId).catch(() => {}); // the first failure is the one to tell
     removeTenantRecord(env.repoDir, tenantId);
@@ -128,13 +146,14 @@ export async function createTimeline(
   env: Environment,
   tenant: TenantId,
   branch: string,
-  options: { timelineId?: TimelineId; pgVersion?: number },
+  options: Pick<CreateTenantOptions, "timelineId" | "pgVersion" | "dataChecksums">,
   progress: Progress,
 ): Promise<{ timelineId: TimelineId; startLsn: string }> {
   const timelineId = options.timelineId ?? newTimelineId();
   checkBranchNameFree(env.config, tenant, branch, timelineId);
   const pgVersion = options.pgVersion ?? loadTenantRecord(env.repoDir, tenant).pg_version;
-  const info = await createRoot(env, tenant, timelineId, pgVersion, progress);
+  const kind = { pgVersion, dataChecksums: options.dataChecksums };
+  const info = await createRoot(env, tenant, timelineId, kind, progress);
   await changeConfig(env, (config) => mapBranch(config, tenant, branch, timelineId));
   return { timelineId, startLsn: info.last_record_lsn };
 }

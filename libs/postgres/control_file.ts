@@ -222,6 +222,8 @@ interface ShutdownArgs {
   checkPoint: CheckPoint;
   parameters: WalParameters;
   walSegmentSize: number;
+  /** Whether pages carry checksums: 0 or DATA_CHECKSUM_VERSION. */
+  dataChecksumVersion: number;
   /** 32 random bytes (any; kept by the cluster for authentication of unknown users). */
   nonce: Uint8Array;
   /** False on arm64 clusters of 18 and later. */
@@ -231,7 +233,7 @@ interface ShutdownArgs {
 /** FirstNormalUnloggedLSN (xlogdefs.h). */
 const FIRST_UNLOGGED_LSN = 1000 as Lsn;
 
-/** The control file of a cluster shut down cleanly at `start`, without page checksums (hazard 22). */
+/** The control file of a cluster shut down cleanly at `start`. */
 export function shutdownControlFile(args: ShutdownArgs): ControlFile {
   return {
     version: args.version,
@@ -248,7 +250,7 @@ export function shutdownControlFile(args: ShutdownArgs): ControlFile {
     backupEndRequired: false,
     parameters: args.parameters,
     walSegmentSize: args.walSegmentSize,
-    dataChecksumVersion: 0,
+    dataChecksumVersion: args.dataChecksumVersion,
     defaultCharSigned: args.defaultCharSigned ?? true,
     nonce: args.nonce,
   };

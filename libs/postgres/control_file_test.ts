@@ -74,7 +74,7 @@ Deno.test("a CheckPoint survives encoding in every version", () => {
   assert.throws(() => decodeCheckPoint(new Uint8Array(87), 0, PG_VERSIONS[0]!), Corrupt);
 });
 
-Deno.test("shutdownControlFile() is a clean shutdown without checksums, in every version", () => {
+Deno.test("shutdownControlFile() is a clean shutdown, in every version", () => {
   for (const version of PG_VERSIONS) {
     const start = toLsn(0x2000018);
     const nonce = new Uint8Array(NONCE_SIZE).fill(9);
@@ -85,11 +85,12 @@ Deno.test("shutdownControlFile() is a clean shutdown without checksums, in every
       checkPoint: { ...emptyCheckPoint(), oldestActiveXid: 700 },
       parameters: { ...defaultWalParameters(), maxPreparedTransactions: 3 },
       walSegmentSize: 1 << 24,
+      dataChecksumVersion: 1,
       nonce,
     });
     assert.deepEqual(decodeControlFile(encodeControlFile(control)), control);
     assert.equal(control.state, DbState.SHUT_DOWN);
     assert.deepEqual([control.checkPointLsn, control.checkPoint.redo], [start, start]);
-    assert.deepEqual([control.checkPoint.oldestActiveXid, control.dataChecksumVersion], [0, 0]);
+    assert.deepEqual([control.checkPoint.oldestActiveXid, control.dataChecksumVersion], [0, 1]);
   }
 });

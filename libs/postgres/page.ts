@@ -23,7 +23,7 @@ export function setPageLsn(view: DataView, offset: number, high: number, low: nu
   view.setUint32(offset + 4, low, true);
 }
 
-/** Sets pd_checksum, which the clusters here do not use: their pages carry no checksums. */
+/** Sets pd_checksum; what belongs there is in page_checksum.ts. */
 export function setPageChecksumField(view: DataView, offset: number, checksum: number): void {
   view.setUint16(offset + 8, checksum, true);
 }

@@ -30,6 +30,8 @@ export interface PgVersion {
   readonly controlNonceOffset: number;
   /** Whether pg_control has default_char_signedness at offset 256 (18). */
   readonly controlHasCharSignedness: boolean;
+  /** Whether initdb turns data checksums on unless told otherwise (18). */
+  readonly initdbHasChecksums: boolean;
   /** Bits of bimg_info in a page image's header (xlogrecord.h). A method of 0 does not exist. */
   readonly imageHasHole: number;
   readonly imageApply: number;
@@ -79,6 +81,7 @@ const controlUntil17 = {
   controlCrcOffset: 288,
   controlNonceOffset: 256,
   controlHasCharSignedness: false,
+  initdbHasChecksums: false,
 };
 
 const namesUntil16 = { twoPhaseNameDigits: 8, slruPageNumberBytes: 4 } as const;
@@ -156,6 +159,7 @@ const PG18: PgVersion = {
   controlCrcOffset: 292,
   controlNonceOffset: 257,
   controlHasCharSignedness: true,
+  initdbHasChecksums: true,
   statsItemBytes: 16,
 };
 

@@ -231,6 +231,7 @@ class Basebackup {
   async #controlFile(): Promise<void> {
     const { served, lsn } = this.#options;
     const { systemId, walSegmentSize, nonce, defaultCharSigned } = served.control;
+    const { dataChecksumVersion } = served.control;
     const control = shutdownControlFile({
       version: served.version,
       systemId,
@@ -238,6 +239,7 @@ class Basebackup {
       checkPoint: this.#checkPoint,
       parameters: this.#parameters,
       walSegmentSize,
+      dataChecksumVersion,
       nonce,
       defaultCharSigned,
     });

@@ -4,8 +4,12 @@
  * One reader serves the whole process. It is synchronous: layer files are local and cached, and a
  * page costs some ten microseconds, less than a turn of the event loop. Called by the page service,
  * base backup, ingest (CREATE DATABASE by file copy) and the HTTP API.
+ *
+ * Where a cluster has page checksums they are set here, once for each rebuilt page, so that every
+ * reader gets them; redo on top of such a page disregards them.
  */
 import { PAGE_SIZE } from "../../libs/postgres/constants.ts";
+import { setPageChecksum } from "../../libs/postgres/page_checksum.ts";
 import type { RelTag } from "../../libs/postgres/relation.ts";
 import { NotFound } from "../../libs/utils/errors.ts";
 import { formatLsn, type Lsn } from "../../libs/utils/lsn.ts";
@@ -88,7 +92,7 @@ export class PageReader {
     if (lsn > cache.at[slot]!) return this.#rebuildInSlot(served, object, block, lsn, slot);
     if (lsn >= cache.from[slot]!) return this.#inSlot(slot);
     served.timeline.collect(object, block, lsn, this.#collected);
-    reconstructPage(this.#collected, this.#key, this.#scratch, served.version);
+    this.#reconstruct(served, this.#scratch);
     return this.#scratch;
   }
 
@@ -116,7 +120,7 @@ export class PageReader {
       return target;
     }
     try {
-      reconstructPage(collected, this.#key, target, served.version);
+      this.#reconstruct(served, target);
     } catch (thrown) {
       cache.drop(slot);
       throw thrown;
@@ -124,6 +128,14 @@ export class PageReader {
     const last = collected.recordCount - 1;
     cache.validate(slot, last >= 0 ? collected.recordLsn[last]! as Lsn : collected.imageLsn, lsn);
     return target;
+  }
+
+  /** Makes the page of #key in `target` out of what was collected. */
+  #reconstruct(served: ServedTimeline, target: PageTarget): void {
+    const key = this.#key;
+    reconstructPage(this.#collected, key, target, served.version);
+    if (key.kind === "slru" || !served.hasPageChecksums) return;
+    setPageChecksum(target.view, target.offset, key.block);
   }
 }
 
