@@ -1,10 +1,6 @@
 /**
- * One timeline at work: carries out the acceptor's effects on the control file and the WAL storage,
- * syncs in groups, and wakes whoever waits.
- *
- * Group sync: appends are written at once; `kick` starts a sync unless one is under way. When it
- * ends, every proposer whose appends it covered gets one AppendResponse, and what was written
- * meanwhile goes into the next. No timer is involved.
+ * One timeline at work: the core (timeline_core.ts) on its control file and WAL storage, and
+ * whoever waits for it, receives from it or reports to it.
  *
  * Everything here runs in one isolate without awaiting between reading and changing state, so
  * messages of several connections are handled strictly one after the other.
@@ -22,8 +18,10 @@ import { logger } from "../libs/utils/log.ts";
 import { type Lsn, maxLsn, minLsn } from "../libs/utils/lsn.ts";
 import { Acceptor, type Effect } from "./acceptor.ts";
 import { CONTROL_FILE_NAME, readControlFile, writeControlFile } from "./control_file.ts";
-import { flushSeconds, persistedStates, receivedBytes, removedSegments } from "./metrics.ts";
+import { removedSegments } from "./metrics.ts";
 import { mergedHotStandby, type Receiver } from "./receivers.ts";
+import { TimelineCore } from "./timeline_core.ts";
+import { TimelineFiles } from "./timeline_disk.ts";
 import { pgMajorOf, type TimelineState } from "./timeline_state.ts";
 import type { WalReader } from "./wal_reader.ts";
 import { WalStorage } from "./wal_storage.ts";
@@ -59,11 +57,8 @@ export class Timeline {
   readonly proposers: Set<Proposer> = new Set();
   readonly receivers: Set<Receiver> = new Set();
   readonly listeners: Set<TimelineListener> = new Set();
-  readonly #acceptor: Acceptor;
   readonly #storage: WalStorage;
-  /** Proposers to answer after the next sync. */
-  #awaiting: Set<Proposer> = new Set();
-  #flushing = false;
+  readonly #core: TimelineCore<Proposer>;
   #feedback: PageserverFeedback | undefined;
   #feedbackNumber = 0;
   /** Segments below were removed. */
@@ -79,13 +74,21 @@ export class Timeline {
       directory,
       version,
       segmentSize: state.walSegmentSize,
-      systemId: () => this.#acceptor.state.systemId,
+      systemId: () => this.acceptor.state.systemId,
       localStartLsn: state.localStartLsn,
       commitLsn: state.commitLsn,
       joinLsns: state.termHistory.map((entry) => entry.lsn),
     });
-    this.#acceptor = new Acceptor(nodeId, state, this.#storage.flushLsn);
-    const { commitLsn, flushLsn } = this.#acceptor;
+    const files = new TimelineFiles(directory, this.#storage, {
+      flushed: (lsn) => this.#flushed(lsn),
+      failed: (thrown) => this.#flushFailed(thrown),
+    });
+    const acceptor = new Acceptor(nodeId, state, this.#storage.flushLsn);
+    this.#core = new TimelineCore(acceptor, files, {
+      send: (proposer, message) => proposer.send(message),
+      acknowledge: (proposer) => this.#acknowledge(proposer),
+    });
+    const { commitLsn, flushLsn } = acceptor;
     this.#announced = { commitLsn, flushLsn, term: state.term };
   }
 
@@ -113,10 +116,10 @@ export class Timeline {
   }
 
   get tenantId(): TenantId {
-    return this.#acceptor.state.tenantId;
+    return this.#core.acceptor.state.tenantId;
   }
   get timelineId(): TimelineId {
-    return this.#acceptor.state.timelineId;
+    return this.#core.acceptor.state.timelineId;
   }
   /** The state machine, for looking at. */
   get acceptor(): Readonly<
@@ -131,7 +134,7 @@ export class Timeline {
       | "remoteConsistentLsn"
     >
   > {
-    return this.#acceptor;
+    return this.#core.acceptor;
   }
   /** The newest pageserver feedback. */
   get feedback(): PageserverFeedback | undefined {
@@ -141,7 +144,7 @@ export class Timeline {
   /** Whether somebody is connected, or a pageserver still lacks WAL that is committed. */
   get active(): boolean {
     return this.proposers.size > 0 || this.receivers.size > 0 ||
-      this.#acceptor.remoteConsistentLsn < this.#acceptor.commitLsn;
+      this.#core.acceptor.remoteConsistentLsn < this.#core.acceptor.commitLsn;
   }
 
   /**
@@ -149,76 +152,54 @@ export class Timeline {
    * `kick`. Throws what refuses the message; the connection should then end.
    */
   handle(message: ProposerMessage, proposer: Proposer): void {
-    this.#runAll(this.#acceptor.handle(message), proposer);
-  }
-
-  #runAll(effects: readonly Effect[], proposer?: Proposer): void {
-    // A deleted timeline may exist anew in the same directory: this object must not touch it.
-    if (this.#closed) throw new Unavailable(`Cannot use timeline ${this.timelineId}: it is closed`);
+    this.#checkOpen();
     try {
-      for (const effect of effects) this.#run(effect, proposer);
+      this.#core.handle(message, proposer);
     } finally {
       this.#announce();
     }
   }
 
-  #run(effect: Effect, proposer: Proposer | undefined): void {
-    switch (effect.kind) {
-      case "write":
-        this.#storage.write(effect.lsn, effect.bytes);
-        this.#acceptor.written(this.#storage.writeLsn, this.#storage.recordLsn);
-        receivedBytes.inc(effect.bytes.length);
-        break;
-      case "acknowledge":
-        if (this.#storage.dirty) this.#awaiting.add(proposer!);
-        else this.#acknowledge(proposer!);
-        break;
-      case "reply":
-        proposer!.send(effect.message);
-        break;
-      case "persist":
-        writeControlFile(this.directory, effect.state);
-        this.#acceptor.persisted(effect.state);
-        persistedStates.inc();
-        break;
-      case "truncate":
-        this.#storage.truncate(effect.lsn);
-        this.#acceptor.truncated(effect.lsn);
-        break;
-      case "flush":
-        this.#acceptor.flushed(this.#storage.flushSync());
-        break;
+  #runAll(effects: readonly Effect[]): void {
+    this.#checkOpen();
+    try {
+      this.#core.run(effects);
+    } finally {
+      this.#announce();
     }
+  }
+
+  /** A deleted timeline may exist anew in the same directory: this object must not touch it. */
+  #checkOpen(): void {
+    if (this.#closed) throw new Unavailable(`Cannot use timeline ${this.timelineId}: it is closed`);
   }
 
   /** Starts making what was appended durable, unless that is under way already. */
   kick(): void {
-    if (!this.#flushing && this.#storage.dirty) this.#flushAll();
+    if (!this.#closed) this.#core.kick();
   }
 
-  async #flushAll(): Promise<void> {
-    this.#flushing = true;
-    try {
-      while (this.#storage.dirty && !this.#closed) {
-        const covered = this.#awaiting;
-        this.#awaiting = new Set();
-        const begun = performance.now();
-        this.#acceptor.flushed(await this.#storage.flush());
-        for (const proposer of covered) this.#acknowledge(proposer);
-        this.#announce();
-        flushSeconds.observe((performance.now() - begun) / 1000);
-      }
-    } catch (thrown) {
-      if (this.#closed) return;
-      log.error("{timeline}: {message}", { timeline: this.timelineId, message: messageOf(thrown) });
-      for (const proposer of this.proposers) proposer.fail(messageOf(thrown));
-    } finally {
-      this.#flushing = false;
-    }
+  #flushed(lsn: Lsn): void {
+    if (this.#closed) return;
+    this.#core.flushed(lsn);
+    this.#announce();
+  }
+
+  #flushFailed(thrown: unknown): void {
+    if (this.#closed) return;
+    this.#core.flushFailed();
+    log.error("{timeline}: {message}", { timeline: this.timelineId, message: messageOf(thrown) });
+    for (const proposer of this.proposers) proposer.fail(messageOf(thrown));
+  }
+
+  /** A proposer's connection has ended. */
+  leave(proposer: Proposer): void {
+    this.proposers.delete(proposer);
+    this.#core.forget(proposer);
   }
 
   #acknowledge(proposer: Proposer): void {
-    const response = this.#acceptor.appendResponse(mergedHotStandby(this.receivers));
+    const response = this.#core.acceptor.appendResponse(mergedHotStandby(this.receivers));
     const feedback = proposer.feedbackSeen < this.#feedbackNumber ? this.#feedback : undefined;
     proposer.feedbackSeen = this.#feedbackNumber;
     proposer.send(feedback === undefined ? response : { ...response, feedback });
@@ -226,7 +207,7 @@ export class Timeline {
 
   /** Wakes listeners if something moved since the last time. */
   #announce(): void {
-    const { commitLsn, flushLsn, state } = this.#acceptor;
+    const { commitLsn, flushLsn, state } = this.#core.acceptor;
     const before = this.#announced;
     this.#announced = { commitLsn, flushLsn, term: state.term };
     const committed = commitLsn !== before.commitLsn;
@@ -246,25 +227,25 @@ export class Timeline {
 
   /** A pageserver has everything before `lsn` durably, as it told this safekeeper or another one. */
   remoteConsistent(lsn: Lsn): void {
-    this.#acceptor.remoteConsistent(lsn);
+    this.#core.acceptor.remoteConsistent(lsn);
   }
 
   /** Raises the term durably (by one, or to `term`); returns the term before and after. */
   bumpTerm(term: Term | undefined): { previous: Term; current: Term } {
-    const previous = this.#acceptor.state.term;
-    this.#runAll(this.#acceptor.bumpTerm(term));
-    return { previous, current: this.#acceptor.state.term };
+    const previous = this.#core.acceptor.state.term;
+    this.#runAll(this.#core.acceptor.bumpTerm(term));
+    return { previous, current: this.#core.acceptor.state.term };
   }
 
   /** Brings the control file up to date with what is only in memory. */
   checkpoint(): void {
-    const effect = this.#acceptor.checkpoint();
+    const effect = this.#core.acceptor.checkpoint();
     if (effect !== undefined) this.#runAll([effect]);
   }
 
   /** Removes WAL segments that nobody needs; the positions that allow it are made durable first. */
   removeOldWal(): void {
-    const { state, commitLsn, flushLsn, peerHorizonLsn, remoteConsistentLsn } = this.#acceptor;
+    const { state, commitLsn, flushLsn, peerHorizonLsn, remoteConsistentLsn } = this.#core.acceptor;
     const peers = maxLsn(peerHorizonLsn, Math.max(0, commitLsn - LAGGING_PEER_WAL_BYTES) as Lsn);
     let horizon = minLsn(minLsn(remoteConsistentLsn, commitLsn), minLsn(flushLsn, peers));
     for (const { sentLsn } of this.receivers) horizon = minLsn(horizon, sentLsn);
@@ -283,7 +264,7 @@ export class Timeline {
   /** Ends all connections, makes everything durable and closes the files. */
   close(): void {
     this.#disconnect("the safekeeper is stopping");
-    if (this.#storage.dirty) this.#acceptor.flushed(this.#storage.flushSync());
+    if (this.#storage.dirty) this.#runAll([{ kind: "flush" }]);
     this.checkpoint();
     this.#closed = true;
     this.#storage.close();

@@ -73,7 +73,7 @@ export async function serveProposer(copy: CopyBoth, timelines: Timelines): Promi
     await copy.fail(errorBody("ERROR", "XX000", messageOf(thrown)));
   } finally {
     connectionCount.dec({ role: "proposer" });
-    timeline?.proposers.delete(proposer);
+    timeline?.leave(proposer);
   }
 }
 

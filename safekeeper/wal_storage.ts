@@ -7,9 +7,9 @@
  * boundary; the page header there belongs to what follows.
  *
  * Appending is synchronous into the page cache; `flush` is asynchronous and syncs through a second
- * file descriptor, so that appends go on meanwhile and the next flush takes them all. A truncation,
- * or a reopening, bumps the epoch, and a flush that began before reports nothing new. Where the
- * disk lately took no longer than a slice of work may, `flush` syncs in place: that saves a thread.
+ * file descriptor, so that appends go on meanwhile and the next flush takes them all; a flush that
+ * began before a truncation reports nothing new (wal_positions.ts has these rules). Where the disk
+ * lately took no longer than a slice of work may, `flush` syncs in place: that saves a thread.
  *
  * Failures: a failed write or truncation leaves bytes behind the end of the WAL in a state that we
  * do not know, so nothing may be written until a truncation has succeeded (every election
@@ -23,8 +23,9 @@ import { WalStreamDecoder } from "../libs/postgres/wal/stream_decoder.ts";
 import { assert } from "../libs/utils/assert.ts";
 import { fsyncDirectory, writeAll } from "../libs/utils/durable.ts";
 import { Corrupt, messageOf, Unavailable } from "../libs/utils/errors.ts";
-import { addLsn, formatLsn, type Lsn, maxLsn } from "../libs/utils/lsn.ts";
+import { addLsn, formatLsn, type Lsn } from "../libs/utils/lsn.ts";
 import { SpareSegment } from "./spare_segment.ts";
+import { WalPositions } from "./wal_positions.ts";
 import { WalReader } from "./wal_reader.ts";
 import {
   completeSegment,
@@ -81,16 +82,9 @@ export class WalStorage {
   readonly #spare: SpareSegment;
   #decoder: WalStreamDecoder;
   #open: OpenSegment | undefined;
-  // Invariant: flushLsn <= recordLsn <= writeLsn and syncedLsn <= writeLsn.
-  #writeLsn: Lsn;
-  #recordLsn: Lsn;
-  #flushLsn: Lsn;
-  #syncedLsn: Lsn;
-  #epoch = 0;
+  readonly #positions: WalPositions;
   /** How long a sync takes, as a moving average; unknown at first. */
   #syncMs: number | undefined;
-  /** Why nothing may be written before a truncation; undefined if it may. */
-  #unclean: string | undefined = "the WAL was not truncated since the start";
   #broken: Error | undefined;
 
   /** Opens the WAL and finds its end. Throws Corrupt if committed WAL is missing. */
@@ -100,26 +94,22 @@ export class WalStorage {
     this.#spare = new SpareSegment(options.directory, options.segmentSize);
     this.#decoder = this.#decoderAt(options.commitLsn);
     const end = this.#recover();
-    this.#writeLsn =
-      this.#recordLsn =
-      this.#flushLsn =
-      this.#syncedLsn =
-        end;
+    this.#positions = new WalPositions(end);
     this.#decoder = this.#decoderAt(end);
   }
 
   get writeLsn(): Lsn {
-    return this.#writeLsn;
+    return this.#positions.writeLsn;
   }
   get recordLsn(): Lsn {
-    return this.#recordLsn;
+    return this.#positions.recordLsn;
   }
   get flushLsn(): Lsn {
-    return this.#flushLsn;
+    return this.#positions.flushLsn;
   }
   /** Whether a flush has something to do. */
   get dirty(): boolean {
-    return this.#writeLsn > this.#syncedLsn;
+    return this.#positions.dirty;
   }
 
   #decoderAt(lsn: Lsn): WalStreamDecoder {
@@ -185,23 +175,22 @@ export class WalStorage {
    * nothing was appended), Corrupt if it is no WAL.
    */
   write(lsn: Lsn, bytes: Uint8Array): void {
-    assert(lsn === this.#writeLsn, "appends continue the WAL");
+    assert(lsn === this.writeLsn, "appends continue the WAL");
     this.#checkUsable();
-    if (this.#unclean !== undefined) {
-      throw new Unavailable(`Cannot write WAL at ${formatLsn(lsn)}: ${this.#unclean}`);
+    const { unclean } = this.#positions;
+    if (unclean !== undefined) {
+      throw new Unavailable(`Cannot write WAL at ${formatLsn(lsn)}: ${unclean}`);
     }
     try {
       this.#writeBytes(lsn, bytes);
       this.#decoder.feed(bytes);
       while (this.#decoder.next(this.#cursor));
     } catch (thrown) {
-      this.#unclean = "an earlier write failed";
+      this.#positions.writeFailed();
       if (thrown instanceof Corrupt) throw thrown;
       throw new Unavailable(`Cannot write WAL at ${formatLsn(lsn)}: ${messageOf(thrown)}`);
     }
-    this.#writeLsn = addLsn(lsn, bytes.length);
-    const end = this.#decoder.recordLsn;
-    if (end <= this.#writeLsn) this.#recordLsn = end; // beyond it: a switch, its padding to come
+    this.#positions.written(addLsn(lsn, bytes.length), this.#decoder.recordLsn);
   }
 
   #writeBytes(lsn: Lsn, bytes: Uint8Array): void {
@@ -267,13 +256,11 @@ export class WalStorage {
   /** Makes what is written so far durable, holding up the isolate for moments at most. */
   async flush(): Promise<Lsn> {
     this.#checkUsable();
-    const epoch = this.#epoch;
-    const recordLsn = this.#recordLsn;
-    const writeLsn = this.#writeLsn;
+    const ticket = this.#positions.syncBegins();
     // Without an open segment all was synced when the last one was completed.
     if (this.#open !== undefined) await this.#sync(this.#open);
-    if (epoch === this.#epoch) this.#setFlushed(recordLsn, writeLsn);
-    return this.#flushLsn;
+    this.#positions.synced(ticket);
+    return this.flushLsn;
   }
 
   async #sync(open: OpenSegment): Promise<void> {
@@ -296,13 +283,8 @@ export class WalStorage {
   flushSync(): Lsn {
     this.#checkUsable();
     this.#orBreak(() => this.#open?.file.syncDataSync());
-    this.#setFlushed(this.#recordLsn, this.#writeLsn);
-    return this.#flushLsn;
-  }
-
-  #setFlushed(recordLsn: Lsn, writeLsn: Lsn): void {
-    this.#flushLsn = maxLsn(this.#flushLsn, recordLsn);
-    this.#syncedLsn = maxLsn(this.#syncedLsn, writeLsn);
+    this.#positions.synced(this.#positions.syncBegins());
+    return this.flushLsn;
   }
 
   /**
@@ -310,11 +292,9 @@ export class WalStorage {
    * leaves a WAL without holes; then the rest of this one becomes zeros.
    */
   truncate(lsn: Lsn): void {
-    assert(lsn <= this.#writeLsn, "truncation never extends the WAL");
     this.#checkUsable();
-    if (this.#unclean === undefined && lsn === this.#writeLsn && !this.dirty) return;
-    this.#epoch++;
-    this.#unclean = "an earlier truncation failed";
+    if (this.#positions.endsCleanlyAt(lsn)) return;
+    this.#positions.truncationBegins(lsn);
     this.#closeOpen();
     const { directory } = this.#options;
     const last = segmentNumber(addLsn(lsn, -1), this.#segmentSize);
@@ -333,13 +313,8 @@ export class WalStorage {
         file.close();
       }
     }
-    this.#writeLsn =
-      this.#recordLsn =
-      this.#flushLsn =
-      this.#syncedLsn =
-        lsn;
     this.#decoder = this.#decoderAt(lsn);
-    this.#unclean = undefined;
+    this.#positions.truncated();
   }
 
   /** Removes whole segments below `lsn` but for the one that ends there; returns how many. */
@@ -364,7 +339,7 @@ export class WalStorage {
 
   /** Closes the files. What is not flushed may be lost. */
   close(): void {
-    this.#epoch++;
+    this.#positions.closed();
     this.#broken ??= new Unavailable(`The WAL in "${this.#options.directory}" is closed`);
     this.#spare.close();
     this.#closeOpen();

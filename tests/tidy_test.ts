@@ -19,7 +19,11 @@ const PURE = [
   "libs/postgres/",
   "libs/safekeeper_protocol/",
   "safekeeper/acceptor.ts",
+  "safekeeper/timeline_core.ts",
+  "safekeeper/wal_positions.ts",
+  "compute/wal_proposer/conversation.ts",
   "compute/wal_proposer/proposer.ts",
+  "compute/wal_proposer/quorum.ts",
   "pageserver/repository/layer_map.ts",
   "pageserver/walredo/",
 ];

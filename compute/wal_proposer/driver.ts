@@ -22,7 +22,8 @@ import {
 import { decodeFeedback } from "../../libs/safekeeper_protocol/feedback.ts";
 import type { Term, TermHistory } from "../../libs/safekeeper_protocol/term_history.ts";
 import { catchUp } from "./catch_up.ts";
-import { type AppendRange, type Effect, Proposer, type WonTerm } from "./proposer.ts";
+import { Conversation, type ConversationPorts } from "./conversation.ts";
+import { type AppendRange, Proposer, type WonTerm } from "./proposer.ts";
 import { type LinkEvents, type SafekeeperAddress, SafekeeperLink } from "./safekeeper_link.ts";
 import { withinLimit } from "./time_limit.ts";
 import { WalBuffer } from "./wal_buffer.ts";
@@ -79,6 +80,7 @@ export class WalProposer implements LinkEvents {
   onCommit: (lsn: Lsn) => void = () => {};
   readonly options: WalProposerOptions;
   readonly #proposer: Proposer;
+  readonly #conversation: Conversation;
   readonly #links: readonly SafekeeperLink[];
   readonly #range: AppendRange = {
     begin: INVALID_LSN,
@@ -101,6 +103,7 @@ export class WalProposer implements LinkEvents {
     const ids = options.safekeepers.map((safekeeper) => safekeeper.id);
     const { resume } = options;
     this.#proposer = resume === undefined ? new Proposer(ids) : Proposer.resume(ids, resume);
+    this.#conversation = new Conversation(this.#proposer, options, this.#ports());
     if (resume !== undefined) this.#buffer = new WalBuffer(resume.streamFrom);
     this.#catchingUp = ids.map(() => false);
     this.#election.promise.catch(() => {}); // whoever waits sees it
@@ -208,22 +211,21 @@ export class WalProposer implements LinkEvents {
     const { copy } = link;
     if (copy === undefined || buffer === undefined || link.busy || this.#catchingUp[peer]) return;
     if (!this.#proposer.isStreaming(peer)) return;
-    if (this.#proposer.sentLsn(peer) < buffer.start) {
+    if (this.#lags(peer)) {
       this.#catchUp(peer);
       return;
     }
     while (
       copy.queuedBytes < BATCH_BYTES && this.#proposer.nextAppend(peer, buffer.end, this.#range)
     ) {
-      const at = this.#queueAppend(link);
+      const at = this.#queueAppend(link, this.#range);
       buffer.copyTo(this.#range.begin, this.#range.end, copy.sendBytes, at);
     }
     if (copy.queuedBytes > 0) link.flush();
   }
 
-  /** Queues the append that `#range` describes; returns where its WAL goes in `sendBytes`. */
-  #queueAppend(link: SafekeeperLink): number {
-    const range = this.#range;
+  /** Queues the append that `range` describes; returns where its WAL goes in `sendBytes`. */
+  #queueAppend(link: SafekeeperLink, range: AppendRange): number {
     const { copy } = link;
     assert(copy !== undefined, "an append needs a connection");
     const at = copy.reserve(APPEND_HEADER_BYTES + range.end - range.begin);
@@ -236,13 +238,6 @@ export class WalProposer implements LinkEvents {
       truncateLsn: range.truncate,
     });
     return at + APPEND_HEADER_BYTES;
-  }
-
-  #heartbeat(peer: number): void {
-    const link = this.#links[peer]!;
-    if (link.copy === undefined || !this.#proposer.heartbeat(peer, this.#range)) return;
-    this.#queueAppend(link);
-    link.flush();
   }
 
   /** Brings a safekeeper to the ring's start out of another one's log. */
@@ -262,7 +257,7 @@ export class WalProposer implements LinkEvents {
   }
 
   #lags(peer: number): boolean {
-    return this.#proposer.sentLsn(peer) < this.#buffer!.start;
+    return this.#conversation.lags(peer, this.#buffer!.start);
   }
 
   async #feed(peer: number, session: number): Promise<void> {
@@ -270,10 +265,7 @@ export class WalProposer implements LinkEvents {
     const goesOn = () =>
       !this.#stopped && link.session === session && this.#proposer.isStreaming(peer) &&
       this.#lags(peer);
-    const source = this.#links.findIndex((_, other) =>
-      other !== peer && this.#proposer.isStreaming(other) &&
-      this.#proposer.flushedLsn(other) >= this.#buffer!.start
-    );
+    const source = this.#conversation.source(peer, this.#links.length, this.#buffer!.start);
     if (source < 0) throw new Unavailable("no other safekeeper has acknowledged that WAL");
     await catchUp({
       source: this.#links[source]!.address,
@@ -286,7 +278,7 @@ export class WalProposer implements LinkEvents {
         const first = this.#proposer.sentLsn(peer);
         while (goesOn() && this.#proposer.nextAppend(peer, endLsn, this.#range)) {
           const { begin, end } = this.#range;
-          const at = this.#queueAppend(link);
+          const at = this.#queueAppend(link, this.#range);
           link.copy!.sendBytes.set(wal.subarray(begin - first, end - first), at);
         }
         await link.copy?.flush();
@@ -301,26 +293,14 @@ export class WalProposer implements LinkEvents {
       if (now - link.lastReceivedMs > SILENCE_MS_MAX) {
         link.drop(`no message for ${SILENCE_MS_MAX / 1000} s`);
       } else {
-        if (now - link.lastSentMs >= HEARTBEAT_MS / 2) this.#heartbeat(peer);
+        if (now - link.lastSentMs >= HEARTBEAT_MS / 2) this.#conversation.heartbeat(peer);
         this.#pumpOne(peer);
       }
     });
   }
 
   opened(peer: number): void {
-    const link = this.#links[peer]!;
-    const { tenantId, timelineId, pgVersionNum, walSegmentSize } = this.options;
-    this.#proposer.connected(peer);
-    link.copy!.queue(encodeProposerMessage({
-      kind: "greeting",
-      tenantId,
-      timelineId,
-      membership: this.#proposer.membership,
-      pgVersionNum,
-      systemId: 0n, // known only from the basebackup, which follows the election
-      walSegmentSize,
-    }));
-    link.flush();
+    this.#conversation.opened(peer);
   }
 
   received(peer: number, payload: Uint8Array): void {
@@ -329,12 +309,8 @@ export class WalProposer implements LinkEvents {
       const flushLsn = readU64(payload, APPEND_RESPONSE_FLUSH_AT);
       if (this.#proposer.appended(peer, term, flushLsn)) this.#committed();
       if (payload.length > APPEND_RESPONSE_BYTES) this.#noteFeedback(payload);
-    } else {
-      const message = decodeAcceptorMessage(payload);
-      if (message.kind === "greeting") this.#proposer.greeted(peer, message);
-      else if (message.kind === "vote") this.#proposer.voted(peer, message);
-    }
-    this.#perform(this.#proposer.takeEffects());
+      if (this.#conversation.settle()) this.pump();
+    } else if (this.#conversation.answered(peer, decodeAcceptorMessage(payload))) this.pump();
   }
 
   #noteFeedback(payload: Uint8Array): void {
@@ -347,7 +323,7 @@ export class WalProposer implements LinkEvents {
   }
 
   closed(peer: number, why: string): void {
-    this.#proposer.disconnected(peer);
+    this.#conversation.closed(peer);
     if (this.#stopped) return;
     log.warning("connection to safekeeper {id} ended: {why}", {
       id: this.#links[peer]!.address.id,
@@ -383,7 +359,7 @@ export class WalProposer implements LinkEvents {
     const quietSince = performance.now() - COMMIT_NOTICE_MS;
     for (let peer = 0; peer < this.#links.length; peer++) {
       if (!this.#proposer.owesCommit(peer)) continue;
-      if (this.#links[peer]!.lastSentMs < quietSince) this.#heartbeat(peer);
+      if (this.#links[peer]!.lastSentMs < quietSince) this.#conversation.heartbeat(peer);
       else this.#armCommitNotice();
     }
   }
@@ -391,46 +367,41 @@ export class WalProposer implements LinkEvents {
   /** Tells the commit LSN to every safekeeper that has not heard it. */
   #announceCommit(): void {
     for (let peer = 0; peer < this.#links.length; peer++) {
-      if (this.#proposer.owesCommit(peer)) this.#heartbeat(peer);
+      if (this.#proposer.owesCommit(peer)) this.#conversation.heartbeat(peer);
     }
   }
 
-  #perform(effects: Effect[]): void {
-    for (const effect of effects) {
-      switch (effect.kind) {
-        case "send": {
-          const link = this.#links[effect.peer]!;
-          link.copy?.queue(encodeProposerMessage(effect.message));
-          link.flush();
-          // The answer to an empty append says that the safekeeper has taken our election in
-          if (effect.message.kind === "elected") this.#heartbeat(effect.peer);
-          break;
-        }
-        case "drop":
-          this.#links[effect.peer]!.drop(effect.why);
-          break;
-        case "retry": {
-          const pauseMs = CAMPAIGN_PAUSE_MS * effect.campaigns * (0.5 + Math.random());
-          const timer = setTimeout(() => {
-            this.#timers.delete(timer);
-            this.#proposer.campaign();
-            this.#perform(this.#proposer.takeEffects());
-          }, pauseMs);
-          this.#timers.add(timer);
-          break;
-        }
-        case "elected": {
-          const { term, startLsn, history } = this.#proposer;
-          this.#buffer = new WalBuffer(startLsn);
-          this.#election.resolve({ term, startLsn, history });
-          break;
-        }
-        case "deposed":
-          this.#deposed(effect.why);
-          break;
-      }
-    }
-    if (effects.length > 0) this.pump();
+  /** How the conversation reaches sockets and timers. */
+  #ports(): ConversationPorts {
+    return {
+      send: (peer, message) => {
+        const link = this.#links[peer]!;
+        link.copy?.queue(encodeProposerMessage(message));
+        link.flush();
+      },
+      heartbeat: (peer, range) => {
+        const link = this.#links[peer]!;
+        if (link.copy === undefined) return;
+        this.#queueAppend(link, range);
+        link.flush();
+      },
+      drop: (peer, why) => this.#links[peer]!.drop(why),
+      retry: (campaigns) => this.#campaignLater(campaigns),
+      elected: () => {
+        const { term, startLsn, history } = this.#proposer;
+        this.#buffer = new WalBuffer(startLsn);
+        this.#election.resolve({ term, startLsn, history });
+      },
+      deposed: (why) => this.#deposed(why),
+    };
+  }
+
+  #campaignLater(campaigns: number): void {
+    const timer = setTimeout(() => {
+      this.#timers.delete(timer);
+      if (this.#conversation.campaign()) this.pump();
+    }, CAMPAIGN_PAUSE_MS * campaigns * (0.5 + Math.random()));
+    this.#timers.add(timer);
   }
 
   #deposed(why: string): void {

@@ -1,0 +1,109 @@
+/**
+ * How far one timeline's WAL is written, whole and durable: the bookkeeping of WalStorage, without
+ * the files. A pure state machine.
+ *
+ * A sync covers what was written when it began. Appends go on meanwhile; a truncation in between
+ * voids it, since the bytes that it covered may be gone and others written in their place.
+ */
+import { assert } from "../libs/utils/assert.ts";
+import { type Lsn, maxLsn } from "../libs/utils/lsn.ts";
+
+/** What a sync that has begun will have made durable. */
+interface SyncTicket {
+  readonly epoch: number;
+  readonly recordLsn: Lsn;
+  readonly writeLsn: Lsn;
+}
+
+/** See the head of the file. */
+export class WalPositions {
+  // Invariant: flushLsn <= recordLsn <= writeLsn and syncedLsn <= writeLsn.
+  #writeLsn: Lsn;
+  #recordLsn: Lsn;
+  #flushLsn: Lsn;
+  #syncedLsn: Lsn;
+  #epoch = 0;
+  #unclean: string | undefined = "the WAL was not truncated since the start";
+
+  /** WAL that was found, whole and durable, up to `end`; what lies behind it is not known. */
+  constructor(end: Lsn) {
+    this.#writeLsn =
+      this.#recordLsn =
+      this.#flushLsn =
+      this.#syncedLsn =
+        end;
+  }
+
+  /** End of what was written. */
+  get writeLsn(): Lsn {
+    return this.#writeLsn;
+  }
+  /** End of the last whole record written. */
+  get recordLsn(): Lsn {
+    return this.#recordLsn;
+  }
+  /** End of the last whole record that is durable. */
+  get flushLsn(): Lsn {
+    return this.#flushLsn;
+  }
+  /** Whether a sync has something to do. */
+  get dirty(): boolean {
+    return this.#writeLsn > this.#syncedLsn;
+  }
+  /** Why nothing may be written before a truncation has succeeded; undefined if it may. */
+  get unclean(): string | undefined {
+    return this.#unclean;
+  }
+
+  /** WAL was appended up to `writeLsn`; a record ends at `recordEnd`, perhaps an earlier one. */
+  written(writeLsn: Lsn, recordEnd: Lsn): void {
+    assert(writeLsn >= this.#writeLsn, "writing extends the WAL");
+    this.#writeLsn = writeLsn;
+    // Beyond what was written: a switch, whose padding is still to come
+    if (recordEnd <= writeLsn) this.#recordLsn = maxLsn(this.#recordLsn, recordEnd);
+  }
+
+  /** A write failed: what lies behind the end of the WAL is not known. */
+  writeFailed(): void {
+    this.#unclean = "an earlier write failed";
+  }
+
+  /** A sync of what is written begins. */
+  syncBegins(): SyncTicket {
+    return { epoch: this.#epoch, recordLsn: this.#recordLsn, writeLsn: this.#writeLsn };
+  }
+
+  /** That sync succeeded. */
+  synced(ticket: SyncTicket): void {
+    if (ticket.epoch !== this.#epoch) return;
+    this.#flushLsn = maxLsn(this.#flushLsn, ticket.recordLsn);
+    this.#syncedLsn = maxLsn(this.#syncedLsn, ticket.writeLsn);
+  }
+
+  /** Whether the WAL ends at `lsn` already, with nothing unknown behind it. */
+  endsCleanlyAt(lsn: Lsn): boolean {
+    return this.#unclean === undefined && lsn === this.#writeLsn && !this.dirty;
+  }
+
+  /** A truncation begins: from now on nothing behind `lsn` counts, whether it succeeds or not. */
+  truncationBegins(lsn: Lsn): void {
+    assert(lsn <= this.#writeLsn, "truncation never extends the WAL");
+    this.#epoch++;
+    this.#unclean = "an earlier truncation failed";
+    this.#writeLsn =
+      this.#recordLsn =
+      this.#flushLsn =
+      this.#syncedLsn =
+        lsn;
+  }
+
+  /** It succeeded: the WAL ends there, durably, with zeros behind it. */
+  truncated(): void {
+    this.#unclean = undefined;
+  }
+
+  /** The files are closed: syncs under way report nothing. */
+  closed(): void {
+    this.#epoch++;
+  }
+}
