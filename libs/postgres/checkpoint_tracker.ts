@@ -8,7 +8,8 @@
  *    members and running-transaction records that name a later one;
  *  - a shutdown checkpoint replaces all counters; prepared transactions survive it;
  *  - an online checkpoint only raises them, and says nothing about nextOid;
- *  - commit timestamps are not stored, so both of their fields are always 0;
+ *  - the commit timestamps that there are follow from the commits; both fields are 0 while
+ *    track_commit_timestamp is off, as PostgreSQL has them (commit_ts.c);
  *  - oldestXid moves with the truncation of pg_xact, not only at the next checkpoint.
  *
  * The state that is kept with each LSN is serialise().
@@ -32,6 +33,7 @@ import {
   MultiXactInfo,
   readCheckPoint,
   readClogTruncate,
+  readCommitTsTruncate,
   readMultiXactCreate,
   readMultiXactTruncate,
   readParameterChange,
@@ -62,8 +64,9 @@ export class CheckpointTracker {
     preparedXids: Iterable<number> = [],
   ) {
     this.version = version;
-    this.#checkPoint = { ...checkPoint, oldestCommitTsXid: 0, newestCommitTsXid: 0 };
+    this.#checkPoint = { ...checkPoint };
     this.#parameters = { ...parameters };
+    if (!parameters.trackCommitTimestamp) this.#forgetCommitTs();
     this.#prepared = new Set(preparedXids);
   }
 
@@ -104,6 +107,11 @@ export class CheckpointTracker {
       case Rmgr.MULTIXACT:
         this.#applyMultiXact(cursor);
         break;
+      case Rmgr.COMMIT_TS:
+        if ((cursor.info & 0xf0) === ClogInfo.TRUNCATE) {
+          this.#advanceOldestCommitTs(readCommitTsTruncate(cursor, this.version));
+        }
+        break;
       case Rmgr.STANDBY:
         if ((cursor.info & 0xf0) === StandbyInfo.RUNNING_XACTS) this.#applyRunningXacts(cursor);
         break;
@@ -132,6 +140,7 @@ export class CheckpointTracker {
       case XlogInfo.PARAMETER_CHANGE:
         this.#parameters = readParameterChange(cursor);
         this.#changed = true;
+        this.#followTrackCommitTimestamp();
         return this.#set("walLevel", this.#parameters.walLevel);
       case XlogInfo.FPW_CHANGE:
         return this.#set("fullPageWrites", cursor.bytes[cursor.mainOffset] !== 0);
@@ -148,9 +157,9 @@ export class CheckpointTracker {
   }
 
   #applyShutdown(checkPoint: CheckPoint): void {
-    checkPoint.oldestCommitTsXid = 0;
-    checkPoint.newestCommitTsXid = 0;
-    this.#checkPoint = checkPoint;
+    const { oldestCommitTsXid, newestCommitTsXid } = this.#checkPoint;
+    this.#checkPoint = { ...checkPoint, oldestCommitTsXid, newestCommitTsXid };
+    this.#advanceOldestCommitTs(checkPoint.oldestCommitTsXid);
     this.#changed = true;
   }
 
@@ -162,6 +171,7 @@ export class CheckpointTracker {
       this.#set("oldestMultiDb", checkPoint.oldestMultiDb);
     }
     this.#advanceOldestXid(checkPoint.oldestXid, checkPoint.oldestXidDb);
+    this.#advanceOldestCommitTs(checkPoint.oldestCommitTsXid);
     this.#set("redo", checkPoint.redo);
     this.#set("time", checkPoint.time);
     this.#set("fullPageWrites", checkPoint.fullPageWrites);
@@ -173,6 +183,35 @@ export class CheckpointTracker {
     if (!xidPrecedes(this.#checkPoint.oldestXid, oldestXid)) return;
     this.#set("oldestXid", oldestXid);
     this.#set("oldestXidDb", oldestXidDb);
+  }
+
+  #forgetCommitTs(): void {
+    this.#set("oldestCommitTsXid", 0);
+    this.#set("newestCommitTsXid", 0);
+  }
+
+  /** Timestamps begin with the next transaction, or end (ActivateCommitTs, DeactivateCommitTs). */
+  #followTrackCommitTimestamp(): void {
+    if (!this.#parameters.trackCommitTimestamp) return this.#forgetCommitTs();
+    if (this.#checkPoint.oldestCommitTsXid !== 0) return;
+    const next = this.#checkPoint.nextXid % TWO_32;
+    this.#set("oldestCommitTsXid", next);
+    this.#set("newestCommitTsXid", next);
+  }
+
+  #advanceOldestCommitTs(oldest: number): void {
+    const known = this.#checkPoint.oldestCommitTsXid;
+    if (known !== 0 && xidPrecedes(known, oldest)) this.#set("oldestCommitTsXid", oldest);
+  }
+
+  /** A commit gave all its ids their timestamp (TransactionTreeSetCommitTsData). */
+  #advanceNewestCommitTs(record: XactRecord): void {
+    if (record.xid === 0 || !this.#parameters.trackCommitTimestamp) return;
+    const count = record.subxactCount;
+    const newest = count > 0 ? record.subxact(count - 1) : record.xid;
+    if (this.#checkPoint.oldestCommitTsXid === 0) this.#set("oldestCommitTsXid", record.xid);
+    if (!xidPrecedes(this.#checkPoint.newestCommitTsXid, newest)) return;
+    this.#set("newestCommitTsXid", newest);
   }
 
   #advanceMultiXact(nextMulti: number, nextOffset: number): void {
@@ -215,6 +254,9 @@ export class CheckpointTracker {
     record.decode(cursor, this.version);
     this.#advanceXid(record.xid);
     for (let i = 0; i < record.subxactCount; i++) this.#advanceXid(record.subxact(i));
+    if (opcode === XactInfo.COMMIT || opcode === XactInfo.COMMIT_PREPARED) {
+      this.#advanceNewestCommitTs(record);
+    }
     if (opcode === XactInfo.PREPARE) {
       this.#prepared.add(this.fullXid(record.xid));
       this.#changed = true;

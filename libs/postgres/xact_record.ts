@@ -68,6 +68,8 @@ export class XactRecord {
   relationCount = 0;
   /** Only for a prepare: relations whose files go if it aborts. */
   abortRelationCount = 0;
+  /** Offset in the cursor's bytes of a commit's time: its origin's, if it has one, else `time`. */
+  commitTimeAt = 0;
   /** Where the transaction came from on its own server; 0 = no origin. */
   originLsn: Lsn = INVALID_LSN;
 
@@ -126,7 +128,8 @@ export class XactRecord {
   }
 
   #decodeEnd(info: number, version: PgVersion): void {
-    this.time = this.#time(this.#take(8));
+    this.commitTimeAt = this.#take(8);
+    this.time = this.#time(this.commitTimeAt);
     const parts = (info & HAS_INFO) !== 0 ? this.#u32() : 0;
     if ((parts & HAS_DATABASE) !== 0) this.db = this.#view.getUint32(this.#take(8), true);
     if ((parts & HAS_SUBXACTS) !== 0) {
@@ -143,7 +146,10 @@ export class XactRecord {
       this.xid = this.#u32();
       if ((parts & HAS_GID) !== 0) this.#takeGid();
     }
-    if ((parts & HAS_ORIGIN) !== 0) this.originLsn = this.#lsnAt(this.#take(16));
+    if ((parts & HAS_ORIGIN) === 0) return;
+    const origin = this.#take(16);
+    this.originLsn = this.#lsnAt(origin);
+    this.commitTimeAt = origin + 8;
   }
 
   #takeGid(): void {

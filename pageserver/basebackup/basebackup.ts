@@ -75,8 +75,7 @@ class Basebackup {
     this.#options = options;
     this.#tar = tar;
     const tracker = restoreTracker(options.served, options.lsn);
-    // Commit timestamps are not stored, so the cluster must not look for any (commit_ts.c).
-    this.#checkPoint = { ...tracker.checkPoint, oldestCommitTsXid: 0, newestCommitTsXid: 0 };
+    this.#checkPoint = tracker.checkPoint;
     this.#parameters = tracker.parameters;
     this.#prevLsn = previousLsn(options);
   }

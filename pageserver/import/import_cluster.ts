@@ -4,7 +4,7 @@
  *
  *   base/<db>/<rel>[_fork][.<segment>], global/...   pages, and the size of each fork
  *   base/<db>/pg_filenode.map, global/...            relation maps; base/<db> a database
- *   pg_xact, pg_multixact/members|offsets            pages of SLRU segments
+ *   pg_xact, pg_multixact/..., pg_commit_ts          pages of SLRU segments
  *   pg_twophase/<xid>                                prepared transactions
  *   global/pg_control                                the control file, and where the WAL goes on
  *

@@ -1,6 +1,6 @@
 /**
- * SLRUs (pg_xact, pg_multixact/members, pg_multixact/offsets) as ingest sees them: segments of 32
- * pages, whose sizes are kept like those of relations.
+ * SLRUs (pg_xact, pg_multixact, pg_commit_ts) as ingest sees them: segments of 32 pages, whose
+ * sizes are kept like those of relations.
  */
 import {
   SLRU_SEGMENT_PAGES,

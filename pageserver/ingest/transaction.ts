@@ -3,7 +3,7 @@
  *
  *   COMMIT, ABORT            status bits of the transaction and its subtransactions: it is
  *                            put to every page of pg_xact with one of them; dropped relations go,
- *                            with all their forks
+ *                            with all their forks; a commit has a timestamp (commit_ts.ts)
  *   COMMIT_, ABORT_PREPARED  the same for the prepared transaction, whose state file goes too
  *   PREPARE                  the record's main data is the state file (on disk it has a CRC, too)
  */
@@ -11,6 +11,7 @@ import { FORK_INIT, FORK_MAIN, XactInfo } from "../../libs/postgres/constants.ts
 import { SlruKind, XIDS_PER_PAGE } from "../../libs/postgres/slru.ts";
 import { XACT_OPCODE_MASK, XactRecord } from "../../libs/postgres/xact_record.ts";
 import { twophaseKey } from "../repository/key.ts";
+import { putCommitTimestamps } from "./commit_ts.ts";
 import type { RecordSink } from "./record_sink.ts";
 import { putSlruPage } from "./slru.ts";
 
@@ -34,6 +35,8 @@ export function ingestTransaction(sink: RecordSink): void {
   }
   if (isPrepared) sink.putValue(twophaseKey(tracker.fullXid(record.xid)), null);
   putStatus(sink);
+  const isCommit = opcode === XactInfo.COMMIT || opcode === XactInfo.COMMIT_PREPARED;
+  if (isCommit) putCommitTimestamps(sink, record);
 }
 
 function dropRelation(sink: RecordSink, spc: number, db: number, rel: number): void {

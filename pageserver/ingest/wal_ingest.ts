@@ -12,7 +12,7 @@
  * the event loop gets a turn before the next.
  */
 import { CheckpointTracker } from "../../libs/postgres/checkpoint_tracker.ts";
-import { Rmgr } from "../../libs/postgres/constants.ts";
+import { Rmgr, XlogInfo } from "../../libs/postgres/constants.ts";
 import { RecordCursor } from "../../libs/postgres/wal/record_cursor.ts";
 import { WalStreamDecoder } from "../../libs/postgres/wal/stream_decoder.ts";
 import { Corrupt } from "../../libs/utils/errors.ts";
@@ -23,6 +23,7 @@ import { CHECKPOINT_KEY } from "../repository/key.ts";
 import type { ServedTimeline } from "../served_timeline.ts";
 import { ingestBlocks } from "./blocks.ts";
 import { ingestClog } from "./clog.ts";
+import { ingestCommitTs, ingestTrackCommitTimestamp } from "./commit_ts.ts";
 import { ingestDatabase } from "./database.ts";
 import { ingestMultixact, isMultixactTruncate } from "./multixact.ts";
 import { RecordSink } from "./record_sink.ts";
@@ -158,6 +159,12 @@ export class WalIngest {
       case Rmgr.CLOG:
         ingestClog(sink);
         return undefined;
+      case Rmgr.COMMIT_TS:
+        ingestCommitTs(sink);
+        return undefined;
+      case Rmgr.XLOG:
+        if (isParameterChange(this.#cursor)) ingestTrackCommitTimestamp(sink);
+        return undefined;
       case Rmgr.MULTIXACT:
         ingestMultixact(sink);
         return undefined;
@@ -177,7 +184,12 @@ export class WalIngest {
  * records before it must be visible then, and it must not have put anything yet.
  */
 function readsDirectory(cursor: RecordCursor): boolean {
-  return cursor.rmid === Rmgr.DBASE || cursor.rmid === Rmgr.CLOG || isMultixactTruncate(cursor);
+  return cursor.rmid === Rmgr.DBASE || cursor.rmid === Rmgr.CLOG ||
+    cursor.rmid === Rmgr.COMMIT_TS || isParameterChange(cursor) || isMultixactTruncate(cursor);
+}
+
+function isParameterChange(cursor: RecordCursor): boolean {
+  return cursor.rmid === Rmgr.XLOG && (cursor.info & 0xf0) === XlogInfo.PARAMETER_CHANGE;
 }
 
 /** The checkpoint state as of `lsn`. Throws Corrupt if the timeline has none. */

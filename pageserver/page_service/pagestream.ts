@@ -36,7 +36,7 @@ import {
 const BATCH_REQUESTS = 32;
 /** Where the answers to a batch are sent early, because segments may be large. */
 const QUEUED_BYTES_MAX = 1024 * 1024;
-const SLRU_KIND_MAX = 2;
+const SLRU_KIND_MAX = 3;
 
 /** What a connection needs. */
 interface PagestreamContext {

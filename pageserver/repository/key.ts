@@ -8,7 +8,7 @@
  *
  *   00 spc db rel fork block      block of a relation fork (PostgreSQL's forks 0 main .. 3 init)
  *   00 spc db 0 0 0               relation map file (pg_filenode.map)
- *   01 kind 1 segno 0 block       block of an SLRU segment (kind 0 clog, 1 members, 2 offsets)
+ *   01 kind 1 segno 0 block       block of an SLRU segment (kinds: libs/postgres/slru.ts)
  *   02 0 0 xid>>40 xid>>32 xid    two-phase state file
  *   03 0 0 0 0 0                  control file of the imported cluster
  *   03 0 0 0 0 1                  state of the checkpoint tracker
@@ -24,6 +24,7 @@
  * Cold paths pass Key objects. Hot paths intern (f1..f5) once into a small integer, the ObjectId
  * (see key_interner.ts), and pass it with the block number.
  */
+import { SLRU_DIRECTORIES } from "../../libs/postgres/slru.ts";
 import { Corrupt } from "../../libs/utils/errors.ts";
 import { decodeHex } from "../../libs/utils/hex.ts";
 
@@ -177,12 +178,11 @@ export function parseKey(text: string): Key {
 }
 
 const FORK_NAMES = ["main", "fsm", "vm", "init"];
-const SLRU_NAMES = ["pg_xact", "pg_multixact/members", "pg_multixact/offsets"];
 
 /** For messages: what the key means, for example `block 7 of relation 1663/5/1259 main`. */
 export function describeKey(key: Key): string {
   const relation = `${key.f2}/${key.f3}/${key.f4} ${FORK_NAMES[key.f5] ?? `fork ${key.f5}`}`;
-  const slru = SLRU_NAMES[key.f2] ?? `SLRU ${key.f2}`;
+  const slru = SLRU_DIRECTORIES[key.f2] ?? `SLRU ${key.f2}`;
   switch (key.f1) {
     case KeyClass.relation:
       return key.f4 === 0

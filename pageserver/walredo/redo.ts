@@ -9,7 +9,8 @@
  *   block reference with an image to apply -> restore it, whatever the resource manager
  *   relation page    Heap, Heap2 (map pages: visibility_map.ts), Btree, Hash, BRIN, Generic,
  *                    GIN, GiST, SP-GiST, Sequence, XLOG, Storage
- *   SLRU page        Transaction and CLOG (clog.ts), MultiXact (multixact.ts)
+ *   SLRU page        Transaction and CLOG (clog.ts), or CommitTs (commit_ts.ts) on a page of commit
+ *                    timestamps; MultiXact (multixact.ts)
  *
  * Everything else (resource managers of extensions) is a RedoError that names it, and so is a page
  * that CREATE DATABASE could not copy because of one of these. Records that do nothing to the page
@@ -20,6 +21,7 @@
  */
 import { BKPBLOCK_WILL_INIT, FORK_VM, PAGE_SIZE, Rmgr } from "../../libs/postgres/constants.ts";
 import { isNewPage } from "../../libs/postgres/page.ts";
+import { SlruKind } from "../../libs/postgres/slru.ts";
 import type { PgVersion } from "../../libs/postgres/versions.ts";
 import { restoreImage } from "../../libs/postgres/wal/restore_image.ts";
 import type { RecordCursor } from "../../libs/postgres/wal/record_cursor.ts";
@@ -27,6 +29,7 @@ import { assert } from "../../libs/utils/assert.ts";
 import { redoBrin } from "./brin.ts";
 import { redoBtree } from "./btree.ts";
 import { clogZeroes, redoClog } from "./clog.ts";
+import { commitTsZeroes, redoCommitTs } from "./commit_ts.ts";
 import { redoGeneric } from "./generic.ts";
 import { redoGin } from "./gin.ts";
 import { redoGist, redoGistAfterImage } from "./gist.ts";
@@ -48,6 +51,7 @@ import { redoXlog } from "./xlog.ts";
 export function initialises(cursor: RecordCursor, key: RedoKey, version: PgVersion): boolean {
   if (key.kind === "slru") {
     if (cursor.rmid === Rmgr.CLOG) return clogZeroes(cursor, key, version);
+    if (cursor.rmid === Rmgr.COMMIT_TS) return commitTsZeroes(cursor, key, version);
     return cursor.rmid === Rmgr.MULTIXACT && multixactZeroes(cursor, key, version);
   }
   if (cursor.rmid === Rmgr.SMGR) return truncateEmpties(cursor, key);
@@ -134,7 +138,11 @@ function applyToSlru(
   version: PgVersion,
 ): void {
   switch (cursor.rmid) {
+    case Rmgr.COMMIT_TS:
+      return redoCommitTs(page, cursor, key, version);
     case Rmgr.XACT:
+      if (key.slruKind === SlruKind.COMMIT_TS) return redoCommitTs(page, cursor, key, version);
+      return redoClog(page, cursor, key, version);
     case Rmgr.CLOG:
       return redoClog(page, cursor, key, version);
     case Rmgr.MULTIXACT:

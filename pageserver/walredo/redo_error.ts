@@ -3,6 +3,7 @@ import type { RecordCursor } from "../../libs/postgres/wal/record_cursor.ts";
 import { AssertionFailed } from "../../libs/utils/assert.ts";
 import { messageOf } from "../../libs/utils/errors.ts";
 import { formatRel } from "../../libs/postgres/relation.ts";
+import { SLRU_DIRECTORIES } from "../../libs/postgres/slru.ts";
 import { formatLsn } from "../../libs/utils/lsn.ts";
 import { describeRecord } from "./record_names.ts";
 import type { RedoKey } from "./types.ts";
@@ -12,12 +13,10 @@ export class RedoError extends Error {
   override readonly name = "RedoError";
 }
 
-const SLRU_NAMES = ["pg_xact", "pg_multixact/members", "pg_multixact/offsets"];
-
 /** The page's name, for people: "1663/5/16384_vm block 7" or "pg_xact segment 0 block 3". */
 export function describeKey(key: RedoKey): string {
   if (key.kind === "slru") {
-    return `${SLRU_NAMES[key.slruKind] ?? "slru"} segment ${key.segno} block ${key.block}`;
+    return `${SLRU_DIRECTORIES[key.slruKind] ?? "slru"} segment ${key.segno} block ${key.block}`;
   }
   return `${formatRel(key)} block ${key.block}`;
 }

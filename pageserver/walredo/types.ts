@@ -23,7 +23,7 @@ export interface RedoKey {
   db: number;
   rel: number;
   fork: number;
-  /** clog 0, multixact members 1, multixact offsets 2. */
+  /** One of SlruKind. */
   slruKind: number;
   segno: number;
   block: number;

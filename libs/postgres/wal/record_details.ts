@@ -25,6 +25,7 @@ import {
   mainU32,
   readCheckPoint,
   readClogTruncate,
+  readCommitTsTruncate,
   readMultiXactCreate,
   readRunningXacts,
   readSlruPage,
@@ -217,6 +218,11 @@ function counterDetails(cursor: RecordCursor, name: string, version: PgVersion):
       return { page: readSlruPage(cursor, version) };
     case "CLOG TRUNCATE":
       return { page: readSlruPage(cursor, version), ...readClogTruncate(cursor, version) };
+    case "CommitTs TRUNCATE":
+      return {
+        page: readSlruPage(cursor, version),
+        oldestXid: readCommitTsTruncate(cursor, version),
+      };
     case "MultiXact CREATE_ID": {
       const { multi, firstMember, count, membersAt } = readMultiXactCreate(cursor);
       const xids = Array.from(

@@ -81,6 +81,11 @@ export function readClogTruncate(
   return { oldestXid: mainU32(cursor, at), oldestXidDb: mainU32(cursor, at + 4) };
 }
 
+/** COMMIT_TS TRUNCATE: 0 page number (the version's width), then the oldest xid u32. */
+export function readCommitTsTruncate(cursor: RecordCursor, version: PgVersion): number {
+  return mainU32(cursor, version.slruPageNumberBytes);
+}
+
 /** MultiXact CREATE_ID: 0 id, 4 first member, 8 count, 12 members of xid u32 and status u32 each. */
 export interface MultiXactCreate {
   readonly multi: number;
