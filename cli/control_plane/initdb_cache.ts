@@ -1,13 +1,17 @@
 /**
- * A freshly initialised cluster for each PostgreSQL version, made once and kept as a tar.
+ * A freshly initialised cluster for each PostgreSQL that is used, made once and kept as a tar.
  *
- *   <cache>/initdb/17.10-v1.tar
+ *   <cache>/initdb/17.10-v1-5e0c6be2a84f.tar
+ *
+ * The last part of the name stands for the programs: what initdb makes depends on more than their
+ * version (collations of ICU are there only if they were built with it).
  *
  * The tar holds the data directory of a cleanly shut down cluster without WAL and without what only
  * the first start needs; `global/pg_control` is its first member, so that it sits at a fixed place.
  * Every tenant is made from this tar with a system identifier of its own: two tenants must never
  * accept each other's WAL. Pages lie in it without checksums; see tenants.ts.
  */
+import { createHash } from "node:crypto";
 import { join } from "node:path";
 import { makeDirectory } from "../../libs/utils/durable.ts";
 import { ifThere } from "../../libs/utils/if_there.ts";
@@ -102,6 +106,15 @@ function runInitdb(binaries: PostgresBinaries, user: HostUser | undefined, direc
   throw new Error(`Cannot initialise a cluster with "${binaries.binDir}/initdb": ${text}`);
 }
 
+/** The name of the tar for these binaries. */
+export function archiveName({ binDir, version }: PostgresBinaries): string {
+  const path = Deno.realPathSync(join(binDir, "postgres"));
+  const { size, mtime } = Deno.statSync(path);
+  const programs = `${path} ${size} ${mtime?.getTime() ?? 0}`;
+  const key = createHash("sha256").update(programs).digest("hex").slice(0, 12);
+  return `${version}-${RECIPE}-${key}.tar`;
+}
+
 /** The path of the cached tar for these binaries; makes it on first use. */
 export function initdbArchive(
   binaries: PostgresBinaries,
@@ -110,7 +123,7 @@ export function initdbArchive(
   progress: Progress,
 ): string {
   const cache = join(cacheDir, "initdb");
-  const path = join(cache, `${binaries.version}-${RECIPE}.tar`);
+  const path = join(cache, archiveName(binaries));
   if (ifThere(() => Deno.statSync(path)) !== undefined) return path;
   progress.step(`Initialising a PostgreSQL ${binaries.version} cluster (once)`);
   makeDirectory(cache);

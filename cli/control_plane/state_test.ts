@@ -20,6 +20,7 @@ import {
   storeEndpointRecord,
 } from "./endpoint_records.ts";
 import { changeConfig, displayPath, tenantOf, timelineOfBranch } from "./environment.ts";
+import { archiveName } from "./initdb_cache.ts";
 import { withDirectoryLock } from "./repo_dir.ts";
 import { parseSettings, settingsWithoutEffect } from "./tenant_settings.ts";
 import {
@@ -184,6 +185,20 @@ Deno.test("nextFreePort() skips ports of other endpoints and ports in use", () =
   const { port } = listener.addr as Deno.NetAddr;
   const next = nextFreePort([endpoint("a", port + 1)], port);
   assert.ok(next > port + 1);
+});
+
+inTemporaryDirectory("clusters of other programs have other names in the cache", (directory) => {
+  const names = ["one", "two"].map((name) => {
+    const binDir = join(directory, name);
+    Deno.mkdirSync(binDir);
+    Deno.writeTextFileSync(join(binDir, "postgres"), name);
+    return archiveName({ binDir, version: "17.10" });
+  });
+  assert.notEqual(names[0], names[1]);
+  assert.equal(archiveName({ binDir: join(directory, "one"), version: "17.10" }), names[0]);
+  Deno.writeTextFileSync(join(directory, "one", "postgres"), "built anew");
+  assert.notEqual(archiveName({ binDir: join(directory, "one"), version: "17.10" }), names[0]);
+  assert.match(names[0]!, /^17\.10-v\d+-[0-9a-f]{12}\.tar$/);
 });
 
 Deno.test("displayPath() is relative below the current directory only", () => {
