@@ -25,11 +25,19 @@ export class StockPostgres implements AsyncDisposable {
   readonly #directory: string;
   readonly #binDir: string;
   readonly #user: HostUser | undefined;
+  readonly #settings: Readonly<Record<string, string>>;
   #process: Deno.ChildProcess | undefined;
 
-  private constructor(binDir: string, user: HostUser | undefined, parent: string, port: number) {
+  private constructor(
+    binDir: string,
+    user: HostUser | undefined,
+    parent: string,
+    port: number,
+    settings: Readonly<Record<string, string>>,
+  ) {
     this.#binDir = binDir;
     this.#user = user;
+    this.#settings = settings;
     this.#directory = Deno.makeTempDirSync({ dir: parent, prefix: "stock-" });
     if (user !== undefined) Deno.chownSync(this.#directory, user.uid, user.gid);
     this.target = { port, user: USER, database: "postgres" };
@@ -41,8 +49,9 @@ export class StockPostgres implements AsyncDisposable {
     user: HostUser | undefined,
     parent: string,
     port: number,
+    settings: Readonly<Record<string, string>> = {},
   ): Promise<StockPostgres> {
-    const stock = new StockPostgres(binDir, user, parent, port);
+    const stock = new StockPostgres(binDir, user, parent, port, settings);
     try {
       stock.#initdb();
       await stock.#launch();
@@ -53,13 +62,14 @@ export class StockPostgres implements AsyncDisposable {
     }
   }
 
-  get #dataDir(): string {
+  /** Its data directory. */
+  get dataDir(): string {
     return join(this.#directory, "data");
   }
 
   #initdb(): void {
     const { success, stderr } = new Deno.Command(join(this.#binDir, "initdb"), {
-      args: ["-D", this.#dataDir, "-U", USER, "-A", "trust", "-E", "UTF8", "--locale=C"],
+      args: ["-D", this.dataDir, "-U", USER, "-A", "trust", "-E", "UTF8", "--locale=C"],
       cwd: this.#directory,
       ...commandUser(this.#user),
     }).outputSync();
@@ -69,6 +79,7 @@ export class StockPostgres implements AsyncDisposable {
   async #launch(): Promise<void> {
     const settings = Object.entries({
       ...COMMON_SETTINGS,
+      ...this.#settings,
       listen_addresses: "127.0.0.1",
       port: String(this.target.port),
       unix_socket_directories: "",
@@ -77,7 +88,7 @@ export class StockPostgres implements AsyncDisposable {
     this.#process = new Deno.Command(join(this.#binDir, "postgres"), {
       args: [
         "-D",
-        this.#dataDir,
+        this.dataDir,
         ...settings.flatMap(([name, value]) => ["-c", `${name}=${value}`]),
       ],
       cwd: this.#directory,

@@ -149,9 +149,10 @@ export class TestNeon {
 
 /**
  * Cleans up after a test process that was killed: a shell that waits for the end of this process,
- * then stops the daemons and removes the directory. Ends with the object.
+ * then stops the daemons and removes the directory (of a state directory called .neon, the one
+ * above). Ends with the object.
  */
-class Watchdog implements AsyncDisposable {
+export class Watchdog implements AsyncDisposable {
   readonly #shell: Deno.ChildProcess;
 
   constructor(repoDir: string) {

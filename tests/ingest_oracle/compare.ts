@@ -3,22 +3,16 @@
  * WAL, page by page: a page that differs is a wrong answer.
  *
  * Left out: free space maps (not in WAL), unlogged relations. Masked: what PostgreSQL's own checks
- * mask (walredo/masking.ts), but pd_lsn and the all-visible flag are compared. Pages that only
- * PostgreSQL has must be all zeros. Two things are not in WAL, for a standby neither: how far a
- * sequence has come since it was last logged, and the visibility map of a database that was copied
- * through WAL (its bits lie where a standard page has its hole; bufmgr.c,
+ * mask (walredo/masking.ts), but pd_lsn, the all-visible flag and GiST's NSN are compared. Pages
+ * that only PostgreSQL has must be all zeros. Two things are not in WAL, for a standby neither: how
+ * far a sequence has come since it was last logged, and the visibility map of a database that was
+ * copied through WAL (its bits lie where a standard page has its hole; bufmgr.c,
  * RelationCopyStorageUsingBuffer): there the pageserver may have fewer bits than PostgreSQL, never
  * more.
  */
 import { dirname } from "node:path";
 import { FORK_FSM, FORK_INIT, FORK_VM, PAGE_SIZE, Rmgr } from "../../libs/postgres/constants.ts";
-import {
-  isNewPage,
-  PAGE_HEADER_SIZE,
-  pageFlags,
-  pageLsn,
-  pageSpecial,
-} from "../../libs/postgres/page.ts";
+import { isNewPage, PAGE_HEADER_SIZE, pageFlags, pageLsn } from "../../libs/postgres/page.ts";
 import { formatRel, type RelTag } from "../../libs/postgres/relation.ts";
 import { SlruKind, slruSegmentPath } from "../../libs/postgres/slru.ts";
 import { formatLsn, type Lsn } from "../../libs/utils/lsn.ts";
@@ -26,6 +20,13 @@ import type { PageReader } from "../../pageserver/page_service/page_reader.ts";
 import { relmapKey } from "../../pageserver/repository/key.ts";
 import type { ServedTimeline } from "../../pageserver/served_timeline.ts";
 import { maskPage } from "../../pageserver/walredo/masking.ts";
+import type { PageTarget } from "../../pageserver/walredo/types.ts";
+import {
+  clearSpgistCache,
+  GIST_BUILD_LSN,
+  gistSplitState,
+  resourceManagerOf,
+} from "../support/page_kinds.ts";
 import { type LocalFork, readForks, readSlru } from "./cluster_files.ts";
 
 const PD_ALL_VISIBLE = 4;
@@ -137,32 +138,41 @@ export function pageDifference(
   ];
   const [a, e] = views;
   if (isNewPage(e, 0) || isNewPage(a, 0)) return byteDifference(actual, expected);
-  if (pageLsn(a, 0) !== pageLsn(e, 0)) {
+  if (pageLsn(a, 0) !== pageLsn(e, 0) && !isWrittenBeforeLogged(tag, pageLsn(e, 0))) {
     return `pd_lsn ${formatLsn(pageLsn(a, 0))}, expected ${formatLsn(pageLsn(e, 0))}`;
   }
   if ((pageFlags(a, 0) & PD_ALL_VISIBLE) !== (pageFlags(e, 0) & PD_ALL_VISIBLE)) {
     return `flags ${pageFlags(a, 0)}, expected ${pageFlags(e, 0)}`;
   }
-  const rmid = resourceManagerOf(e);
-  if (rmid === Rmgr.SEQ) {
-    for (const view of views) maskSequence(view);
+  const pages = [actual, expected].map((bytes, i) => ({ bytes, view: views[i]!, offset: 0 })) as [
+    PageTarget,
+    PageTarget,
+  ];
+  const rmid = resourceManagerOf(pages[1]);
+  if (rmid === undefined) return byteDifference(actual, expected);
+  if (rmid === Rmgr.GIST && gistSplitState(pages[0]) !== gistSplitState(pages[1])) {
+    return `NSN and flag ${gistSplitState(pages[0])}, expected ${gistSplitState(pages[1])}`;
   }
-  maskPage({ bytes: actual, view: a, offset: 0 }, rmid, tag.fork, block);
-  maskPage({ bytes: expected, view: e, offset: 0 }, rmid, tag.fork, block);
+  for (const page of pages) {
+    if (rmid === Rmgr.SEQ) maskSequence(page.view);
+    if (rmid === Rmgr.SPGIST && block === 0) clearSpgistCache(page);
+    maskPage(page, rmid, tag.fork, block);
+  }
   return byteDifference(actual, expected);
+}
+
+/**
+ * Before 16 some pages of an index are written to the file first, under no LSN of their own, and
+ * logged then: those of init forks (spgbuildempty), and of a sorted GiST build.
+ */
+function isWrittenBeforeLogged({ fork }: RelTag, lsn: Lsn): boolean {
+  return lsn === GIST_BUILD_LSN || fork === FORK_INIT && lsn === 0;
 }
 
 /** Where a map page has bits that the other does not have, or undefined. */
 export function surplusBits(actual: Uint8Array, expected: Uint8Array): string | undefined {
   const at = actual.findIndex((byte, i) => i >= PAGE_HEADER_SIZE && (byte & ~expected[i]!) !== 0);
   return at < 0 ? undefined : `byte ${at}: bits that PostgreSQL does not have`;
-}
-
-/** Heap pages have no special space, sequences 8 bytes, btree pages 16. */
-function resourceManagerOf(view: DataView): number {
-  const specialBytes = PAGE_SIZE - pageSpecial(view, 0);
-  if (specialBytes === 0) return Rmgr.HEAP;
-  return specialBytes === 8 ? Rmgr.SEQ : Rmgr.BTREE;
 }
 
 /** Hides last_value, log_cnt and is_called, all the data of a sequence's one tuple. */

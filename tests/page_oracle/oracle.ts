@@ -12,6 +12,7 @@ import { FORK_FSM, FORK_INIT, FORK_VM, PAGE_SIZE } from "../../libs/postgres/con
 import { PAGE_HEADER_SIZE } from "../../libs/postgres/page.ts";
 import { formatRel, type RelTag } from "../../libs/postgres/relation.ts";
 import { SlruKind, slruSegmentPath } from "../../libs/postgres/slru.ts";
+import { messageOf } from "../../libs/utils/errors.ts";
 import type { Lsn } from "../../libs/utils/lsn.ts";
 import type { TestNeon } from "../harness.ts";
 import { type LocalFork, readForks, readSlru } from "../ingest_oracle/cluster_files.ts";
@@ -19,14 +20,22 @@ import { pageDifference, surplusBits } from "../ingest_oracle/compare.ts";
 import { blockOf, type PageOrigin, pageOrigins } from "./arena_pages.ts";
 import { PageServiceClient, relationsAt } from "./page_service.ts";
 
+/** Relation files of initdb, and so of template0, are numbered below (FirstNormalObjectId). */
+const OID_NORMAL_MIN = 16384;
+
 /** What to compare. */
 interface OracleOptions {
   readonly endpoint: string;
   readonly branch: string;
   /** Behind the last record; PostgreSQL is idle, and checkpointed. */
   readonly lsn: Lsn;
-  /** Databases that were copied through WAL: their maps may lack bits (see compare.ts). */
+  /**
+   * Databases that were copied from template0 through WAL: maps of what was copied may lack bits
+   * (see compare.ts).
+   */
   readonly copiedByWal: readonly number[];
+  /** The arena of an endpoint that has been stopped, which it had in its directory before. */
+  readonly arena?: string;
   /** Called with each page as PostgreSQL has it, to spoil it. */
   readonly spoil?: (tag: RelTag, page: Uint8Array, block: number) => void;
 }
@@ -57,7 +66,8 @@ export class PageOracle {
     const directory = join(neon.local.directory, "compute/endpoints", options.endpoint);
     const client = await PageServiceClient.connect(source, options.lsn);
     try {
-      const oracle = new PageOracle(options, join(directory, "arena"), client);
+      const arena = options.arena ?? join(directory, "arena");
+      const oracle = new PageOracle(options, arena, client);
       const map = await relationsAt(source, options.lsn);
       await oracle.#compareRelations(readForks(join(directory, "pgdata")), map.forks);
       await oracle.#compareSlrus(join(directory, "pgdata"));
@@ -116,9 +126,13 @@ export class PageOracle {
   ): string | undefined {
     if (typeof page === "string") return page;
     this.#options.spoil?.(tag, local, block);
-    return tag.fork === FORK_VM && this.#options.copiedByWal.includes(tag.db)
-      ? surplusBits(page, local)
-      : pageDifference(new Uint8Array(page), local, tag, block);
+    const wasCopied = this.#options.copiedByWal.includes(tag.db) && tag.rel < OID_NORMAL_MIN;
+    if (tag.fork === FORK_VM && wasCopied) return surplusBits(page, local);
+    try {
+      return pageDifference(new Uint8Array(page), local, tag, block);
+    } catch (thrown) {
+      return messageOf(thrown); // a page that cannot be masked
+    }
   }
 
   async #compareSlrus(pgdata: string): Promise<void> {

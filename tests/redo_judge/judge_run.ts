@@ -22,6 +22,12 @@ import {
 import { maskPage } from "../../pageserver/walredo/masking.ts";
 import { describeKey } from "../../pageserver/walredo/redo_error.ts";
 import type { PageTarget } from "../../pageserver/walredo/types.ts";
+import {
+  clearSpgistCache,
+  GIST_BUILD_LSN,
+  gistSplitState,
+  resourceManagerOf,
+} from "../support/page_kinds.ts";
 import { StockPostgres } from "./stock_postgres.ts";
 import {
   btreeWorkload,
@@ -35,23 +41,6 @@ import {
 } from "./workload.ts";
 
 const PD_ALL_VISIBLE = 4;
-/** A sorted GiST build of 14 to 16 writes its pages under this LSN, and logs them afterwards. */
-const GIST_BUILD_LSN = 1;
-const PAGE_ID_BRIN_FIRST = 0xf091;
-const PAGE_ID_BRIN_LAST = 0xf093;
-const PAGE_ID_HASH = 0xff80;
-const PAGE_ID_GIST = 0xff81;
-const PAGE_ID_SPGIST = 0xff82;
-const GIST_FOLLOW_RIGHT = 8;
-/** Bytes of the SP-GiST metapage behind its magic number, up to pd_lower. */
-const SPGIST_CACHE_START = 28;
-const SPGIST_CACHE_END = 92;
-const PAGE_ID_BLOOM = 0xff83;
-/**
- * GIN has flags where others have their page id. It has no hints, so that only free space may
- * differ, but for a page deleted from the pending list, of which the server keeps the contents.
- */
-const GIN_FLAGS_LIMIT = 0x100;
 
 const SETTINGS: Record<string, string> = {
   wal_consistency_checking: "all",
@@ -202,24 +191,6 @@ export function judge(
   return { checker, walBytes, records };
 }
 
-/** Which mask function a page needs, judged by the page itself; undefined: none that we have. */
-function rmgrOf(page: PageTarget): number | undefined {
-  const special = page.view.getUint16(page.offset + 16, true);
-  if (special === PAGE_SIZE) return Rmgr.HEAP;
-  // Most index types and bloom say in the last two bytes what they are; btree keeps below that.
-  const pageId = page.view.getUint16(page.offset + PAGE_SIZE - 2, true);
-  if (special === PAGE_SIZE - 16) {
-    if (pageId === PAGE_ID_GIST) return Rmgr.GIST;
-    return pageId < PAGE_ID_HASH ? Rmgr.BTREE : pageId === PAGE_ID_HASH ? Rmgr.HASH : undefined;
-  }
-  if (special !== PAGE_SIZE - 8) return undefined;
-  if (page.view.getUint32(page.offset + special, true) === 0x1717) return Rmgr.SEQ;
-  if (pageId === PAGE_ID_BLOOM) return Rmgr.GENERIC;
-  if (pageId === PAGE_ID_SPGIST) return Rmgr.SPGIST;
-  if (pageId < GIN_FLAGS_LIMIT) return (pageId & 5) === 4 ? Rmgr.GIN : Rmgr.GENERIC;
-  return pageId >= PAGE_ID_BRIN_FIRST && pageId <= PAGE_ID_BRIN_LAST ? Rmgr.BRIN : undefined;
-}
-
 /**
  * Compares every page that replay touched with the files of the stopped server: the judge of what
  * the images do not cover, SLRU pages and map pages that records do not name. Returns
@@ -241,7 +212,7 @@ export function compareWithFiles(
     if (key.kind === "relation" && key.fork === FORK_FSM) continue; // not in the WAL
     if (!files.read(key, theirs)) continue;
     // A sequence is logged ahead of what is on its page: only the images say what it should be.
-    if (key.kind === "relation" && rmgrOf(theirs) === Rmgr.SEQ) continue;
+    if (key.kind === "relation" && resourceManagerOf(theirs) === Rmgr.SEQ) continue;
     bytes.set(target.bytes.subarray(target.offset, target.offset + PAGE_SIZE), 0);
     const kind = key.kind === "slru"
       ? SLRU_DIRECTORIES[key.slruKind]!
@@ -256,9 +227,9 @@ export function compareWithFiles(
       if (!wal.checksums && !asBuilt && pageLsn(view, 0) !== pageLsn(view, PAGE_SIZE)) {
         differences.push(`${describeKey(key)}: pd_lsn`);
       }
-      const rmgr = rmgrOf(theirs);
+      const rmgr = resourceManagerOf(theirs);
       if (rmgr === undefined) continue;
-      if (rmgr === Rmgr.GIST && splitState(ours) !== splitState(theirs)) {
+      if (rmgr === Rmgr.GIST && gistSplitState(ours) !== gistSplitState(theirs)) {
         differences.push(`${describeKey(key)}: NSN or follow-right flag`);
       }
       if (rmgr === Rmgr.SPGIST && key.block === 0) {
@@ -273,15 +244,4 @@ export function compareWithFiles(
     }
   }
   return { compared, differences };
-}
-
-/** What gist_mask hides because the server changes it after writing the record: NSN and a flag. */
-function splitState({ view, offset }: PageTarget): string {
-  const at = offset + PAGE_SIZE - 16;
-  return `${view.getBigUint64(at)} ${view.getUint16(at + 12, true) & GIST_FOLLOW_RIGHT}`;
-}
-
-/** The metapage's list of pages with space is never logged. */
-function clearSpgistCache({ bytes, offset }: PageTarget): void {
-  bytes.fill(0, offset + SPGIST_CACHE_START, offset + SPGIST_CACHE_END);
 }
