@@ -86,7 +86,7 @@ export class EndpointRun {
       timelineId: spec.timeline_id,
       pgVersionNum: versionNumber(spec),
       safekeepers: spec.safekeepers.map(({ id, host, pg_port }) => ({ id, host, pgPort: pg_port })),
-      onDeposed: (why) => this.#fail(`somebody else writes this timeline now: ${why}`),
+      onDeposed: (why) => this.#fail(why),
     });
   }
 

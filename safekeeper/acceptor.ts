@@ -16,7 +16,7 @@
  *   - a message of another generation is refused; WAL of an older term is never taken
  *   - WAL is taken only after `elected` of the same term made this log a prefix of the proposer's
  *
- * Driver: timeline.ts. The simulation in acceptor_sim_test.ts drives the same code.
+ * Driver: timeline_core.ts. The simulator in tests/simulation runs the same code.
  */
 import type {
   AcceptorGreeting,
@@ -124,6 +124,20 @@ export class Acceptor {
   /** Whether this log follows the proposer of `term`: it was elected here and nobody came after. */
   follows(term: Term): boolean {
     return this.#state.term === term && this.#lastHistoryTerm() === term;
+  }
+
+  /**
+   * Where WAL ends that may be served now: to everybody what is committed, to a proposer that
+   * recovers, or to a peer, everything durable of this log, as long as it is that of the term.
+   * Throws Conflict when that term is over, or its log not yet here.
+   */
+  servableEnd(term: Term | undefined): Lsn {
+    if (term === undefined) return this.#commitLsn;
+    if (this.follows(term)) return this.#flushLsn;
+    throw new Conflict(
+      `Cannot stream the WAL of term ${term}: the term is ${this.#state.term}, the log is of ` +
+        `${this.#lastHistoryTerm()}`,
+    );
   }
 
   /** Handles a proposer's message. Throws Conflict, BadRequest or Corrupt to refuse it. */

@@ -1,6 +1,5 @@
 /**
- * What the simulations of consensus share (acceptor_sim_test.ts here, and the proposer's in
- * compute/wal_proposer): acceptors on model disks whose crashes lose what was not synced, the
+ * What the small simulation of acceptors alone is made of (acceptor_sim_test.ts): acceptors on model disks whose crashes lose what was not synced, the
  * bytes that anybody ever called committed, and schedules that repeat by their seed.
  */
 import assert from "node:assert/strict";

@@ -132,6 +132,7 @@ export class Timeline {
       | "lastLogTerm"
       | "peerHorizonLsn"
       | "remoteConsistentLsn"
+      | "servableEnd"
     >
   > {
     return this.#core.acceptor;

@@ -9,7 +9,7 @@ import { assert } from "../libs/utils/assert.ts";
 import { type Lsn, maxLsn } from "../libs/utils/lsn.ts";
 
 /** What a sync that has begun will have made durable. */
-interface SyncTicket {
+export interface SyncTicket {
   readonly epoch: number;
   readonly recordLsn: Lsn;
   readonly writeLsn: Lsn;

@@ -20,7 +20,7 @@ import { PAGE_SIZE } from "../libs/postgres/constants.ts";
 import { decodeFeedback } from "../libs/safekeeper_protocol/feedback.ts";
 import { NO_HOT_STANDBY } from "../libs/safekeeper_protocol/messages.ts";
 import type { Term } from "../libs/safekeeper_protocol/term_history.ts";
-import { Conflict, NotFound } from "../libs/utils/errors.ts";
+import { NotFound } from "../libs/utils/errors.ts";
 import { addLsn, formatLsn, INVALID_LSN, type Lsn } from "../libs/utils/lsn.ts";
 import { connectionCount, sentBytes } from "./metrics.ts";
 import type { Receiver } from "./receivers.ts";
@@ -110,14 +110,7 @@ class WalSender implements Receiver {
 
   /** End of what may be sent. Throws Conflict when the term asked for is over. */
   #limit(): Lsn {
-    const { acceptor } = this.#timeline;
-    if (this.#term === undefined) return acceptor.commitLsn;
-    if (acceptor.state.term !== this.#term) {
-      throw new Conflict(
-        `Cannot stream the WAL of term ${this.#term}: the term is ${acceptor.state.term}`,
-      );
-    }
-    return acceptor.flushLsn;
+    return this.#timeline.acceptor.servableEnd(this.#term);
   }
 
   async #step(): Promise<void> {

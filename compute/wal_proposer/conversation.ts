@@ -3,7 +3,7 @@
  * decisions and the sockets. Pure: the simulator (tests/simulation) runs the same code on
  * connections that delay, break and half break.
  */
-import { INVALID_LSN, type Lsn } from "../../libs/utils/lsn.ts";
+import { formatLsn, INVALID_LSN, type Lsn } from "../../libs/utils/lsn.ts";
 import type {
   AcceptorMessage,
   ProposerElected,
@@ -45,6 +45,8 @@ export class Conversation {
     commit: INVALID_LSN,
     truncate: INVALID_LSN,
   };
+
+  #strandedSinceMs: number | undefined;
 
   constructor(proposer: Proposer, identity: ProposerIdentity, ports: ConversationPorts) {
     this.proposer = proposer;
@@ -93,6 +95,18 @@ export class Conversation {
   /** Tells a streaming safekeeper the commit LSN, and that we live. */
   heartbeat(peer: number): void {
     if (this.proposer.heartbeat(peer, this.#range)) this.#ports.heartbeat(peer, this.#range);
+  }
+
+  /** Looks regularly, at `nowMs`, whether this term can still commit; gives it up if it cannot. */
+  beat(nowMs: number, strandedMsMax: number): void {
+    if (!this.proposer.isStranded) this.#strandedSinceMs = undefined;
+    else if (nowMs - (this.#strandedSinceMs ??= nowMs) > strandedMsMax) {
+      this.proposer.giveUp(
+        `only a safekeeper that is away has the WAL before ${formatLsn(this.proposer.startLsn)}; ` +
+          `start the endpoint again to go on without that`,
+      );
+      this.#perform();
+    }
   }
 
   /** Whether a streaming safekeeper needs WAL from before `ringStart`. */

@@ -41,6 +41,8 @@ const log = logger("compute", "wal_proposer");
 const HEARTBEAT_MS = 1000;
 /** A safekeeper that says nothing for so long is connected to anew. */
 const SILENCE_MS_MAX = 10_000;
+/** A term whose start cannot be copied from anybody is given up after so long. */
+const STRANDED_MS_MAX = 10_000;
 /** Bytes put into one write to a safekeeper. */
 const BATCH_BYTES = 512 * 1024;
 /** A rise of the commit LSN is told to a safekeeper to which no WAL went for so long. */
@@ -288,6 +290,7 @@ export class WalProposer implements LinkEvents {
 
   #beat(): void {
     const now = performance.now();
+    this.#conversation.beat(now, STRANDED_MS_MAX);
     this.#links.forEach((link, peer) => {
       if (link.copy === undefined) return;
       if (now - link.lastReceivedMs > SILENCE_MS_MAX) {

@@ -202,7 +202,7 @@ export class Proposer {
     }
     if (this.#state === "deposed") return;
     if (this.#state === "elected" && greeting.term > this.#term) {
-      return this.#depose(`safekeeper ${p.id} has seen term ${greeting.term}`);
+      return this.#deposedBy(p, greeting.term);
     }
     this.#askForVote(peer);
   }
@@ -262,7 +262,7 @@ export class Proposer {
     if (this.#state === "deposed") return;
     if (vote.term > this.#term) {
       if (this.#state === "elected") {
-        return this.#depose(`safekeeper ${p.id} has seen term ${vote.term}`);
+        return this.#deposedBy(p, vote.term);
       }
       if (this.#state === "campaigning") this.#loseCampaign(p.id, vote.term);
       return;
@@ -366,6 +366,22 @@ export class Proposer {
     return this.#donor;
   }
 
+  /**
+   * True if a quorum follows, but none of them has said that it has the WAL before this term's
+   * start. If that lasts, only the donor had it, and it is away. Another election does without it.
+   */
+  get isStranded(): boolean {
+    if (this.#state !== "elected" || this.#commitLsn !== INVALID_LSN) return false;
+    if (!this.#quorum.reached((i) => this.isStreaming(i))) return false;
+    return !this.#peers.some((_, i) => this.isStreaming(i) && this.#flushed[i]! >= this.#startLsn);
+  }
+
+  /** Ends a term that cannot commit anything. */
+  giveUp(why: string): void {
+    assert(this.isStranded, "only a term without a commit is given up");
+    this.#depose(why);
+  }
+
   /** True if the safekeeper has not been told the current commit LSN. */
   owesCommit(peer: number): boolean {
     return this.isStreaming(peer) && this.#peers[peer]!.sentCommitLsn < this.#commitLsn;
@@ -405,7 +421,7 @@ export class Proposer {
   appended(peer: number, term: Term, flushLsn: Lsn): boolean {
     const p = this.#peers[peer]!;
     if (term > this.#term && this.#state === "elected") {
-      this.#depose(`safekeeper ${p.id} has seen term ${term}`);
+      this.#deposedBy(p, term);
       return false;
     }
     // A position beyond what we sent is from before it was told of our election: not our WAL.
@@ -438,6 +454,12 @@ export class Proposer {
   #drop(peer: number, why: string): void {
     this.disconnected(peer);
     this.#effects.push({ kind: "drop", peer, why });
+  }
+
+  #deposedBy(p: Peer, term: Term): void {
+    this.#depose(
+      `somebody else writes this timeline now: safekeeper ${p.id} has seen term ${term}`,
+    );
   }
 
   #depose(why: string): void {
