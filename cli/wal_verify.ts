@@ -1,8 +1,9 @@
 /**
  * Runs the verification of WAL (pageserver/wal_verify) as a program of its own, which may read the
- * copy of the cluster and the WAL and do nothing else.
+ * copy of the cluster and the WAL, have a file for the pages that memory has no room for, and do
+ * nothing else.
  */
-import { dirname, resolve } from "node:path";
+import { dirname, join, resolve } from "node:path";
 import { crc32AddonPath } from "../libs/utils/crc32c.ts";
 import { NotFound } from "../libs/utils/errors.ts";
 import { ifThere } from "../libs/utils/if_there.ts";
@@ -15,6 +16,7 @@ interface VerifyArguments {
   start?: string | undefined;
   end?: string | undefined;
   show: number;
+  memory: number;
   json?: true | undefined;
 }
 
@@ -32,6 +34,22 @@ export async function verifyWal(args: VerifyArguments): Promise<number> {
   // A single segment is named, but those after it are read as well.
   const readable = [pgdata, Deno.statSync(wal).isFile ? dirname(wal) : wal];
   const addon = crc32AddonPath();
+  const scratch = Deno.realPathSync(Deno.makeTempDirSync({ prefix: "neon-wal-verify-" }));
+  try {
+    return await runProgram(args, pgdata, wal, [...readable, scratch], scratch, addon);
+  } finally {
+    Deno.removeSync(scratch, { recursive: true });
+  }
+}
+
+async function runProgram(
+  args: VerifyArguments,
+  pgdata: string,
+  wal: string,
+  readable: string[],
+  scratch: string,
+  addon: string | undefined,
+): Promise<number> {
   const child = new Deno.Command(Deno.execPath(), {
     args: [
       "run",
@@ -40,11 +58,14 @@ export async function verifyWal(args: VerifyArguments): Promise<number> {
       "--cached-only",
       `--config=${programFile("deno.json")}`,
       `--allow-read=${readable.join(",")}`,
+      `--allow-write=${scratch}`,
       ...(addon === undefined ? [] : [`--allow-ffi=${addon}`]),
       programFile("pageserver/wal_verify/main.ts"),
       `--pgdata=${pgdata}`,
       `--wal=${wal}`,
       `--show=${args.show}`,
+      `--memory=${args.memory}`,
+      `--spill=${join(scratch, "pages")}`,
       ...(args.start === undefined ? [] : [`--start=${args.start}`]),
       ...(args.end === undefined ? [] : [`--end=${args.end}`]),
       ...(args.json ? ["--json"] : []),

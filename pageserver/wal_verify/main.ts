@@ -2,16 +2,19 @@
  * The program behind `neon wal verify`; it may read the copy and the WAL, and nothing else.
  *
  *   main.ts --pgdata DIR --wal PATH [--start LSN] [--end LSN] [--show N] [--json]
+ *     [--memory MB --spill FILE]
  *
  * The report goes to standard output, progress to standard error. Exit code 0: no differences; 1:
  * differences, or records that could not be replayed; 2: it could not be verified.
  */
 import { parseArgs } from "node:util";
+import { PAGE_SIZE } from "../../libs/postgres/constants.ts";
 import { messageOf } from "../../libs/utils/errors.ts";
 import { parseLsn } from "../../libs/utils/lsn.ts";
 import { reportJson, reportLines } from "./report.ts";
 import { verify } from "./verify.ts";
 
+const MEGABYTE = 1024 * 1024;
 const encoder = new TextEncoder();
 
 function write(stream: { writeSync(bytes: Uint8Array): number }, text: string): void {
@@ -35,6 +38,8 @@ function main(): number {
       end: { type: "string" },
       show: { type: "string", default: "3" },
       json: { type: "boolean", default: false },
+      memory: { type: "string", default: "1024" },
+      spill: { type: "string" },
     },
   });
   const result = verify({
@@ -42,7 +47,10 @@ function main(): number {
     wal: values.wal ?? "",
     start: values.start === undefined ? undefined : parseLsn(values.start),
     end: values.end === undefined ? undefined : parseLsn(values.end),
+    pagesMax: Math.floor(Number(values.memory) * MEGABYTE / PAGE_SIZE),
+    spillPath: values.spill,
     now: () => performance.now(),
+    memory: () => Deno.memoryUsage().rss,
     onProgress: progress,
   });
   if (Deno.stderr.isTerminal()) write(Deno.stderr, "\r\x1b[K");

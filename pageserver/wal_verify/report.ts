@@ -1,6 +1,7 @@
 /** The report of a verification, for people and as JSON. */
 import { pageDiffLines } from "../../libs/postgres/page_text.ts";
 import { formatLsn } from "../../libs/utils/lsn.ts";
+import { unwrittenRecords } from "./unwritten.ts";
 import type { VerifyResult } from "./verify.ts";
 
 function sum(map: ReadonlyMap<string, number>): number {
@@ -32,14 +33,19 @@ function coverageLines(result: VerifyResult): string[] {
   return table(header, rows);
 }
 
-/** One line for each resource manager. */
-function unseenLines(names: readonly string[]): string[] {
+/** One line for each resource manager; records that are never written have their reason. */
+function unseenLines({ unseen, version }: VerifyResult): string[] {
+  const reasons = unwrittenRecords(version);
   const byRmgr = new Map<string, string[]>();
-  for (const name of names) {
+  for (const name of unseen.filter((one) => !reasons.has(one))) {
     const [rmgr, opcode] = name.split(" ") as [string, string];
     byRmgr.set(rmgr, [...byRmgr.get(rmgr) ?? [], opcode]);
   }
-  return [...byRmgr].map(([rmgr, opcodes]) => ` ${rmgr}: ${opcodes.join(", ")}`);
+  return [
+    ...[...byRmgr].map(([rmgr, opcodes]) => ` ${rmgr}: ${opcodes.join(", ")}`),
+    "never in WAL:",
+    ...[...reasons].map(([name, reason]) => ` ${name}: ${reason}`),
+  ];
 }
 
 function differenceLines(result: VerifyResult, show: number): string[] {
@@ -68,13 +74,14 @@ export function reportLines(result: VerifyResult, show: number): string[] {
     ...coverageLines(result),
     "",
     "not in this WAL:",
-    ...unseenLines(result.unseen),
+    ...unseenLines(result),
     ...differenceLines(result, show),
     "",
     `WAL of PostgreSQL ${result.version.major} from ${formatLsn(start)} to ${formatLsn(end.lsn)}` +
     (end.reason === undefined ? "" : ` (${end.reason})`),
     `${records} records, ${(walBytes / 1e6).toFixed(1)} MB in ${seconds.toFixed(1)} s: ` +
     `${megabytesPerSecond(result).toFixed(1)} MB/s with all comparisons`,
+    `up to ${(result.memoryBytes / 1e6).toFixed(0)} MB of memory`,
     `${sum(checker.applied)} page changes redone, ${sum(checker.compared)} images compared, ` +
     `${checker.differenceCount} differences, ${sum(checker.failed)} failures`,
   ];
@@ -96,6 +103,7 @@ export function reportJson(result: VerifyResult, show: number): object {
     wal_bytes: walBytes,
     seconds,
     megabytes_per_second: megabytesPerSecond(result),
+    memory_bytes: result.memoryBytes,
     redone: sum(checker.applied),
     compared: sum(checker.compared),
     differences: checker.differenceCount,

@@ -2,8 +2,8 @@
  * Replays WAL over a cold copy of a cluster with our redo, and compares every page with the image
  * that the record carries of it (wal_consistency_checking).
  *
- * All pages that the WAL touches are held in memory in their newest version: about as much as the
- * WAL changes of the cluster.
+ * Pages that the WAL touches are held in their newest version, so many of them in memory and the
+ * others in a spill file; pages of relations that were dropped are forgotten.
  */
 import { join } from "node:path";
 import { type ControlFile, DbState, decodeControlFile } from "../../libs/postgres/control_file.ts";
@@ -16,6 +16,7 @@ import { formatLsn, type Lsn, maxLsn } from "../../libs/utils/lsn.ts";
 import { type WalEnd, WalFiles } from "../../libs/wal_files/wal_files.ts";
 import { ConsistencyChecker } from "../walredo/consistency.ts";
 import { ClusterPages } from "./cluster_pages.ts";
+import { SpillFile } from "./spill_file.ts";
 
 /** WAL between two reports of progress. */
 const PROGRESS_BYTES = 16 * 1024 * 1024;
@@ -27,8 +28,13 @@ interface VerifyOptions {
   /** Default: the last checkpoint of the copy. */
   readonly start: Lsn | undefined;
   readonly end: Lsn | undefined;
+  /** Pages held in memory if there is a spill file for the others; without it all are. */
+  readonly pagesMax: number;
+  readonly spillPath: string | undefined;
   /** Milliseconds of a clock that only goes forward. */
   readonly now: () => number;
+  /** Bytes that the process has in memory. */
+  readonly memory: () => number;
   readonly onProgress: (bytes: number, ofBytes: number, records: number) => void;
 }
 
@@ -54,6 +60,8 @@ export interface VerifyResult {
   readonly records: number;
   readonly walBytes: number;
   readonly seconds: number;
+  /** The most memory that was seen in use. */
+  readonly memoryBytes: number;
   readonly checker: ConsistencyChecker;
   /** Records that were seen, in the order of resource managers. */
   readonly coverage: readonly Coverage[];
@@ -95,15 +103,19 @@ export function verify(options: VerifyOptions): VerifyResult {
     );
   }
   using pages = new ClusterPages(options.pgdata, version);
+  using spill = options.spillPath === undefined ? undefined : new SpillFile(options.spillPath);
   const checker = new ConsistencyChecker({
     version,
     loadPage: (key, page) => pages.read(key, page),
     keepGoing: true,
+    pagesMax: options.pagesMax,
+    spill,
   });
   const counts = new WalCounts(version);
   const total = files.bytesFrom(start, options.end);
   const begin = options.now();
   let reported = start as number;
+  let memoryBytes = 0;
   const end = files.read({ start, end: options.end }, (cursor) => {
     // Records before the copy's checkpoint are in its files already.
     if (cursor.lsn < control.checkPointLsn) return true;
@@ -111,6 +123,7 @@ export function verify(options: VerifyOptions): VerifyResult {
     counts.add(cursor);
     if (cursor.endLsn - reported >= PROGRESS_BYTES) {
       reported = cursor.endLsn;
+      memoryBytes = Math.max(memoryBytes, options.memory());
       options.onProgress(reported - start, total, counts.total.records);
     }
     return true;
@@ -122,6 +135,7 @@ export function verify(options: VerifyOptions): VerifyResult {
     records: counts.total.records,
     walBytes: maxLsn(end.lsn, start) - start,
     seconds: (options.now() - begin) / 1000,
+    memoryBytes: Math.max(memoryBytes, options.memory()),
     checker,
     ...coverageOf(checker, counts, version),
   };

@@ -10,7 +10,7 @@
  *
  * Before a record that makes a page from nothing, the page is filled with garbage, to see that
  * nothing of it stays. Pages that only other resource managers know are taken over from the
- * images.
+ * images. Pages of relations and databases that are gone are forgotten.
  */
 import {
   FORK_FSM,
@@ -27,11 +27,14 @@ import {
   type DatabaseDirectory,
   DBASE_CREATE_FILE_COPY,
   readDatabaseCreate,
+  readDatabaseDrop,
   readDatabaseSource,
 } from "../../libs/postgres/wal/file_records.ts";
 import { restoreImage } from "../../libs/postgres/wal/restore_image.ts";
 import type { RecordCursor } from "../../libs/postgres/wal/record_cursor.ts";
+import { XACT_OPCODE_MASK, XactRecord } from "../../libs/postgres/xact_record.ts";
 import { formatLsn } from "../../libs/utils/lsn.ts";
+import { type HeldPage, HeldPages, type PageSpill } from "./held_pages.ts";
 import { canMask, maskPage } from "./masking.ts";
 import { describeRecord } from "./record_names.ts";
 import { applyRecord, initialises } from "./redo.ts";
@@ -40,8 +43,6 @@ import { fsmBlocksAfterTruncate, vmBlocksAfterTruncate } from "./smgr.ts";
 import type { PageTarget, RedoKey } from "./types.ts";
 import { vmBlockOf } from "./visibility_map.ts";
 
-/** Pages held in one allocation. */
-const SLAB_PAGES = 512;
 /** What a page is filled with before it is made from nothing. */
 const GARBAGE = 0xa5;
 /** Pages whose first difference is kept for the report; a wrong page goes on being wrong. */
@@ -65,6 +66,9 @@ export interface ConsistencyInput {
    * without the page; otherwise that throws.
    */
   readonly keepGoing?: boolean;
+  /** Pages that are held in memory, if there is a place for the others; default: all. */
+  readonly pagesMax?: number | undefined;
+  readonly spill?: PageSpill | undefined;
 }
 
 /** A page of ours that is not what PostgreSQL had. */
@@ -78,20 +82,6 @@ interface Difference {
   readonly ours: Uint8Array;
   readonly theirs: Uint8Array;
   readonly fork: number;
-}
-
-interface HeldPage {
-  readonly key: RedoKey;
-  readonly target: PageTarget;
-  /** Taken over from an image that we have no redo for: not ours to be judged. */
-  adopted: boolean;
-  /**
-   * A map page whose bits the WAL never had. CREATE DATABASE logs copied pages of every fork as if
-   * they were heap pages, without the "hole" between pd_lower and pd_upper, which on a map page is
-   * everything (bufmgr.c, RelationCopyStorageUsingBuffer). The server keeps its bits; whoever
-   * replays the WAL has none, and must then have a subset of the server's.
-   */
-  bitsLost: boolean;
 }
 
 function newTarget(bytes: Uint8Array, offset: number): PageTarget {
@@ -119,11 +109,12 @@ export class ConsistencyChecker {
   skipped = 0;
 
   readonly #input: ConsistencyInput;
-  readonly #pages: Map<string, HeldPage> = new Map();
+  readonly #pages: HeldPages;
   readonly #ours = newTarget(new Uint8Array(PAGE_SIZE), 0);
   readonly #theirs = newTarget(new Uint8Array(PAGE_SIZE), 0);
-  #slab = new Uint8Array(0);
-  #slabUsed = 0;
+  readonly #oursWords = new Uint32Array(this.#ours.bytes.buffer);
+  readonly #theirsWords = new Uint32Array(this.#theirs.bytes.buffer);
+  readonly #xact = new XactRecord();
   readonly #wrong: Set<string> = new Set();
   /** Pages that are unknown until a record makes them anew. */
   readonly #lost: Set<string> = new Set();
@@ -132,11 +123,12 @@ export class ConsistencyChecker {
 
   constructor(input: ConsistencyInput) {
     this.#input = input;
+    this.#pages = new HeldPages(input.pagesMax ?? Infinity, input.spill);
   }
 
   /** All pages that were touched, in their last version. */
   pages(): Iterable<HeldPage> {
-    return this.#pages.values();
+    return this.#pages;
   }
 
   /** Applies one record to every page it changes, and compares where it has images. */
@@ -151,15 +143,37 @@ export class ConsistencyChecker {
       case Rmgr.SMGR:
         return this.#truncate(cursor);
       case Rmgr.XACT:
-        if ((cursor.info & 0x70) > XactInfo.ABORT_PREPARED) return;
-        return this.#applyToSlru(cursor, SlruKind.CLOG);
+        if ((cursor.info & XACT_OPCODE_MASK) > XactInfo.ABORT_PREPARED) return;
+        this.#applyToSlru(cursor, SlruKind.CLOG);
+        return this.#dropRelations(cursor);
       case Rmgr.CLOG:
         return this.#applyToSlru(cursor, SlruKind.CLOG);
       case Rmgr.MULTIXACT:
         this.#applyToSlru(cursor, SlruKind.OFFSETS);
         return this.#applyToSlru(cursor, SlruKind.MEMBERS);
       case Rmgr.DBASE:
-        if ((cursor.info & 0xf0) === DBASE_CREATE_FILE_COPY) this.#copyDatabase(cursor);
+        return this.#applyToDatabase(cursor);
+    }
+  }
+
+  /** Relations whose files go when the transaction ends. */
+  #dropRelations(cursor: RecordCursor): void {
+    const xact = this.#xact;
+    if ((cursor.info & XACT_OPCODE_MASK) === XactInfo.PREPARE) return;
+    xact.decode(cursor, this.#input.version);
+    for (let i = 0; i < xact.relationCount; i++) {
+      this.#pages.deleteRelation(xact.relationSpc(i), xact.relationDb(i), xact.relationRel(i));
+    }
+  }
+
+  #applyToDatabase(cursor: RecordCursor): void {
+    const opcode = cursor.info & 0xf0;
+    if (opcode === DBASE_CREATE_FILE_COPY) return this.#copyDatabase(cursor);
+    if (opcode === this.#input.version.dbaseCreateWalLog) return;
+    const { db, tablespaces } = readDatabaseDrop(cursor);
+    for (const spc of tablespaces) {
+      this.#pages.deleteDatabase(spc, db);
+      this.#copiedFrom.delete(`${spc}/${db}`);
     }
   }
 
@@ -168,27 +182,26 @@ export class ConsistencyChecker {
     const [from, to] = [readDatabaseSource(cursor), readDatabaseCreate(cursor)];
     const origin = this.#copiedFrom.get(`${from.spc}/${from.db}`) ?? from;
     this.#copiedFrom.set(`${to.spc}/${to.db}`, origin);
-    for (const held of [...this.#pages.values()]) {
-      const { key, target } = held;
-      if (key.kind !== "relation" || key.db !== from.db || key.spc !== from.spc) continue;
-      const copy = { ...held, key: { ...key, db: to.db, spc: to.spc }, target: this.#allocate() };
-      const bytes = target.bytes.subarray(target.offset, target.offset + PAGE_SIZE);
-      copy.target.bytes.set(bytes, copy.target.offset);
-      this.#pages.set(describeKey(copy.key), copy);
+    for (const held of this.#pages.ofDatabase(from.spc, from.db)) {
+      const copy = this.#pages.add({ ...held.key, db: to.db, spc: to.spc });
+      copy.adopted = held.adopted;
+      copy.bitsLost = held.bitsLost;
+      setPage(copy, held.target);
     }
   }
 
   /** Takes a page's image for the page; without one the page is unknown from here on. */
   #giveUp(cursor: RecordCursor, id: number, key: RedoKey): void {
     const name = describeKey(key);
-    const page = this.#pages.get(name);
-    this.#pages.delete(name);
-    this.#lost.add(name);
-    if (id < 0 || cursor.hasImage[id] === 0) return;
+    const page = this.#pages.get(key);
+    if (id < 0 || cursor.hasImage[id] === 0) {
+      if (page !== undefined) this.#pages.delete(page);
+      this.#lost.add(name);
+      return;
+    }
     this.#lost.delete(name);
-    const target = page?.target ?? this.#allocate();
+    const { target } = page ?? this.#pages.add(key);
     restoreImage(cursor, id, target.bytes, target.offset, this.#input.version);
-    this.#pages.set(name, page ?? { key, target, adopted: false, bitsLost: false });
   }
 
   #fail(cursor: RecordCursor, thrown: unknown): void {
@@ -204,7 +217,7 @@ export class ConsistencyChecker {
     const opaque = !canMask(cursor.rmid) && cursor.rmid !== Rmgr.XLOG;
     if (opaque && cursor.applyImage[id] === 0) return this.#adopt(cursor, id, key);
     const page = this.#pageFor(key, cursor);
-    if (page === undefined && this.#lost.has(describeKey(key))) {
+    if (page === undefined && this.#isLost(key)) {
       this.skipped++;
       return this.#giveUp(cursor, id, key);
     }
@@ -220,23 +233,25 @@ export class ConsistencyChecker {
     if (comparable && canMask(cursor.rmid)) this.#compare(page, cursor, id);
   }
 
+  #isLost(key: RedoKey): boolean {
+    return this.#lost.size > 0 && this.#lost.has(describeKey(key));
+  }
+
   /** The page, loaded or made; undefined if it does not exist and the record does not make it. */
   #pageFor(key: RedoKey, cursor: RecordCursor): HeldPage | undefined {
-    const name = describeKey(key);
-    const held = this.#pages.get(name);
+    const held = this.#pages.get(key);
     if (held !== undefined) return held;
-    const page = { key, target: this.#allocate(), adopted: false, bitsLost: false };
     const extends_ = key.kind === "relation" && key.fork === FORK_VM &&
       cursor.findBlock(key.spc, key.db, key.rel, key.fork, key.block) >= 0;
     const made = initialises(cursor, key, this.#input.version) || extends_;
-    const lost = this.#lost.has(name);
-    if (lost && made) this.#lost.delete(name);
-    const exists = (!lost && this.#load(key, page.target)) || made;
-    if (!exists) {
-      this.#slabUsed -= PAGE_SIZE;
-      return undefined;
-    }
-    this.#pages.set(name, page);
+    const lost = this.#isLost(key);
+    if (lost && made) this.#lost.delete(describeKey(key));
+    const loaded = this.#ours;
+    loaded.bytes.fill(0);
+    const exists = (!lost && this.#load(key, loaded)) || made;
+    if (!exists) return undefined;
+    const page = this.#pages.add(key);
+    setPage(page, loaded);
     return page;
   }
 
@@ -245,16 +260,6 @@ export class ConsistencyChecker {
     if (key.kind !== "relation") return false;
     const source = this.#copiedFrom.get(`${key.spc}/${key.db}`);
     return source !== undefined && this.#input.loadPage({ ...key, ...source }, target);
-  }
-
-  #allocate(): PageTarget {
-    if (this.#slabUsed === this.#slab.length) {
-      this.#slab = new Uint8Array(SLAB_PAGES * PAGE_SIZE);
-      this.#slabUsed = 0;
-    }
-    const target = newTarget(this.#slab, this.#slabUsed);
-    this.#slabUsed += PAGE_SIZE;
-    return target;
   }
 
   #applyTo(page: HeldPage, cursor: RecordCursor): void {
@@ -304,10 +309,7 @@ export class ConsistencyChecker {
       const key = slruKey(slruKind, cursor.view.getUint32(main, true));
       if (initialises(cursor, key, this.#input.version)) this.#pageFor(key, cursor);
     }
-    for (const page of this.#pages.values()) {
-      const isOfKind = page.key.kind === "slru" && page.key.slruKind === slruKind;
-      if (isOfKind) this.#tryToApply(page, cursor, -1);
-    }
+    for (const page of this.#pages.ofSlru(slruKind)) this.#tryToApply(page, cursor, -1);
   }
 
   #truncate(cursor: RecordCursor): void {
@@ -326,25 +328,22 @@ export class ConsistencyChecker {
       const last = { ...emptyKey(), spc, db, rel, fork, block: blocks - 1 };
       const page = fork === FORK_MAIN || blocks === 0 ? undefined : this.#pageFor(last, cursor);
       if (page !== undefined) this.#tryToApply(page, cursor, -1);
-      for (const [name, { key }] of this.#pages) {
-        const same = key.kind === "relation" && key.spc === spc && key.db === db && key.rel === rel;
-        if (same && key.fork === fork && key.block >= blocks) this.#pages.delete(name);
+      for (const held of this.#pages.ofRelation(spc, db, rel)) {
+        if (held.key.fork === fork && held.key.block >= blocks) this.#pages.delete(held);
       }
     }
   }
 
   /** A page of a resource manager without redo: its image, if there is one, becomes the page. */
   #adopt(cursor: RecordCursor, id: number, key: RedoKey): void {
-    const name = describeKey(key);
+    const held = this.#pages.get(key);
     if (cursor.hasImage[id] === 0) {
-      this.#pages.delete(name);
+      if (held !== undefined) this.#pages.delete(held);
       return;
     }
-    const page = this.#pages.get(name) ??
-      { key, target: this.#allocate(), adopted: true, bitsLost: false };
+    const page = held ?? this.#pages.add(key);
     page.adopted = true;
     restoreImage(cursor, id, page.target.bytes, page.target.offset, this.#input.version);
-    this.#pages.set(name, page);
     count(this.adopted, describeRecord(cursor));
   }
 
@@ -359,8 +358,8 @@ export class ConsistencyChecker {
     const record = describeRecord(cursor);
     count(this.compared, key.fork === FORK_VM ? `${record} (visibility map)` : record);
     if (page.bitsLost) forgetMissingBits(ours.bytes, theirs.bytes);
-    const difference = compareBytes(ours.bytes, theirs.bytes);
-    if (difference === undefined) return;
+    if (equalWords(this.#oursWords, this.#theirsWords)) return;
+    const difference = compareBytes(ours.bytes, theirs.bytes)!;
     this.differenceCount++;
     count(this.different, record);
     const name = describeKey(key);
@@ -380,6 +379,17 @@ export class ConsistencyChecker {
 /** Clears bits of `theirs` that `ours` lacks; the ones that only `ours` has stay a difference. */
 function forgetMissingBits(ours: Uint8Array, theirs: Uint8Array): void {
   for (let i = PAGE_HEADER_SIZE; i < theirs.length; i++) theirs[i]! &= ours[i]!;
+}
+
+/** Replaces a page's contents. */
+function setPage(page: HeldPage, from: PageTarget): void {
+  const { target } = page;
+  target.bytes.set(from.bytes.subarray(from.offset, from.offset + PAGE_SIZE), target.offset);
+}
+
+function equalWords(a: Uint32Array, b: Uint32Array): boolean {
+  for (let i = 0; i < a.length; i++) if (a[i] !== b[i]) return false;
+  return true;
 }
 
 /** First differing offset and count of differing bytes; undefined if equal. */
