@@ -124,6 +124,29 @@ export class StockPostgres {
     throw new Error(`${program} failed: ${text}`);
   }
 
+  /** Runs any program as the server's user, to its end; returns its output however it ends. */
+  tryRun(
+    program: string,
+    args: string[],
+    options: { cwd: string; env: Record<string, string> },
+  ): string {
+    const { stdout } = new Deno.Command("/bin/sh", {
+      args: ["-c", 'exec "$0" "$@" 2>&1', program, ...args],
+      stderr: "null",
+      ...options,
+      ...this.#user,
+    }).outputSync();
+    return new TextDecoder().decode(stdout);
+  }
+
+  /** Gives a file or directory of the temporary directory to the server's user. */
+  own(name: string): void {
+    const path = join(this.directory, name);
+    if (this.#user === undefined) return;
+    const owner = `${this.#user.uid}:${this.#user.gid}`;
+    new Deno.Command("chown", { args: ["-R", owner, path] }).outputSync();
+  }
+
   /** Starts the server with these settings and waits until it answers. */
   async start(settings: Record<string, string>): Promise<void> {
     const all = { ...settings, unix_socket_directories: this.directory, listen_addresses: "" };
@@ -147,10 +170,10 @@ export class StockPostgres {
   }
 
   /** A new session of the superuser. */
-  connect(): Promise<PgClient> {
+  connect(database = "postgres"): Promise<PgClient> {
     return PgClient.connect({ unixPath: join(this.directory, ".s.PGSQL.5432") }, {
       user: "postgres",
-      database: "postgres",
+      database,
     });
   }
 
@@ -162,13 +185,13 @@ export class StockPostgres {
     return path;
   }
 
-  /** Fast shutdown, with its checkpoint. */
-  async stop(): Promise<void> {
+  /** Fast shutdown, with its checkpoint; SIGQUIT is one without. */
+  async stop(signal: "SIGINT" | "SIGQUIT" = "SIGINT"): Promise<void> {
     const process = this.#process;
     this.#process = undefined;
     if (process === undefined) return;
     try {
-      process.kill("SIGINT");
+      process.kill(signal);
     } catch {
       // It has ended by itself.
     }
