@@ -1,6 +1,7 @@
 /**
- * What the small simulation of acceptors alone is made of (acceptor_sim_test.ts): acceptors on model disks whose crashes lose what was not synced, the
- * bytes that anybody ever called committed, and schedules that repeat by their seed.
+ * What the small simulation of acceptors alone is made of (acceptor_sim_test.ts): acceptors on
+ * model disks whose crashes lose what was not synced, the bytes that anybody ever called committed,
+ * and schedules that repeat by their seed.
  */
 import assert from "node:assert/strict";
 import type { AcceptorMessage } from "../libs/safekeeper_protocol/messages.ts";
