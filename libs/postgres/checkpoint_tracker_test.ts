@@ -134,7 +134,7 @@ Deno.test("XactRecord reads every part, with statistics items of each version's 
     assert.deepEqual([record.subxact(0), record.subxact(1)], [901, 902]);
     const relation = [record.relationSpc(0), record.relationDb(0), record.relationRel(0)];
     assert.deepEqual(relation, [1663, 5, 20000]);
-    assert.deepEqual([record.gid(), record.originLsn], ["gid", 0xabc]);
+    assert.deepEqual([record.gid(), record.originLsn], ["gid", 0xabcn]);
     assert.equal(record.time, time[1]! * EPOCH + time[0]!);
     record.decode(at(version, Rmgr.XACT, 0, 7, words(...time)), version);
     assert.deepEqual([record.xid, record.subxactCount, record.gid()], [7, 0, ""]);

@@ -18,7 +18,7 @@
  * cursor moves.
  */
 import { Corrupt } from "../utils/errors.ts";
-import { formatLsn, INVALID_LSN, type Lsn, lsnFromHalves } from "../utils/lsn.ts";
+import { formatLsn, INVALID_LSN, type Lsn } from "../utils/lsn.ts";
 import { XactInfo } from "./constants.ts";
 import type { PgVersion } from "./versions.ts";
 import type { RecordCursor } from "./wal/record_cursor.ts";
@@ -70,8 +70,8 @@ export class XactRecord {
   abortRelationCount = 0;
   /** Offset in the cursor's bytes of a commit's time: its origin's, if it has one, else `time`. */
   commitTimeAt = 0;
-  /** Where the transaction came from on its own server; 0 = no origin. */
-  originLsn: Lsn = INVALID_LSN;
+  /** Where the transaction ended on its own server; 0 = it was not replicated. */
+  originLsn = 0n;
 
   /** Reads the record under the cursor. Throws Corrupt naming its LSN if it is cut short. */
   decode(cursor: RecordCursor, version: PgVersion): void {
@@ -87,7 +87,7 @@ export class XactRecord {
     this.subxactCount = 0;
     this.relationCount = 0;
     this.abortRelationCount = 0;
-    this.originLsn = INVALID_LSN;
+    this.originLsn = 0n;
     if (this.opcode === XactInfo.PREPARE) this.#decodePrepare(version);
     else this.#decodeEnd(cursor.info, version);
   }
@@ -148,7 +148,7 @@ export class XactRecord {
     }
     if ((parts & HAS_ORIGIN) === 0) return;
     const origin = this.#take(16);
-    this.originLsn = this.#lsnAt(origin);
+    this.originLsn = this.#view.getBigUint64(origin, true);
     this.commitTimeAt = origin + 8;
   }
 
@@ -172,7 +172,7 @@ export class XactRecord {
     this.relationCount = u32(32);
     this.abortRelationCount = u32(36);
     const gidLength = this.#view.getUint16(rest + 6, true);
-    this.originLsn = this.#lsnAt(rest + 8);
+    this.originLsn = this.#view.getBigUint64(rest + 8, true);
     this.#gidAt = this.#take(align8(gidLength));
     this.#gidLength = Math.max(gidLength - 1, 0); // it is stored with its NUL
     this.#subxactsAt = this.#take(align8(4 * this.subxactCount));
@@ -195,10 +195,6 @@ export class XactRecord {
   /** A TimestampTz: below 2^53 for the next two centuries. */
   #time(at: number): number {
     return this.#view.getInt32(at + 4, true) * 4294967296 + this.#view.getUint32(at, true);
-  }
-
-  #lsnAt(at: number): Lsn {
-    return lsnFromHalves(this.#view.getUint32(at + 4, true), this.#view.getUint32(at, true));
   }
 
   #fail(): never {

@@ -3,9 +3,9 @@
  * has been synthesised (libs/postgres/wal/start_checkpoint.ts), so that stock PostgreSQL starts on
  * it without recovery.
  *
- *   lazy   directories, small files, SLRUs, relation maps, two-phase files, unlogged relations, and
- *          lazy_files.map for all other relations: the compute host lays out sparse files by it,
- *          and makes the WAL segment itself
+ *   lazy   directories, small files, SLRUs, relation maps, two-phase files, progress of replication
+ *          origins, unlogged relations, and lazy_files.map for all other relations: the compute
+ *          host lays out sparse files by it, and makes the WAL segment itself
  *   full   the same with all relation data and the WAL segment: boots as it is
  *
  * global/pg_control comes last, so that a directory from an interrupted backup cannot be started.
@@ -27,6 +27,7 @@ import {
   shutdownControlFile,
   type WalParameters,
 } from "../../libs/postgres/control_file.ts";
+import { encodeOriginFile, ORIGIN_FILE } from "../../libs/postgres/replication_origin.ts";
 import { relationSegmentPath, type RelTag } from "../../libs/postgres/relation.ts";
 import { SlruKind, slruSegmentPath } from "../../libs/postgres/slru.ts";
 import { twoPhaseFile, twoPhaseFileName } from "../../libs/postgres/two_phase.ts";
@@ -34,6 +35,7 @@ import { startLsnAfter, synthesizeStartWal } from "../../libs/postgres/wal/start
 import { addLsn, INVALID_LSN, type Lsn } from "../../libs/utils/lsn.ts";
 import { type TarSink, TarWriter } from "../../libs/utils/tar_writer.ts";
 import type { PageReader } from "../page_service/page_reader.ts";
+import { originProgressAt } from "../ingest/replication_origins.ts";
 import { restoreTracker } from "../ingest/wal_ingest.ts";
 import { relmapKey, twophaseKey, twophaseXid } from "../repository/key.ts";
 import type { ServedTimeline } from "../served_timeline.ts";
@@ -87,6 +89,7 @@ class Basebackup {
     await this.#databases();
     await this.#relations();
     await this.#twoPhaseFiles();
+    await this.#replicationOrigins();
     if (kind === "full") await this.#wal();
     await this.#controlFile();
     await this.#tar.finish();
@@ -193,6 +196,12 @@ class Basebackup {
     for (const { name, content } of files) {
       await this.#tar.file(`pg_twophase/${name}`, twoPhaseFile(content));
     }
+  }
+
+  async #replicationOrigins(): Promise<void> {
+    const { served, lsn } = this.#options;
+    const progress = originProgressAt(served.timeline, lsn);
+    if (progress.size > 0) await this.#tar.file(ORIGIN_FILE, encodeOriginFile(progress));
   }
 
   async #wal(): Promise<void> {

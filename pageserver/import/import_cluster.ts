@@ -6,6 +6,7 @@
  *   base/<db>/pg_filenode.map, global/...            relation maps; base/<db> a database
  *   pg_xact, pg_multixact/..., pg_commit_ts          pages of SLRU segments
  *   pg_twophase/<xid>                                prepared transactions
+ *   pg_logical/replorigin_checkpoint                 progress of replication origins
  *   global/pg_control                                the control file, and where the WAL goes on
  *
  * Everything else (WAL, configuration, statistics, pg_internal.init, temporary relations) is left
@@ -20,6 +21,7 @@ import {
 } from "../../libs/postgres/constants.ts";
 import { type ControlFile, DbState, decodeControlFile } from "../../libs/postgres/control_file.ts";
 import { parseRelationPath } from "../../libs/postgres/relation.ts";
+import { decodeOriginFile, ORIGIN_FILE } from "../../libs/postgres/replication_origin.ts";
 import { parseSlruSegmentPath } from "../../libs/postgres/slru.ts";
 import { parseTwoPhaseFileName, twoPhaseMainData } from "../../libs/postgres/two_phase.ts";
 import { pgVersion } from "../../libs/postgres/versions.ts";
@@ -28,6 +30,7 @@ import { BadRequest, Conflict } from "../../libs/utils/errors.ts";
 import type { TimelineId } from "../../libs/utils/id.ts";
 import { formatLsn } from "../../libs/utils/lsn.ts";
 import { type TarEntry, TarReader } from "../../libs/utils/tar.ts";
+import { encodePosition } from "../ingest/replication_origins.ts";
 import { encodeDatabase, encodeSize } from "../relations.ts";
 import {
   CHECKPOINT_KEY,
@@ -35,6 +38,7 @@ import {
   databaseKey,
   relationSizeKey,
   relmapKey,
+  replicationOriginKey,
   slruSizeKey,
   twophaseKey,
 } from "../repository/key.ts";
@@ -150,6 +154,14 @@ class ClusterImport {
       const object = this.#interner.slru(kind, segment);
       const blocks = await this.#pages(reader, path, sizeBytes, object, 0);
       this.#importer.putValue(slruSizeKey(kind, segment), encodeSize(blocks));
+      return;
+    }
+    if (path === ORIGIN_FILE) {
+      for (
+        const [origin, position] of decodeOriginFile(await reader.wholeBody(SMALL_FILE_BYTES_MAX))
+      ) {
+        this.#importer.putValue(replicationOriginKey(origin), encodePosition(position));
+      }
       return;
     }
     const twoPhase = /^pg_twophase\/([^/]+)$/.exec(path);

@@ -14,6 +14,7 @@ import type { Key } from "../repository/key.ts";
 import type { KeyInterner, ObjectId } from "../repository/key_interner.ts";
 import type { BlobRef, Timeline } from "../repository/timeline.ts";
 import type { ServedTimeline } from "../served_timeline.ts";
+import { originProgressAt } from "./replication_origins.ts";
 
 const ZERO_PAGE = new Uint8Array(PAGE_SIZE);
 
@@ -26,6 +27,8 @@ export class RecordSink {
   readonly tracker: CheckpointTracker;
   /** The current record. */
   readonly cursor: RecordCursor;
+  /** Progress of replication origins, all earlier records considered. */
+  readonly origins: Map<number, bigint>;
   #blob: BlobRef | undefined;
 
   constructor(served: ServedTimeline, tracker: CheckpointTracker, cursor: RecordCursor) {
@@ -35,6 +38,7 @@ export class RecordSink {
     this.version = served.version;
     this.tracker = tracker;
     this.cursor = cursor;
+    this.origins = new Map(originProgressAt(this.timeline, this.timeline.lastRecordLsn));
   }
 
   /** LSN of everything that the current record puts: its end, as in pd_lsn. */

@@ -3,7 +3,8 @@
  *
  *   COMMIT, ABORT            status bits of the transaction and its subtransactions: it is
  *                            put to every page of pg_xact with one of them; dropped relations go,
- *                            with all their forks; a commit has a timestamp (commit_ts.ts)
+ *                            with all their forks; a commit has a timestamp (commit_ts.ts), a
+ *                            replicated transaction advances its origin (replication_origins.ts)
  *   COMMIT_, ABORT_PREPARED  the same for the prepared transaction, whose state file goes too
  *   PREPARE                  the record's main data is the state file (on disk it has a CRC, too)
  */
@@ -13,6 +14,7 @@ import { XACT_OPCODE_MASK, XactRecord } from "../../libs/postgres/xact_record.ts
 import { twophaseKey } from "../repository/key.ts";
 import { putCommitTimestamps } from "./commit_ts.ts";
 import type { RecordSink } from "./record_sink.ts";
+import { advanceOrigin } from "./replication_origins.ts";
 import { putSlruPage } from "./slru.ts";
 
 /** What the current record says; ingest of a record is synchronous, so one serves all timelines. */
@@ -25,6 +27,9 @@ export function ingestTransaction(sink: RecordSink): void {
   if (opcode === XactInfo.PREPARE) {
     const state = cursor.bytes.subarray(cursor.mainOffset, cursor.mainOffset + cursor.mainLength);
     sink.putValue(twophaseKey(tracker.fullXid(cursor.xid)), state);
+    if (cursor.origin === 0) return;
+    record.decode(cursor, sink.version);
+    advanceOrigin(sink, record);
     return;
   }
   const isPrepared = opcode === XactInfo.COMMIT_PREPARED || opcode === XactInfo.ABORT_PREPARED;
@@ -34,6 +39,7 @@ export function ingestTransaction(sink: RecordSink): void {
     dropRelation(sink, record.relationSpc(i), record.relationDb(i), record.relationRel(i));
   }
   if (isPrepared) sink.putValue(twophaseKey(tracker.fullXid(record.xid)), null);
+  advanceOrigin(sink, record);
   putStatus(sink);
   const isCommit = opcode === XactInfo.COMMIT || opcode === XactInfo.COMMIT_PREPARED;
   if (isCommit) putCommitTimestamps(sink, record);

@@ -28,6 +28,7 @@ import { ingestDatabase } from "./database.ts";
 import { ingestMultixact, isMultixactTruncate } from "./multixact.ts";
 import { RecordSink } from "./record_sink.ts";
 import { ingestRelationMap } from "./relation_map.ts";
+import { ingestReplicationOrigin } from "./replication_origins.ts";
 import { ingestStorage } from "./storage.ts";
 import { ingestTransaction } from "./transaction.ts";
 import { ingestVisibilityMap } from "./visibility_map.ts";
@@ -167,6 +168,9 @@ export class WalIngest {
         return undefined;
       case Rmgr.MULTIXACT:
         ingestMultixact(sink);
+        return undefined;
+      case Rmgr.REPLORIGIN:
+        ingestReplicationOrigin(sink);
         return undefined;
       case Rmgr.RELMAP:
         ingestRelationMap(sink);

@@ -136,7 +136,7 @@ Deno.test("what cannot be served is error 103, and the stream goes on", () =>
       [request(2, block({ ...HEAP, rel: 9 }, 0)), /1663\/5\/9 .* does not exist/],
       [request(1, relation({ ...HEAP, fork: 1 })), /does not exist/],
       [request(2, block({ ...HEAP, rel: 0 }, 0)), /relation 0/],
-      [request(4, (w) => void w.u8(3).u32(0)), /SLRU kind 3/],
+      [request(4, (w) => void w.u8(4).u32(0)), /SLRU kind 4/],
       [request(4, (w) => void w.u8(0).u32(9)), /does not exist/],
       [request(2, block(HEAP, 0), 0n, 0n), /LSN 0\/0/],
       [request(2, block(HEAP, 0), 16n, 24n), /below not_modified_since/],

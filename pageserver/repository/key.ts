@@ -14,7 +14,7 @@
  *   03 0 0 0 0 1                  state of the checkpoint tracker
  *   61 spc db rel fork 0          blocks in a relation fork, u32 LE
  *   62 ..                         auxiliary files      (not inherited by branches)
- *   63 0 0 0 0 id                 replication origins  (not inherited by branches)
+ *   63 0 0 0 0 id                 replication origin's progress, u64 (not inherited by branches)
  *   64 spc db 0 0 0               database directory, flags byte
  *   66 kind segno 0 0 0           blocks in an SLRU segment, u32 LE
  *
@@ -103,6 +103,16 @@ export function databaseKey(spc: number, db: number): Key {
 /** The size of an SLRU segment. */
 export function slruSizeKey(kind: number, segno: number): Key {
   return makeKey(KeyClass.slruSize, kind, segno, 0, 0, 0);
+}
+
+/** How far a replication origin was applied. */
+export function replicationOriginKey(origin: number): Key {
+  return makeKey(KeyClass.replicationOrigin, 0, 0, 0, 0, origin);
+}
+
+/** The origin of such a key. */
+export function replicationOriginId(key: Key): number {
+  return key.f6;
 }
 
 /** Whether keys of this class may be range-scanned and deleted (tombstones). */
@@ -196,6 +206,8 @@ export function describeKey(key: Key): string {
       return key.f6 === 1 ? "checkpoint state" : "control file";
     case KeyClass.relationSize:
       return `size of relation ${relation}`;
+    case KeyClass.replicationOrigin:
+      return `progress of replication origin ${key.f6}`;
     case KeyClass.database:
       return `database ${key.f2}/${key.f3}`;
     case KeyClass.slruSize:

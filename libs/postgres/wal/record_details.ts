@@ -10,6 +10,12 @@ import { formatLsn } from "../../utils/lsn.ts";
 import { Rmgr, XactInfo } from "../constants.ts";
 import { formatRel } from "../relation.ts";
 import { recordName } from "../rmgr_names.ts";
+import {
+  formatPosition,
+  OriginInfo,
+  readOriginDrop,
+  readOriginSet,
+} from "../replication_origin.ts";
 import type { PgVersion } from "../versions.ts";
 import { XACT_OPCODE_MASK, XactRecord } from "../xact_record.ts";
 import {
@@ -160,8 +166,14 @@ function xactDetails(cursor: RecordCursor, version: PgVersion): Details {
     ...(subxactCount === 0
       ? {}
       : { subxacts: Array.from({ length: subxactCount }, (_, i) => xact.subxact(i)) }),
-    ...(cursor.origin === 0 ? {} : { origin_lsn: formatLsn(xact.originLsn) }),
+    ...(cursor.origin === 0 ? {} : { origin_lsn: formatPosition(xact.originLsn) }),
   };
+}
+
+function originDetails(cursor: RecordCursor): Details {
+  if ((cursor.info & 0xf0) !== OriginInfo.SET) return { origin: readOriginDrop(cursor) };
+  const { origin, position, goesBack } = readOriginSet(cursor);
+  return { origin, lsn: formatPosition(position), goesBack };
 }
 
 function checkPointDetails(cursor: RecordCursor, version: PgVersion): Details {
@@ -259,6 +271,8 @@ export function recordDetails(cursor: RecordCursor, version: PgVersion): Details
       case Rmgr.DBASE:
       case Rmgr.RELMAP:
         return fileDetails(cursor, name);
+      case Rmgr.REPLORIGIN:
+        return originDetails(cursor);
       case Rmgr.CLOG:
       case Rmgr.COMMIT_TS:
       case Rmgr.MULTIXACT:
