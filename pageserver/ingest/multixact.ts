@@ -3,7 +3,9 @@
  *
  * CREATE_ID writes its id's offset, the next id's offset, and its members, each possibly on pages
  * of their own. Old minor releases make the page of the next id only after this record: then the
- * record itself makes it, and the ZERO_OFFSETS_PAGE that follows must not wipe it.
+ * record itself makes it, and the ZERO_OFFSETS_PAGE that follows must not wipe it. Newer ones that
+ * start after an old one make the page of their first id without logging that (TrimMultiXact), so
+ * a page that is not there reads as zeros, as in PostgreSQL's own recovery.
  */
 import { FIRST_MULTIXACT, Rmgr } from "../../libs/postgres/constants.ts";
 import {
@@ -71,19 +73,20 @@ function create(sink: RecordSink): void {
   const next = multi === U32_MAX ? FIRST_MULTIXACT : multi + 1;
   const page = offsetsPage(multi);
   const nextPage = offsetsPage(next);
-  putSlruPage(sink, SlruKind.OFFSETS, page, false);
-  if (nextPage !== page) {
-    if (!hasSlruPage(sink, SlruKind.OFFSETS, nextPage)) {
-      createSlruPage(sink, SlruKind.OFFSETS, nextPage);
-    }
-    putSlruPage(sink, SlruKind.OFFSETS, nextPage, false);
-  }
+  putPage(sink, SlruKind.OFFSETS, page);
+  if (nextPage !== page) putPage(sink, SlruKind.OFFSETS, nextPage);
   let done = -1;
   for (let i = 0; i < count; i++) {
     const memberPage = Math.floor(((firstMember + i) >>> 0) / MEMBERS_PER_PAGE);
-    if (memberPage !== done) putSlruPage(sink, SlruKind.MEMBERS, memberPage, false);
+    if (memberPage !== done) putPage(sink, SlruKind.MEMBERS, memberPage);
     done = memberPage;
   }
+}
+
+/** Puts the current record against a page, which is made if it is not there. */
+function putPage(sink: RecordSink, kind: number, page: number): void {
+  if (!hasSlruPage(sink, kind, page)) createSlruPage(sink, kind, page);
+  putSlruPage(sink, kind, page, false);
 }
 
 /** Member segments go one by one (their numbers wrap around); offset segments as in the clog. */
