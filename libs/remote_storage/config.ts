@@ -1,0 +1,60 @@
+/**
+ * Which remote storage a daemon uses, in its settings file, with the keys that Neon has:
+ *
+ *   remote_storage = { local_path = "/srv/neon-wal" }
+ *   remote_storage = { bucket_name = "wal", bucket_region = "eu-central-1",
+ *                      prefix_in_bucket = "neon", endpoint = "http://127.0.0.1:9000" }
+ *
+ * `endpoint` and `prefix_in_bucket` may be left out, and so may `concurrency_limit`, the number of
+ * requests under way at once.
+ */
+import { z } from "zod";
+import { LocalDirectory } from "./local_directory.ts";
+import { RemoteStorage } from "./remote_storage.ts";
+
+const concurrency = z.int().min(1).max(1000).optional();
+
+const directoryConfig = z.strictObject({
+  local_path: z.string().regex(/^\//, "expected an absolute path"),
+  concurrency_limit: concurrency,
+});
+
+const bucketConfig = z.strictObject({
+  bucket_name: z.string().min(3),
+  bucket_region: z.string().min(1),
+  prefix_in_bucket: z.string().regex(/^[^/].*[^/]$|^[^/]?$/, "expected no / at its ends")
+    .optional(),
+  endpoint: z.url({ protocol: /^https?$/ }).optional(),
+  concurrency_limit: concurrency,
+});
+
+/** The setting. */
+export const remoteStorageConfig = z.union([directoryConfig, bucketConfig]);
+
+/** The checked setting. */
+export type RemoteStorageConfig = z.infer<typeof remoteStorageConfig>;
+
+/** A place of its own for one kind of data in a remote storage that several share. */
+export function storageBelow(config: RemoteStorageConfig, name: string): RemoteStorageConfig {
+  if ("local_path" in config) return { ...config, local_path: `${config.local_path}/${name}` };
+  const { prefix_in_bucket: prefix = "" } = config;
+  return { ...config, prefix_in_bucket: prefix === "" ? name : `${prefix}/${name}` };
+}
+
+/** Opens it. Throws BadRequest for a bucket without credentials in the environment. */
+export async function openRemoteStorage(config: RemoteStorageConfig): Promise<RemoteStorage> {
+  const { concurrency_limit } = config;
+  const limits = concurrency_limit === undefined ? {} : { concurrency: concurrency_limit };
+  if ("local_path" in config) {
+    return new RemoteStorage(new LocalDirectory(config.local_path, Date.now()), limits);
+  }
+  const { S3Bucket } = await import("./s3_bucket.ts");
+  const { bucket_name, bucket_region, prefix_in_bucket = "", endpoint } = config;
+  const bucket = new S3Bucket({
+    bucket: bucket_name,
+    region: bucket_region,
+    prefix: prefix_in_bucket === "" ? "" : `${prefix_in_bucket}/`,
+    endpoint,
+  }, (name) => Deno.env.get(name));
+  return new RemoteStorage(bucket, limits);
+}
