@@ -72,6 +72,7 @@ export class Acceptor {
   #commitLsn: Lsn;
   #peerHorizonLsn: Lsn;
   #remoteConsistentLsn: Lsn;
+  #backupLsn: Lsn;
   /**
    * Highest commit LSN told by a proposer that we followed, perhaps beyond our WAL. It outlives
    * that proposer: every later one has the same WAL up to there, and we hold a prefix of theirs.
@@ -95,6 +96,7 @@ export class Acceptor {
     this.#commitLsn = state.commitLsn;
     this.#peerHorizonLsn = state.peerHorizonLsn;
     this.#remoteConsistentLsn = state.remoteConsistentLsn;
+    this.#backupLsn = state.backupLsn;
   }
 
   /** What is durable in the control file. */
@@ -115,6 +117,9 @@ export class Acceptor {
   }
   get remoteConsistentLsn(): Lsn {
     return this.#remoteConsistentLsn;
+  }
+  get backupLsn(): Lsn {
+    return this.#backupLsn;
   }
   /** Term of the last durable record. */
   get lastLogTerm(): Term {
@@ -343,6 +348,16 @@ export class Acceptor {
     this.#remoteConsistentLsn = maxLsn(this.#remoteConsistentLsn, lsn);
   }
 
+  /** Remembers that all whole segments before `lsn` are in remote storage. Never falls. */
+  backedUp(lsn: Lsn): void {
+    this.#backupLsn = maxLsn(this.#backupLsn, lsn);
+  }
+
+  /** The effect that makes what is known of the WAL in remote storage durable. */
+  amendBackup(changes: Partial<Pick<TimelineState, "partialBackup" | "offloadedLsn">>): Effect {
+    return this.#persist(changes);
+  }
+
   /**
    * The effect that brings the control file up to date with what is only in memory; undefined if it
    * is.
@@ -350,7 +365,7 @@ export class Acceptor {
   checkpoint(): Effect | undefined {
     const s = this.#state;
     const current = s.commitLsn === this.#commitLsn && s.peerHorizonLsn === this.#peerHorizonLsn &&
-      s.remoteConsistentLsn === this.#remoteConsistentLsn;
+      s.remoteConsistentLsn === this.#remoteConsistentLsn && s.backupLsn === this.#backupLsn;
     return current ? undefined : this.#persist({});
   }
 
@@ -406,6 +421,7 @@ export class Acceptor {
       commitLsn: this.#commitLsn,
       peerHorizonLsn: this.#peerHorizonLsn,
       remoteConsistentLsn: this.#remoteConsistentLsn,
+      backupLsn: this.#backupLsn,
       ...changes,
     };
     return { kind: "persist", state };

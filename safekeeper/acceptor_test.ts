@@ -6,7 +6,7 @@ import { newTenantId, newTimelineId } from "../libs/utils/id.ts";
 import type { Lsn } from "../libs/utils/lsn.ts";
 import { Acceptor, type Effect } from "./acceptor.ts";
 import { decodeTimelineState, encodeTimelineState } from "./control_file.ts";
-import { newTimelineState } from "./timeline_state.ts";
+import { newTimelineState, type TimelineState } from "./timeline_state.ts";
 
 const NODE = 1;
 const START = 0x1000000 as Lsn;
@@ -193,6 +193,21 @@ Deno.test("the control file keeps every field", () => {
   const acceptor = following(80);
   run(acceptor, acceptor.handle(greeting()));
   const joint = { ...MEMBERSHIP, newMembers: [{ id: 9, host: "::1", pgPort: 1 }] };
-  const state = { ...acceptor.state, membership: joint };
-  assert.deepEqual(decodeTimelineState(encodeTimelineState(state), "test"), state);
+  const partial = { name: "p", term: 3, flushLsn: 100 as Lsn, commitLsn: 50 as Lsn, crc32c: 7 };
+  const state: TimelineState = {
+    ...acceptor.state,
+    membership: joint,
+    backupLsn: (1 << 24) as Lsn,
+    partialBackup: [{ ...partial, status: "started" }, { ...partial, status: "deleting" }],
+    offloadedLsn: 100 as Lsn,
+  };
+  const body = encodeTimelineState(state);
+  assert.deepEqual(decodeTimelineState(body, "test"), state);
+  const before = { ...state, partialBackup: [], offloadedLsn: undefined };
+  const addedBytes = 8 + 8 + 4;
+  const first = encodeTimelineState(before).slice(0, -addedBytes);
+  assert.deepEqual(decodeTimelineState(first, "test", 1), {
+    ...before,
+    backupLsn: state.timelineStartLsn,
+  });
 });

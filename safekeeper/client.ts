@@ -44,6 +44,16 @@ export interface TimelineStatus {
   readonly backup_lsn: string;
   readonly peer_horizon_lsn: string;
   readonly remote_consistent_lsn: string;
+  /** Where the WAL is: on disk, or in remote storage alone, where it ends at an LSN. */
+  readonly eviction_state: "Present" | { readonly Offloaded: string };
+  /** Unfinished segments of this safekeeper in remote storage. */
+  readonly partial_backup: readonly {
+    readonly name: string;
+    readonly status: "started" | "uploaded" | "deleting";
+    readonly flush_lsn: string;
+    readonly commit_lsn: string;
+    readonly term: number;
+  }[];
   readonly walsenders: readonly {
     readonly appname: string;
     readonly sent_lsn: string;
@@ -113,7 +123,7 @@ export class SafekeeperClient {
     return this.#http.json("GET", "/v1/tenant/timeline");
   }
 
-  /** Removes a timeline; false if it was not there. */
+  /** Removes a timeline, also from remote storage; false if it was not there. */
   async deleteTimeline(tenantId: TenantId, timelineId: TimelineId): Promise<boolean> {
     const path = `/v1/tenant/${tenantId}/timeline/${timelineId}`;
     return (await this.#http.json<{ dir_existed: boolean }>("DELETE", path)).dir_existed;

@@ -5,10 +5,20 @@
  *   listen_pg_addr = "127.0.0.1:5454"
  *   listen_http_addr = "127.0.0.1:7676"
  *   broker_endpoint = "http://127.0.0.1:50051"
+ *   remote_storage = { local_path = "/srv/neon-wal" }
+ *   partial_backup_timeout_ms = 900000
+ *   enable_offload = false
+ *   eviction_min_resident_ms = 900000
  *   log_level = "info"
+ *
+ * Without `remote_storage` WAL is kept until the pageserver has it durably, and the settings
+ * between it and `log_level` mean nothing.
  */
 import { z } from "zod";
 import { addressSetting, logLevelSetting } from "../libs/daemon/config_file.ts";
+import { remoteStorageConfig } from "../libs/remote_storage/config.ts";
+
+const MINUTE_MS = 60_000;
 
 /** The settings. */
 export const safekeeperConfig = z.strictObject({
@@ -20,6 +30,14 @@ export const safekeeperConfig = z.strictObject({
   listen_http_addr: addressSetting.default("127.0.0.1:7676"),
   /** Without one nothing is published. */
   broker_endpoint: z.string().optional(),
+  /** Where WAL goes in the end. All safekeepers of a timeline have the same one. */
+  remote_storage: remoteStorageConfig.optional(),
+  /** How long the unfinished segment may differ from what of it is in remote storage. */
+  partial_backup_timeout_ms: z.int().min(0).default(15 * MINUTE_MS),
+  /** Whether the WAL of idle timelines is taken off the disk. */
+  enable_offload: z.boolean().default(false),
+  /** How long a timeline must be idle for that. */
+  eviction_min_resident_ms: z.int().min(0).default(15 * MINUTE_MS),
   log_level: logLevelSetting,
 });
 

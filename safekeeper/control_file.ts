@@ -6,7 +6,8 @@
  *   u64 id, host cstr, u16 port) | u64 term | u32 count, (u64 term, u64 LSN)* | u32 PG_VERSION_NUM
  * |
  *   u64 system id | u32 segment size | u64 timeline start, local start, commit, peer horizon,
- *   remote consistent LSN
+ *   remote consistent LSN, and since version 2 backup LSN, offloaded LSN (0: the WAL is on disk) |
+ *   u32 count, partial segments (name cstr, u8 status, u64 term, flush and commit LSN, u32 CRC)*
  *
  * A file of another tenant or timeline than its directory says, of a newer version, torn or altered
  * is refused with an error that names it: serving it could lose a vote or a commit.
@@ -17,13 +18,17 @@ import { readSafeU64 } from "../libs/safekeeper_protocol/wire.ts";
 import { ByteReader, ByteWriter } from "../libs/utils/bytes.ts";
 import { Corrupt } from "../libs/utils/errors.ts";
 import { parseTenantId, parseTimelineId } from "../libs/utils/id.ts";
+import { INVALID_LSN } from "../libs/utils/lsn.ts";
 import { readSealedFile, type SealedFormat, writeSealedFile } from "../libs/utils/sealed_file.ts";
-import type { TimelineState } from "./timeline_state.ts";
+import type { PartialSegment, TimelineState } from "./timeline_state.ts";
 
 /** Name of the control file in a timeline's directory. */
 export const CONTROL_FILE_NAME = "safekeeper.control";
 
-const FORMAT: SealedFormat = { magic: "NSKC", version: 1, what: "safekeeper control file" };
+const FORMAT: SealedFormat = { magic: "NSKC", version: 2, what: "safekeeper control file" };
+
+/** In the order of their numbers in the file. */
+const STATUSES: readonly PartialSegment["status"][] = ["started", "uploaded", "deleting"];
 
 /** The body of a control file. */
 export function encodeTimelineState(state: TimelineState): Uint8Array {
@@ -35,13 +40,23 @@ export function encodeTimelineState(state: TimelineState): Uint8Array {
   writer.u32(state.pgVersionNum).u64(state.systemId).u32(state.walSegmentSize);
   writer.lsn(state.timelineStartLsn).lsn(state.localStartLsn).lsn(state.commitLsn);
   writer.lsn(state.peerHorizonLsn).lsn(state.remoteConsistentLsn);
+  writer.lsn(state.backupLsn).lsn(state.offloadedLsn ?? INVALID_LSN);
+  writer.u32(state.partialBackup.length);
+  for (const partial of state.partialBackup) {
+    writer.cstr(partial.name).u8(STATUSES.indexOf(partial.status)).u64(BigInt(partial.term));
+    writer.lsn(partial.flushLsn).lsn(partial.commitLsn).u32(partial.crc32c);
+  }
   return writer.bytes();
 }
 
-/** Reads what encodeTimelineState wrote. Throws Corrupt. */
-export function decodeTimelineState(body: Uint8Array, what: string): TimelineState {
+/** Reads what encodeTimelineState wrote, in this or an earlier version. Throws Corrupt. */
+export function decodeTimelineState(
+  body: Uint8Array,
+  what: string,
+  version = FORMAT.version,
+): TimelineState {
   const reader = new ByteReader(body, "little", what);
-  const state: TimelineState = {
+  const before = {
     tenantId: parseTenantId(reader.cstr()),
     timelineId: parseTimelineId(reader.cstr()),
     membership: readMembership(reader),
@@ -56,8 +71,41 @@ export function decodeTimelineState(body: Uint8Array, what: string): TimelineSta
     peerHorizonLsn: reader.lsn(),
     remoteConsistentLsn: reader.lsn(),
   };
+  const state: TimelineState = version === 1
+    ? {
+      ...before,
+      backupLsn: before.timelineStartLsn,
+      partialBackup: [],
+      offloadedLsn: undefined,
+    }
+    : { ...before, ...readBackup(reader, what) };
   reader.end();
   return state;
+}
+
+type BackupState = Pick<TimelineState, "backupLsn" | "offloadedLsn" | "partialBackup">;
+
+function readBackup(reader: ByteReader, what: string): BackupState {
+  const backupLsn = reader.lsn();
+  const offloadedLsn = reader.lsn();
+  const partialBackup = Array.from({ length: reader.u32() }, (): PartialSegment => {
+    const name = reader.cstr();
+    const status = STATUSES[reader.u8()];
+    if (status === undefined) throw new Corrupt(`Cannot read ${what}: unknown status of "${name}"`);
+    return {
+      name,
+      status,
+      term: readSafeU64(reader),
+      flushLsn: reader.lsn(),
+      commitLsn: reader.lsn(),
+      crc32c: reader.u32(),
+    };
+  });
+  return {
+    backupLsn,
+    offloadedLsn: offloadedLsn === INVALID_LSN ? undefined : offloadedLsn,
+    partialBackup,
+  };
 }
 
 /** Durably replaces the control file in `directory`. */
@@ -75,8 +123,8 @@ export function readControlFile(
   timelineId: string,
 ): TimelineState {
   const path = `${directory}/${CONTROL_FILE_NAME}`;
-  const { body } = readSealedFile(path, FORMAT);
-  const state = decodeTimelineState(body, `${FORMAT.what} "${path}"`);
+  const { version, body } = readSealedFile(path, FORMAT);
+  const state = decodeTimelineState(body, `${FORMAT.what} "${path}"`, version);
   if (state.tenantId !== tenantId || state.timelineId !== timelineId) {
     throw new Corrupt(
       `Cannot use ${FORMAT.what} "${path}": it belongs to ${state.tenantId}/${state.timelineId}`,

@@ -5,7 +5,8 @@
  *   POST   /v1/tenant/timeline          make a timeline
  *   GET    /v1/tenant/timeline          list
  *   GET    /v1/tenant/T/timeline/TL     state
- *   DELETE /v1/tenant/T/timeline/TL, /v1/tenant/T
+ *   DELETE /v1/tenant/T/timeline/TL, /v1/tenant/T     also from remote storage, but for
+ *                                                     ?only_local=true
  *   POST   /v1/tenant/T/timeline/TL/term_bump {term?}
  *   POST   /v1/tenant/T/timeline/TL/checkpoint        bring the control file up to date
  */
@@ -79,6 +80,10 @@ function membershipOf(
   return mconf.new_members ? { ...conf, newMembers: mconf.new_members.map(memberOf) } : conf;
 }
 
+function isOnlyLocal(c: Context): boolean {
+  return c.req.query("only_local") === "true";
+}
+
 /** The API over a safekeeper's timelines. */
 export function httpApi(nodeId: number, timelines: Timelines): Hono {
   const api = newHttpApi(log, { id: nodeId });
@@ -97,16 +102,17 @@ export function httpApi(nodeId: number, timelines: Timelines): Hono {
         timeline_id: timelineId,
       })),
     ));
-  api.delete("/v1/tenant/:tenant", (c) => {
-    const deleted = timelines.deleteTenant(tenantOf(c));
+  api.delete("/v1/tenant/:tenant", async (c) => {
+    const deleted = await timelines.deleteTenant(tenantOf(c), isOnlyLocal(c));
     return c.json(Object.fromEntries(deleted.map((id) => [id, { dir_existed: true }])));
   });
 
   const timelinePath = "/v1/tenant/:tenant/timeline/:timeline";
   api.get(timelinePath, (c) => c.json(timelineStatus(timelineOf(c))));
-  api.delete(timelinePath, (c) => {
+  api.delete(timelinePath, async (c) => {
     const timelineId = parseTimelineId(c.req.param("timeline"));
-    return c.json({ dir_existed: timelines.delete(tenantOf(c), timelineId) });
+    const existed = await timelines.delete(tenantOf(c), timelineId, isOnlyLocal(c));
+    return c.json({ dir_existed: existed });
   });
   api.post(`${timelinePath}/term_bump`, async (c) => {
     const { term } = await readJson(c, TermBumpBody);

@@ -16,7 +16,11 @@ await runDaemon({
     const broker = config.broker_endpoint === undefined
       ? undefined
       : new (await import("../broker/client.ts")).BrokerClient(config.broker_endpoint);
-    const safekeeper = startSafekeeper(directory, config, broker ?? { publish() {} });
+    const { remote_storage: remote } = config;
+    const storage = remote === undefined
+      ? undefined
+      : await (await import("../libs/remote_storage/config.ts")).openRemoteStorage(remote);
+    const safekeeper = startSafekeeper(directory, config, broker ?? { publish() {} }, storage);
     broker?.subscribeAll((info) => safekeeper.heard(info));
     logger("safekeeper").info("safekeeper {id} serves WAL at {pg}, HTTP at {http}", {
       id: config.id,

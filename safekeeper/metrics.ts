@@ -47,3 +47,47 @@ export const connectionCount = gauge(
   "Connected proposers and WAL receivers",
   ["role"],
 );
+
+/** Segments put into remote storage. */
+export const uploadedSegments = counter(
+  "safekeeper_backed_up_segments_total",
+  "WAL segments put into remote storage",
+  ["kind"],
+);
+
+/** WAL put into remote storage. */
+export const uploadedBytes = counter(
+  "safekeeper_backed_up_bytes_total",
+  "Bytes of WAL put into remote storage",
+);
+
+/** Rounds of uploads that ended with an error. */
+export const backupFailures = counter(
+  "safekeeper_backup_errors_total",
+  "Times that putting WAL into remote storage failed, after all attempts",
+);
+
+/** Timelines whose WAL went from the disk to remote storage alone, and came back. */
+export const offloads = counter(
+  "safekeeper_offloads_total",
+  "Timelines whose WAL was taken off the disk (off) and put there again (back)",
+  ["direction"],
+);
+
+/** Timelines without WAL on disk. */
+export const offloadedCount = gauge(
+  "safekeeper_offloaded_timelines",
+  "Timelines whose WAL is in remote storage only",
+);
+
+/** Committed WAL in whole segments that remote storage does not have. */
+export const backupLagBytes = gauge(
+  "safekeeper_backup_lag_bytes",
+  "Committed WAL that is not in remote storage yet, of all timelines",
+);
+
+/** WAL read from remote storage for receivers. */
+export const remoteReadBytes = counter(
+  "safekeeper_remote_read_bytes_total",
+  "Bytes of WAL sent to receivers out of remote storage",
+);

@@ -5,6 +5,7 @@
 
 import type { SafekeeperTimelineInfo } from "../broker/client.ts";
 import { listenAt, serveHttp } from "../libs/daemon/listen.ts";
+import type { RemoteStorage } from "../libs/remote_storage/remote_storage.ts";
 import { parseAddress } from "../libs/utils/address.ts";
 import { replaceFile } from "../libs/utils/durable.ts";
 import { Conflict } from "../libs/utils/errors.ts";
@@ -12,7 +13,7 @@ import { ifThere } from "../libs/utils/if_there.ts";
 import { BrokerPublisher, type InfoSink } from "./broker_publisher.ts";
 import type { SafekeeperConfig } from "./config.ts";
 import { httpApi } from "./http_api.ts";
-import { Timelines } from "./timelines.ts";
+import { type RemoteBackup, Timelines } from "./timelines.ts";
 import { serveWal } from "./wal_service.ts";
 
 const MAINTENANCE_INTERVAL_MS = 1000;
@@ -24,7 +25,7 @@ export interface Safekeeper {
   readonly httpAddress: string;
   /**
    * Takes what a safekeeper has published. The pageserver reports to the one that it streams from
-   * only; what it has durably nobody else has to keep for it either.
+   * only; what it has durably nobody else has to keep for it either. Likewise one uploads for all.
    */
   heard(info: SafekeeperTimelineInfo): void;
   /** Ends all connections, makes everything durable, and closes it. */
@@ -39,9 +40,10 @@ export function startSafekeeper(
   directory: string,
   config: SafekeeperConfig,
   broker: InfoSink,
+  storage?: RemoteStorage,
 ): Safekeeper {
   claimIdentity(directory, config.id);
-  const timelines = new Timelines(directory, config.id);
+  const timelines = new Timelines(directory, config.id, remoteBackup(config, storage));
   const wal = listenAt(config.listen_pg_addr, (at) => serveWal(timelines, at.hostname, at.port));
   const http = serveHttp(config.listen_http_addr, httpApi(config.id, timelines));
   const pgAddress = `${wal.hostname}:${wal.port}`;
@@ -54,17 +56,33 @@ export function startSafekeeper(
   return {
     pgAddress,
     httpAddress,
-    heard({ safekeeperId, tenantId, timelineId, remoteConsistentLsn }) {
-      if (safekeeperId === config.id) return;
-      timelines.find(tenantId, timelineId)?.remoteConsistent(remoteConsistentLsn);
+    heard(info) {
+      if (info.safekeeperId === config.id) return;
+      const timeline = timelines.find(info.tenantId, info.timelineId);
+      timeline?.remoteConsistent(info.remoteConsistentLsn);
+      timeline?.backedUp(info.backupLsn);
+      timeline?.peers.heard(info, performance.now());
     },
     async close() {
       clearInterval(maintenance);
       publisher.close();
-      timelines.close();
+      await timelines.close();
       await Promise.all([wal.close(), http.shutdown()]);
     },
   };
+}
+
+function remoteBackup(
+  config: SafekeeperConfig,
+  storage: RemoteStorage | undefined,
+): RemoteBackup | undefined {
+  if (storage === undefined) return undefined;
+  const settings = {
+    partialTimeoutMs: config.partial_backup_timeout_ms,
+    offload: config.enable_offload,
+    minResidentMs: config.eviction_min_resident_ms,
+  };
+  return { storage, settings, now: () => performance.now() };
 }
 
 /**

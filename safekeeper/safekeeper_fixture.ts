@@ -34,10 +34,10 @@ export class TestWal {
   readonly #writer: WalWriter;
   #previous: Lsn;
 
-  constructor(start: Lsn, previous: Lsn = (start - 8) as Lsn) {
+  constructor(start: Lsn, previous: Lsn = (start - 8) as Lsn, identity = TEST_IDENTITY) {
     this.start = start;
     this.#previous = previous;
-    this.#writer = new WalWriter(start, TEST_IDENTITY);
+    this.#writer = new WalWriter(start, identity);
   }
 
   /** End of the last record. */
@@ -101,7 +101,11 @@ export class TestProposer {
   }
 
   /** Sends the greeting of the test cluster; its answer. */
-  async greet(tenantId: TenantId, timelineId: TimelineId): Promise<AcceptorGreeting> {
+  async greet(
+    tenantId: TenantId,
+    timelineId: TimelineId,
+    walSegmentSize = TEST_IDENTITY.segmentSize,
+  ): Promise<AcceptorGreeting> {
     await this.send({
       kind: "greeting",
       tenantId,
@@ -109,7 +113,7 @@ export class TestProposer {
       membership: NO_MEMBERSHIP,
       pgVersionNum: 170011,
       systemId: TEST_IDENTITY.systemId,
-      walSegmentSize: TEST_IDENTITY.segmentSize,
+      walSegmentSize,
     });
     return await this.receive("greeting");
   }

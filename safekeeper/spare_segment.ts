@@ -13,7 +13,8 @@ import { logger } from "../libs/utils/log.ts";
 
 const log = logger("safekeeper", "spare_segment");
 
-const FILE_NAME = "walspare";
+/** Its name. */
+export const SPARE_NAME = "walspare";
 /** Written and synced at a time: a sync of WAL may have to wait for one of these. */
 const PIECE_BYTES = 256 * 1024;
 /** Pause between two of them. */
@@ -27,7 +28,7 @@ export class SpareSegment {
 
   /** Removes what an earlier process left. */
   constructor(directory: string, segmentSize: number) {
-    this.#path = `${directory}/${FILE_NAME}`;
+    this.#path = `${directory}/${SPARE_NAME}`;
     this.#segmentSize = segmentSize;
     ifThere(() => Deno.removeSync(this.#path));
   }

@@ -6,33 +6,33 @@
  * messages of several connections are handled strictly one after the other.
  */
 import { pgVersion } from "../libs/postgres/versions.ts";
-import { segmentNumber } from "../libs/postgres/wal/segment.ts";
+import { segmentNumber, segmentStart } from "../libs/postgres/wal/segment.ts";
 import type { PageserverFeedback } from "../libs/safekeeper_protocol/feedback.ts";
 import type { AcceptorMessage, ProposerMessage } from "../libs/safekeeper_protocol/messages.ts";
 import type { Term } from "../libs/safekeeper_protocol/term_history.ts";
 import { fsyncDirectory, makeDirectory, removeFile } from "../libs/utils/durable.ts";
-import { messageOf, Unavailable } from "../libs/utils/errors.ts";
+import { assert } from "../libs/utils/assert.ts";
+import { Corrupt, messageOf, Unavailable } from "../libs/utils/errors.ts";
 import type { TenantId, TimelineId } from "../libs/utils/id.ts";
 import { ifThere } from "../libs/utils/if_there.ts";
 import { logger } from "../libs/utils/log.ts";
-import { type Lsn, maxLsn, minLsn } from "../libs/utils/lsn.ts";
+import { formatLsn, type Lsn } from "../libs/utils/lsn.ts";
 import { Acceptor, type Effect } from "./acceptor.ts";
 import { CONTROL_FILE_NAME, readControlFile, writeControlFile } from "./control_file.ts";
 import { removedSegments } from "./metrics.ts";
+import { Peers } from "./peers.ts";
 import { mergedHotStandby, type Receiver } from "./receivers.ts";
+import { SPARE_NAME } from "./spare_segment.ts";
 import { TimelineCore } from "./timeline_core.ts";
 import { TimelineFiles } from "./timeline_disk.ts";
 import { pgMajorOf, type TimelineState } from "./timeline_state.ts";
-import type { WalReader } from "./wal_reader.ts";
+import type { WalBackup } from "./wal_backup.ts";
+import { lastSegment, removalHorizon } from "./wal_backup_plan.ts";
+import { WalReader } from "./wal_reader.ts";
+import { listSegments } from "./wal_segments.ts";
 import { WalStorage } from "./wal_storage.ts";
 
 const log = logger("safekeeper", "timeline");
-
-/**
- * WAL kept for a safekeeper that is behind or away, which has no other source for it. One that is
- * further behind must be made anew; without a limit a dead one would fill the others' disks.
- */
-const LAGGING_PEER_WAL_BYTES = 4 * 1024 ** 3;
 
 /** A connected proposer. */
 export interface Proposer {
@@ -57,7 +57,12 @@ export class Timeline {
   readonly proposers: Set<Proposer> = new Set();
   readonly receivers: Set<Receiver> = new Set();
   readonly listeners: Set<TimelineListener> = new Set();
-  readonly #storage: WalStorage;
+  /** The other safekeepers. */
+  readonly peers: Peers = new Peers();
+  /** Where there is remote storage. */
+  backup: WalBackup | undefined;
+  readonly #files: TimelineFiles;
+  readonly #readers: Set<WalReader> = new Set();
   readonly #core: TimelineCore<Proposer>;
   #feedback: PageserverFeedback | undefined;
   #feedbackNumber = 0;
@@ -69,27 +74,32 @@ export class Timeline {
 
   private constructor(directory: string, nodeId: number, state: TimelineState) {
     this.directory = directory;
-    const version = pgVersion(pgMajorOf(state.pgVersionNum));
-    this.#storage = new WalStorage({
-      directory,
-      version,
+    const wal = state.offloadedLsn ?? this.#openStorage(state);
+    // A crash may have left files behind the note that the WAL is elsewhere.
+    if (state.offloadedLsn !== undefined) removeSegments(directory, state.walSegmentSize);
+    this.#files = new TimelineFiles(directory, wal, {
+      flushed: (lsn) => this.#flushed(lsn),
+      failed: (thrown) => this.#flushFailed(thrown),
+    });
+    const acceptor = new Acceptor(nodeId, state, this.#files.recordLsn);
+    this.#core = new TimelineCore(acceptor, this.#files, {
+      send: (proposer, message) => proposer.send(message),
+      acknowledge: (proposer) => this.#acknowledge(proposer),
+    });
+    const { commitLsn, flushLsn } = acceptor;
+    this.#announced = { commitLsn, flushLsn, term: state.term };
+  }
+
+  #openStorage(state: TimelineState): WalStorage {
+    return new WalStorage({
+      directory: this.directory,
+      version: pgVersion(pgMajorOf(state.pgVersionNum)),
       segmentSize: state.walSegmentSize,
       systemId: () => this.acceptor.state.systemId,
       localStartLsn: state.localStartLsn,
       commitLsn: state.commitLsn,
       joinLsns: state.termHistory.map((entry) => entry.lsn),
     });
-    const files = new TimelineFiles(directory, this.#storage, {
-      flushed: (lsn) => this.#flushed(lsn),
-      failed: (thrown) => this.#flushFailed(thrown),
-    });
-    const acceptor = new Acceptor(nodeId, state, this.#storage.flushLsn);
-    this.#core = new TimelineCore(acceptor, files, {
-      send: (proposer, message) => proposer.send(message),
-      acknowledge: (proposer) => this.#acknowledge(proposer),
-    });
-    const { commitLsn, flushLsn } = acceptor;
-    this.#announced = { commitLsn, flushLsn, term: state.term };
   }
 
   /**
@@ -133,6 +143,7 @@ export class Timeline {
       | "peerHorizonLsn"
       | "remoteConsistentLsn"
       | "servableEnd"
+      | "backupLsn"
     >
   > {
     return this.#core.acceptor;
@@ -142,10 +153,18 @@ export class Timeline {
     return this.#feedback;
   }
 
-  /** Whether somebody is connected, or a pageserver still lacks WAL that is committed. */
+  /** Whether somebody is connected, or a pageserver or remote storage still lacks committed WAL. */
   get active(): boolean {
-    return this.proposers.size > 0 || this.receivers.size > 0 ||
+    return this.proposers.size > 0 || this.receivers.size > 0 || this.backup?.isPending === true ||
       this.#core.acceptor.remoteConsistentLsn < this.#core.acceptor.commitLsn;
+  }
+
+  /** Whether nobody writes, and nobody needs WAL that is here. */
+  get isIdle(): boolean {
+    const { commitLsn, remoteConsistentLsn } = this.#core.acceptor;
+    if (this.proposers.size > 0 || remoteConsistentLsn < commitLsn) return false;
+    for (const { sentLsn } of this.receivers) if (sentLsn < commitLsn) return false;
+    return true;
   }
 
   /**
@@ -244,38 +263,115 @@ export class Timeline {
     if (effect !== undefined) this.#runAll([effect]);
   }
 
+  /** Remote storage has all whole segments before `lsn`, as this safekeeper or another one saw. */
+  backedUp(lsn: Lsn): void {
+    this.#core.acceptor.backedUp(lsn);
+  }
+
+  /** Records durably what remote storage has of unfinished segments. */
+  amendBackup(changes: Pick<TimelineState, "partialBackup">): void {
+    this.#runAll([this.#core.acceptor.amendBackup(changes)]);
+  }
+
   /** Removes WAL segments that nobody needs; the positions that allow it are made durable first. */
   removeOldWal(): void {
-    const { state, commitLsn, flushLsn, peerHorizonLsn, remoteConsistentLsn } = this.#core.acceptor;
-    const peers = maxLsn(peerHorizonLsn, Math.max(0, commitLsn - LAGGING_PEER_WAL_BYTES) as Lsn);
-    let horizon = minLsn(minLsn(remoteConsistentLsn, commitLsn), minLsn(flushLsn, peers));
-    for (const { sentLsn } of this.receivers) horizon = minLsn(horizon, sentLsn);
+    const { storage } = this.#files;
+    if (storage === undefined) return;
+    const { state, commitLsn, flushLsn, peerHorizonLsn, remoteConsistentLsn, backupLsn } =
+      this.#core.acceptor;
+    const horizon = removalHorizon({
+      commitLsn,
+      flushLsn,
+      peerHorizonLsn,
+      remoteConsistentLsn,
+      backupLsn: this.backup === undefined ? undefined : backupLsn,
+      firstLsn: segmentStart(this.#removedBelow, state.walSegmentSize),
+      sentLsns: [...this.receivers].map((receiver) => receiver.sentLsn),
+    });
     const segment = segmentNumber(horizon, state.walSegmentSize);
     if (segment <= this.#removedBelow) return;
     this.checkpoint();
-    removedSegments.inc(this.#storage.removeBelow(horizon));
+    removedSegments.inc(storage.removeBelow(horizon));
     this.#removedBelow = segment;
   }
 
-  /** A reader of the WAL; the caller closes it. */
+  /** Whether the WAL is in remote storage alone. */
+  get isOffloaded(): boolean {
+    return this.#files.storage === undefined;
+  }
+
+  /** Takes the WAL off the disk: all of it is committed and in remote storage. */
+  offload(): void {
+    this.#checkOpen();
+    const { acceptor } = this.#core;
+    const { flushLsn, commitLsn, state } = acceptor;
+    assert(this.isIdle && flushLsn === commitLsn, "only what nobody uses is offloaded");
+    this.#runAll([acceptor.amendBackup({ offloadedLsn: flushLsn })]);
+    // An open file would be one that is gone when the WAL is back under the same name.
+    for (const reader of this.#readers) reader.close();
+    this.#files.storage?.close();
+    this.#files.wal = flushLsn;
+    removedSegments.inc(removeSegments(this.directory, state.walSegmentSize));
+    log.info("{timeline}: WAL offloaded", { timeline: this.timelineId });
+  }
+
+  /** Waits until the WAL is on disk. Throws what getting it back throws. */
+  async available(): Promise<void> {
+    if (!this.isOffloaded) return;
+    if (this.backup === undefined) {
+      throw new Unavailable(
+        `Cannot use timeline ${this.timelineId}: its WAL is in remote storage, which is not ` +
+          `configured; set remote_storage`,
+      );
+    }
+    await this.backup.restore();
+  }
+
+  /** The end of the WAL is on disk again. Throws Corrupt if it is not what it was. */
+  restored(): void {
+    this.#checkOpen();
+    const { acceptor } = this.#core;
+    const storage = this.#openStorage(acceptor.state);
+    if (storage.flushLsn !== acceptor.flushLsn) {
+      storage.close();
+      throw new Corrupt(
+        `Cannot use the WAL of timeline ${this.timelineId} from remote storage: it ends at ` +
+          `${formatLsn(storage.flushLsn)}, not at ${formatLsn(acceptor.flushLsn)}`,
+      );
+    }
+    this.#runAll([acceptor.amendBackup({ offloadedLsn: undefined })]);
+    this.#files.wal = storage;
+    this.#removedBelow = lastSegment(acceptor.flushLsn, acceptor.state.walSegmentSize);
+    log.info("{timeline}: WAL is back", { timeline: this.timelineId });
+  }
+
+  /** A reader of the WAL on disk; to be given back. */
   reader(): WalReader {
-    return this.#storage.reader();
+    const reader = new WalReader(this.directory, this.#core.acceptor.state.walSegmentSize);
+    this.#readers.add(reader);
+    return reader;
+  }
+
+  /** Gives a reader back. */
+  giveBack(reader: WalReader): void {
+    this.#readers.delete(reader);
+    reader.close();
   }
 
   /** Ends all connections, makes everything durable and closes the files. */
   close(): void {
     this.#disconnect("the safekeeper is stopping");
-    if (this.#storage.dirty) this.#runAll([{ kind: "flush" }]);
+    if (this.#files.dirty) this.#runAll([{ kind: "flush" }]);
     this.checkpoint();
     this.#closed = true;
-    this.#storage.close();
+    this.#files.storage?.close();
   }
 
   /** Ends all connections and removes the timeline, durably. */
   delete(): void {
     this.#closed = true;
     this.#disconnect("the timeline was deleted");
-    this.#storage.close();
+    this.#files.storage?.close();
     removeDirectory(this.directory);
   }
 
@@ -283,6 +379,14 @@ export class Timeline {
     for (const proposer of this.proposers) proposer.fail(`Cannot go on: ${why}`);
     for (const receiver of this.receivers) receiver.close();
   }
+}
+
+/** Removes all WAL in a directory; returns how many segments. */
+function removeSegments(directory: string, segmentSize: number): number {
+  const files = listSegments(directory, segmentSize);
+  for (const { path } of files) Deno.removeSync(path);
+  ifThere(() => Deno.removeSync(`${directory}/${SPARE_NAME}`));
+  return files.length;
 }
 
 /** Removes a timeline's directory, the control file first: without it the rest means nothing. */

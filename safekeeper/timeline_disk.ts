@@ -1,4 +1,8 @@
-/** A timeline's control file and WAL storage, as its core wants them, with their metrics. */
+/**
+ * A timeline's control file and WAL storage, as its core wants them, with their metrics. While the
+ * WAL is in remote storage alone, its positions stand still and nothing can be written.
+ */
+import { Unavailable } from "../libs/utils/errors.ts";
 import type { Lsn } from "../libs/utils/lsn.ts";
 import { writeControlFile } from "./control_file.ts";
 import { flushSeconds, persistedStates, receivedBytes } from "./metrics.ts";
@@ -15,23 +19,39 @@ interface FlushListener {
 /** See the head of the file. */
 export class TimelineFiles implements TimelineDisk {
   readonly #directory: string;
-  readonly #storage: WalStorage;
   readonly #listener: FlushListener;
+  /** Or where the WAL ends that is not on disk. */
+  #wal: WalStorage | Lsn;
 
-  constructor(directory: string, storage: WalStorage, listener: FlushListener) {
+  constructor(directory: string, wal: WalStorage | Lsn, listener: FlushListener) {
     this.#directory = directory;
-    this.#storage = storage;
+    this.#wal = wal;
     this.#listener = listener;
   }
 
+  /** The WAL on disk; undefined if it is in remote storage alone. */
+  get storage(): WalStorage | undefined {
+    return typeof this.#wal === "number" ? undefined : this.#wal;
+  }
+
+  /** The WAL is on disk, or ends at a position and is not. */
+  set wal(wal: WalStorage | Lsn) {
+    this.#wal = wal;
+  }
+
   get writeLsn(): Lsn {
-    return this.#storage.writeLsn;
+    return typeof this.#wal === "number" ? this.#wal : this.#wal.writeLsn;
   }
   get recordLsn(): Lsn {
-    return this.#storage.recordLsn;
+    return typeof this.#wal === "number" ? this.#wal : this.#wal.recordLsn;
   }
   get dirty(): boolean {
-    return this.#storage.dirty;
+    return this.storage?.dirty ?? false;
+  }
+
+  #present(): WalStorage {
+    if (typeof this.#wal !== "number") return this.#wal;
+    throw new Unavailable(`Cannot write WAL in "${this.#directory}": it is in remote storage`);
   }
 
   persist(state: TimelineState): void {
@@ -40,21 +60,21 @@ export class TimelineFiles implements TimelineDisk {
   }
 
   write(lsn: Lsn, bytes: Uint8Array): void {
-    this.#storage.write(lsn, bytes);
+    this.#present().write(lsn, bytes);
     receivedBytes.inc(bytes.length);
   }
 
   truncate(lsn: Lsn): void {
-    this.#storage.truncate(lsn);
+    this.#present().truncate(lsn);
   }
 
   flushSync(): Lsn {
-    return this.#storage.flushSync();
+    return this.#present().flushSync();
   }
 
   startFlush(): void {
     const begun = performance.now();
-    this.#storage.flush().then((lsn) => {
+    this.#present().flush().then((lsn) => {
       flushSeconds.observe((performance.now() - begun) / 1000);
       this.#listener.flushed(lsn);
     }).catch((thrown) => this.#listener.failed(thrown));

@@ -50,9 +50,19 @@ export function timelineStatus(timeline: Timeline): TimelineStatus {
     timeline_start_lsn: formatLsn(state.timelineStartLsn),
     local_start_lsn: formatLsn(state.localStartLsn),
     commit_lsn: formatLsn(acceptor.commitLsn),
-    backup_lsn: formatLsn(INVALID_LSN),
+    backup_lsn: formatLsn(timeline.backup === undefined ? INVALID_LSN : acceptor.backupLsn),
     peer_horizon_lsn: formatLsn(acceptor.peerHorizonLsn),
     remote_consistent_lsn: formatLsn(acceptor.remoteConsistentLsn),
+    eviction_state: state.offloadedLsn === undefined
+      ? "Present"
+      : { Offloaded: formatLsn(state.offloadedLsn) },
+    partial_backup: state.partialBackup.map((partial) => ({
+      name: partial.name,
+      status: partial.status,
+      flush_lsn: formatLsn(partial.flushLsn),
+      commit_lsn: formatLsn(partial.commitLsn),
+      term: partial.term,
+    })),
     walsenders: [...timeline.receivers].map((receiver) => ({
       appname: receiver.name,
       sent_lsn: formatLsn(receiver.sentLsn),
@@ -76,7 +86,7 @@ export function brokerInfo(
     lastLogTerm: acceptor.lastLogTerm,
     flushLsn: acceptor.flushLsn,
     commitLsn: acceptor.commitLsn,
-    backupLsn: INVALID_LSN,
+    backupLsn: timeline.backup === undefined ? INVALID_LSN : acceptor.backupLsn,
     remoteConsistentLsn: acceptor.remoteConsistentLsn,
     peerHorizonLsn: acceptor.peerHorizonLsn,
     localStartLsn: acceptor.state.localStartLsn,

@@ -11,6 +11,21 @@ import { BadRequest } from "../libs/utils/errors.ts";
 import type { TenantId, TimelineId } from "../libs/utils/id.ts";
 import { formatLsn, type Lsn } from "../libs/utils/lsn.ts";
 
+/** The last, unfinished segment as it was uploaded, or was going to be. */
+export interface PartialSegment {
+  /** What follows the timeline's prefix in its key. */
+  readonly name: string;
+  /** Started: perhaps there, perhaps not. Uploaded: it is there. Deleting: it is not wanted. */
+  readonly status: "started" | "uploaded" | "deleting";
+  /** Term of the last record in it. */
+  readonly term: Term;
+  /** It holds its segment's bytes up to here. */
+  readonly flushLsn: Lsn;
+  readonly commitLsn: Lsn;
+  /** CRC-32C of its bytes, once it is uploaded. */
+  readonly crc32c: number;
+}
+
 /** Durable state of one timeline. Replaced as a whole, never edited in place. */
 export interface TimelineState {
   readonly tenantId: TenantId;
@@ -35,6 +50,12 @@ export interface TimelineState {
   readonly peerHorizonLsn: Lsn;
   /** WAL below is durable behind a pageserver. A lower bound. */
   readonly remoteConsistentLsn: Lsn;
+  /** Whole segments below are in remote storage. A lower bound. */
+  readonly backupLsn: Lsn;
+  /** What this safekeeper put of unfinished segments into remote storage. */
+  readonly partialBackup: readonly PartialSegment[];
+  /** The WAL ends here and is in remote storage, not on disk; undefined: it is on disk. */
+  readonly offloadedLsn: Lsn | undefined;
 }
 
 /** What the creator of a timeline decides. */
@@ -77,6 +98,9 @@ export function newTimelineState(args: NewTimeline): TimelineState {
     commitLsn: start,
     peerHorizonLsn: start,
     remoteConsistentLsn: start,
+    backupLsn: start,
+    partialBackup: [],
+    offloadedLsn: undefined,
   };
 }
 

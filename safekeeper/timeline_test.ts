@@ -104,7 +104,7 @@ Deno.test("appends that arrive during a sync share the next one and its acknowle
       message.flushLsn
     );
     assert.deepEqual(flushed, [first, wal.end]);
-    timelines.close();
+    await timelines.close();
   });
 });
 
@@ -132,7 +132,7 @@ Deno.test("WAL goes once pageserver, commit and peers are past it, and the state
     assert.equal(answer.feedback?.remoteConsistentLsn, wal.end);
     timeline.removeOldWal();
     assert.equal(files(), 1);
-    timelines.close();
+    await timelines.close();
     assert.deepEqual(proposer.failures.length, 1);
     assert.throws(() => timeline.handle({ kind: "vote", generation: 0, term: 9 }, proposer), {
       name: "Unavailable",
@@ -164,12 +164,12 @@ Deno.test("a full disk refuses the append, and the next election goes on", async
     append(timeline, proposer, bytes);
     timeline.kick();
     await proposer.acknowledged(wal.end);
-    timelines.close();
+    await timelines.close();
   });
 });
 
 Deno.test("create() is idempotent, refuses another start, and clears what a crash left", async () => {
-  await withDirectory((directory) => {
+  await withDirectory(async (directory) => {
     const timelines = new Timelines(directory, 1);
     const args = {
       tenantId: newTenantId(),
@@ -187,10 +187,10 @@ Deno.test("create() is idempotent, refuses another start, and clears what a cras
     assert.equal(timelines.create(args), timeline);
     const other = (START + 8) as Lsn;
     assert.throws(() => timelines.create({ ...args, startLsn: other }), Conflict);
-    assert.deepEqual(timelines.deleteTenant(args.tenantId), [args.timelineId]);
+    assert.deepEqual(await timelines.deleteTenant(args.tenantId, false), [args.timelineId]);
     assert.throws(() => Deno.statSync(path), Deno.errors.NotFound);
     timelines.create(args);
-    timelines.close();
+    await timelines.close();
   });
 });
 
@@ -244,6 +244,6 @@ Deno.test("a change is published at once, and further ones together", async () =
     assert.equal(published[atOnce]!.commitLsn, wal.end);
     assert.equal(published[atOnce]!.safekeeperConnstr, "127.0.0.1:5454");
     publisher.close();
-    timelines.close();
+    await timelines.close();
   });
 });

@@ -3,6 +3,7 @@
  * start, made only on request of the control plane (never by a proposer's greeting), and a
  * directory without a control file is what an unfinished creation or deletion left: no timeline.
  */
+import type { RemoteStorage } from "../libs/remote_storage/remote_storage.ts";
 import { makeDirectory } from "../libs/utils/durable.ts";
 import { Conflict, messageOf, NotFound } from "../libs/utils/errors.ts";
 import {
@@ -13,9 +14,19 @@ import {
 } from "../libs/utils/id.ts";
 import { logger } from "../libs/utils/log.ts";
 import { formatLsn } from "../libs/utils/lsn.ts";
-import { timelineCount } from "./metrics.ts";
+import { backupLagBytes, offloadedCount, timelineCount } from "./metrics.ts";
+import { RemoteWal } from "./remote_wal.ts";
 import { Timeline } from "./timeline.ts";
 import { type NewTimeline, newTimelineState, type TimelineState } from "./timeline_state.ts";
+import { WalBackup, type WalBackupSettings } from "./wal_backup.ts";
+
+/** Where WAL goes, and when. */
+export interface RemoteBackup {
+  readonly storage: RemoteStorage;
+  readonly settings: WalBackupSettings;
+  /** Milliseconds of a clock. */
+  readonly now: () => number;
+}
 
 const log = logger("safekeeper", "timelines");
 
@@ -26,6 +37,7 @@ const CHECKPOINT_INTERVAL_MS = 30_000;
 export class Timelines {
   readonly #directory: string;
   readonly #nodeId: number;
+  readonly #remote: RemoteBackup | undefined;
   readonly #timelines = new Map<string, Timeline>();
   /** Called when a timeline appears or its commit LSN moves. */
   onCommit: (timeline: Timeline) => void = () => {};
@@ -34,9 +46,10 @@ export class Timelines {
   /**
    * Opens what is in `directory`. Throws Corrupt naming the file if a timeline cannot be served.
    */
-  constructor(directory: string, nodeId: number) {
+  constructor(directory: string, nodeId: number, remote?: RemoteBackup) {
     this.#directory = directory;
     this.#nodeId = nodeId;
+    this.#remote = remote;
     for (const [tenantId, timelineId, path] of timelineDirectories(directory)) {
       try {
         this.#add(Timeline.open(path, nodeId, tenantId, timelineId));
@@ -48,11 +61,19 @@ export class Timelines {
   }
 
   #add(timeline: Timeline): Timeline {
+    this.#beginBackup(timeline);
     timeline.listeners.add({ onCommit: () => this.onCommit(timeline) });
     this.#timelines.set(`${timeline.tenantId}/${timeline.timelineId}`, timeline);
     timelineCount.set(this.#timelines.size);
     this.onCommit(timeline);
     return timeline;
+  }
+
+  #beginBackup(timeline: Timeline): void {
+    if (this.#remote === undefined) return;
+    const { storage, settings, now } = this.#remote;
+    const wal = new RemoteWal(storage, timeline.acceptor.state);
+    timeline.backup = new WalBackup(wal, timeline, this.#nodeId, settings, now);
   }
 
   /** All timelines. */
@@ -89,28 +110,48 @@ export class Timelines {
     return this.#add(Timeline.create(path, this.#nodeId, state));
   }
 
-  /** Removes a timeline; returns whether there was one. */
-  delete(tenantId: TenantId, timelineId: TimelineId): boolean {
+  /**
+   * Removes a timeline, from remote storage first unless `onlyLocal`; returns whether there was
+   * one. Throws what removing its objects throws; the timeline is then still there.
+   */
+  async delete(tenantId: TenantId, timelineId: TimelineId, onlyLocal: boolean): Promise<boolean> {
     const timeline = this.find(tenantId, timelineId);
     if (timeline === undefined) return false;
-    this.#timelines.delete(`${tenantId}/${timelineId}`);
+    const { backup } = timeline;
+    if (backup !== undefined) {
+      // Another safekeeper may upload once more, until it deletes the timeline, too.
+      await backup.close();
+      try {
+        if (!onlyLocal) await backup.wal.removeAll();
+      } catch (thrown) {
+        this.#beginBackup(timeline);
+        throw thrown;
+      }
+    }
+    if (!this.#timelines.delete(`${tenantId}/${timelineId}`)) return false;
     timelineCount.set(this.#timelines.size);
     timeline.delete();
     return true;
   }
 
-  /** Removes all timelines of a tenant; returns their ids. */
-  deleteTenant(tenantId: TenantId): TimelineId[] {
+  /** Removes all timelines of a tenant; returns their ids. Throws what delete() throws. */
+  async deleteTenant(tenantId: TenantId, onlyLocal: boolean): Promise<TimelineId[]> {
     const mine = [...this.all()].filter((timeline) => timeline.tenantId === tenantId);
-    for (const timeline of mine) this.delete(tenantId, timeline.timelineId);
+    for (const timeline of mine) await this.delete(tenantId, timeline.timelineId, onlyLocal);
     return mine.map((timeline) => timeline.timelineId);
   }
 
-  /** Regular housekeeping: removes old WAL, and now and then updates control files. */
+  /** Regular housekeeping: uploads and removes WAL, and now and then updates control files. */
   maintain(nowMs: number): void {
     const checkpoint = nowMs - this.#lastCheckpointMs >= CHECKPOINT_INTERVAL_MS;
     if (checkpoint) this.#lastCheckpointMs = nowMs;
+    let offloaded = 0;
+    let lagBytes = 0;
     for (const timeline of this.all()) {
+      timeline.backup?.tick();
+      if (timeline.isOffloaded) offloaded++;
+      const { commitLsn, backupLsn } = timeline.acceptor;
+      if (timeline.backup !== undefined) lagBytes += Math.max(0, commitLsn - backupLsn);
       try {
         timeline.removeOldWal();
         if (checkpoint) timeline.checkpoint();
@@ -122,10 +163,13 @@ export class Timelines {
         });
       }
     }
+    offloadedCount.set(offloaded);
+    backupLagBytes.set(lagBytes);
   }
 
   /** Makes everything durable and closes it. */
-  close(): void {
+  async close(): Promise<void> {
+    await Promise.all([...this.all()].map((timeline) => timeline.backup?.close()));
     for (const timeline of this.all()) timeline.close();
     this.#timelines.clear();
   }

@@ -63,6 +63,7 @@ export async function serveProposer(copy: CopyBoth, timelines: Timelines): Promi
     }
     timeline = timelines.get(greeting.tenantId, greeting.timelineId);
     timeline.proposers.add(proposer);
+    await timeline.available();
     timeline.handle(greeting, proposer);
     await pump(copy, timeline, proposer);
   } catch (thrown) {

@@ -4,6 +4,7 @@
  *   <24 hex>           a complete segment, for example 000000010000000000000003
  *   <24 hex>.partial   the one that is being written
  *   waltmp             one that is being made: not WAL yet, removed on start
+ *   waltmp.restored    one on its way from remote storage, likewise
  *   walspare           zeros for the next one (spare_segment.ts)
  *
  * A segment file has its full size from the start, zeros or a hole where nothing was written, and
@@ -20,6 +21,9 @@ import { addLsn, type Lsn } from "../libs/utils/lsn.ts";
 
 const PARTIAL_SUFFIX = ".partial";
 const TEMPORARY_NAME = "waltmp";
+
+/** Where a segment from remote storage is made. */
+export const RESTORE_NAME: string = `${TEMPORARY_NAME}.restored`;
 
 /** Path of a segment under its complete name. */
 function segmentPath(directory: string, segment: number, segmentSize: number): string {
@@ -53,7 +57,7 @@ export function listSegments(directory: string, segmentSize: number): SegmentFil
   const found: SegmentFile[] = [];
   for (const entry of Deno.readDirSync(directory)) {
     const path = `${directory}/${entry.name}`;
-    if (entry.name === TEMPORARY_NAME) {
+    if (entry.name.startsWith(TEMPORARY_NAME)) {
       Deno.removeSync(path);
       continue;
     }

@@ -1,6 +1,6 @@
 /**
  * START_REPLICATION: streams a timeline's WAL to a pageserver, a hot standby, or a proposer that
- * recovers.
+ * recovers. What is not on disk any more comes from remote storage, if there is one.
  *
  * Without a term it serves committed WAL only. With one it serves all durable WAL for as long as
  * that is the timeline's term: what an elected proposer copies from its donor. The stream sleeps
@@ -22,8 +22,9 @@ import { NO_HOT_STANDBY } from "../libs/safekeeper_protocol/messages.ts";
 import type { Term } from "../libs/safekeeper_protocol/term_history.ts";
 import { NotFound } from "../libs/utils/errors.ts";
 import { addLsn, formatLsn, INVALID_LSN, type Lsn } from "../libs/utils/lsn.ts";
-import { connectionCount, sentBytes } from "./metrics.ts";
+import { connectionCount, remoteReadBytes, sentBytes } from "./metrics.ts";
 import type { Receiver } from "./receivers.ts";
+import type { RemoteWalReader } from "./remote_wal.ts";
 import type { Timeline } from "./timeline.ts";
 import type { WalReader } from "./wal_reader.ts";
 
@@ -56,6 +57,7 @@ class WalSender implements Receiver {
   readonly #timeline: Timeline;
   readonly #term: Term | undefined;
   readonly #reader: WalReader;
+  #remoteReader: RemoteWalReader | undefined;
   #ended = false;
   #wake: (() => void) | undefined;
   #silent = false;
@@ -103,7 +105,8 @@ class WalSender implements Receiver {
       connectionCount.dec({ role: "receiver" });
       this.#timeline.receivers.delete(this);
       this.#timeline.listeners.delete(listener);
-      this.#reader.close();
+      this.#timeline.giveBack(this.#reader);
+      this.#remoteReader?.close();
       replies.catch(() => {}); // it ends when the connection is closed behind us
     }
   }
@@ -122,7 +125,8 @@ class WalSender implements Receiver {
         await new Promise((resolve) => setTimeout(resolve, gatherMs));
         return; // looks again: the timeline has moved on, or the stream has ended
       }
-      this.#queueChunk(limit);
+      if (this.#reader.has(this.sentLsn)) this.#queueChunk(limit);
+      else if (!await this.#queueRemoteChunk(limit)) return;
       await this.#copy.flush();
       this.#gatherUntilMs = performance.now() + GATHER_MS;
       return;
@@ -135,26 +139,63 @@ class WalSender implements Receiver {
     }
   }
 
-  #queueChunk(limit: Lsn): void {
+  /** Bytes of the next message. */
+  #chunkBytes(limit: Lsn): number {
     const segmentSize = this.#timeline.acceptor.state.walSegmentSize;
     const start = this.sentLsn;
-    let end = Math.min(limit, start + CHUNK_BYTES, start - start % segmentSize + segmentSize);
-    if (end < limit) end -= end % PAGE_SIZE;
-    if (!this.#reader.has(start)) {
+    const end = Math.min(limit, start + CHUNK_BYTES, start - start % segmentSize + segmentSize);
+    return (end < limit ? end - end % PAGE_SIZE : end) - start;
+  }
+
+  /** Reserves room for `count` bytes of WAL from sentLsn on. */
+  #reserve(limit: Lsn, count: number): Uint8Array {
+    const now = postgresTime(Date.now());
+    const at = reserveXlogData(this.#copy, this.sentLsn, limit, now, count);
+    return this.#copy.sendBytes.subarray(at, at + count);
+  }
+
+  #queued(count: number): void {
+    this.sentLsn = addLsn(this.sentLsn, count);
+    sentBytes.inc(count);
+  }
+
+  #queueChunk(limit: Lsn): void {
+    const count = this.#chunkBytes(limit);
+    if (this.#reader.read(this.sentLsn, this.#reserve(limit, count)) !== count) {
+      // What is in the send buffer is not WAL: it must not be sent.
+      this.close();
+      throw new NotFound(
+        `Cannot stream WAL from ${formatLsn(this.sentLsn)}: its segment is cut short`,
+      );
+    }
+    this.#queued(count);
+  }
+
+  /** Queues WAL that is not on disk; false if it is now, or nobody wants it any more. */
+  async #queueRemoteChunk(limit: Lsn): Promise<boolean> {
+    const start = this.sentLsn;
+    const { backup, acceptor } = this.#timeline;
+    const segmentEnd = addLsn(
+      start,
+      acceptor.state.walSegmentSize - start % acceptor.state.walSegmentSize,
+    );
+    if (backup !== undefined && segmentEnd <= acceptor.backupLsn) {
+      this.#remoteReader ??= backup.wal.reader();
+      const count = this.#chunkBytes(limit);
+      const wal = await this.#remoteReader.read(start, count, acceptor.backupLsn);
+      if (this.#ended) return false;
+      this.#reserve(limit, wal.length).set(wal);
+      this.#queued(wal.length);
+      remoteReadBytes.inc(wal.length);
+      return true;
+    }
+    if (!this.#timeline.isOffloaded) {
       throw new NotFound(
         `Cannot stream WAL from ${formatLsn(start)}: that segment is not on this safekeeper`,
       );
     }
-    const count = end - start;
-    const at = reserveXlogData(this.#copy, start, limit, postgresTime(Date.now()), count);
-    const read = this.#reader.read(start, this.#copy.sendBytes.subarray(at, at + count));
-    if (read !== count) {
-      // What is in the send buffer is not WAL: it must not be sent.
-      this.close();
-      throw new NotFound(`Cannot stream WAL from ${formatLsn(start)}: its segment is cut short`);
-    }
-    this.sentLsn = addLsn(start, count);
-    sentBytes.inc(count);
+    await this.#timeline.available();
+    return false;
   }
 
   async #readReplies(): Promise<void> {

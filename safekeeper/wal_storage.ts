@@ -326,11 +326,6 @@ export class WalStorage {
     return old.length;
   }
 
-  /** A reader of this WAL. The caller closes it. */
-  reader(): WalReader {
-    return new WalReader(this.#options.directory, this.#segmentSize);
-  }
-
   #closeOpen(): void {
     this.#open?.file.close();
     this.#open?.syncFile.close();

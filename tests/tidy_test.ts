@@ -19,6 +19,7 @@ const PURE = [
   "libs/postgres/",
   "libs/safekeeper_protocol/",
   "safekeeper/acceptor.ts",
+  "safekeeper/wal_backup_plan.ts",
   "safekeeper/timeline_core.ts",
   "safekeeper/wal_positions.ts",
   "compute/wal_proposer/conversation.ts",

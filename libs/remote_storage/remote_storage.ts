@@ -56,7 +56,7 @@ export interface RemoteStorageLimits {
 }
 
 /** The limits unless set otherwise: a request that fails all the time takes about five seconds. */
-export const DEFAULT_LIMITS: RemoteStorageLimits = {
+const DEFAULT_LIMITS: RemoteStorageLimits = {
   concurrency: 100,
   attempts: 10,
   attemptMs: 120_000,

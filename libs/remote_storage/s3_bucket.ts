@@ -141,9 +141,8 @@ export class S3Bucket implements Backend {
       const body = answer.Body as Readable;
       if (range !== undefined && bytes !== range.end - range.start) {
         body.destroy();
-        throw new BadRequest(
-          `Cannot read bytes ${range.start} to ${range.end} of "${key}": ${this.name} sends ${bytes}`,
-        );
+        const wanted = `bytes ${range.start} to ${range.end} of "${key}"`;
+        throw new BadRequest(`Cannot read ${wanted}: ${this.name} sends ${bytes}`);
       }
       return { bytes, body: this.#pieces(key, body, signal) };
     } catch (thrown) {
