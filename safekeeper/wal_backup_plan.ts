@@ -2,9 +2,9 @@
  * What of a timeline's WAL goes to remote storage, by whom, and what may then go from the disk:
  * the decisions, without the requests and the clock.
  *
- * Whole segments below the commit LSN are uploaded by one safekeeper, which all of them choose alike
- * from what the broker tells. Two that are chosen for a while, because they know different things,
- * upload the same bytes under the same names. The unfinished segment every safekeeper uploads for
+ * Whole segments below the commit LSN are uploaded by one safekeeper, which all of them choose
+ * alike from what the broker tells. Two that are chosen for a while, because they know different
+ * things, upload the same bytes under the same names. The unfinished segment every safekeeper uploads for
  * itself, under a name that says what is in it; it is wanted only until a newer one is there, or
  * the segment is there as a whole.
  */
@@ -160,7 +160,7 @@ export function mayOffload(view: BackupView): boolean {
 }
 
 /** Where WAL on disk may end to be needed. */
-export interface RemovalView {
+interface RemovalView {
   readonly commitLsn: Lsn;
   readonly flushLsn: Lsn;
   readonly peerHorizonLsn: Lsn;

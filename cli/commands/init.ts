@@ -16,6 +16,14 @@ function configFile(path: string): Partial<Config> {
   }
 }
 
+function inlineTable(text: string): unknown {
+  try {
+    return parse(`value = ${text}`)["value"];
+  } catch {
+    throw new InvalidArgumentError('expected a table such as {local_path = "/srv/neon"}');
+  }
+}
+
 /** The command. */
 export function command(): Command {
   return new Command("init")
@@ -36,6 +44,12 @@ export function command(): Command {
       "settings that differ from the default, as in .neon/config",
       configFile,
     )
+    .option(
+      "--remote-storage <toml>",
+      `where safekeepers put WAL: '{local_path = "/srv/neon"}', or ` +
+        `'{bucket_name = "...", bucket_region = "...", endpoint = "http://..."}'`,
+      inlineTable,
+    )
     .addOption(
       new Option("--force <mode>", "what to do when the directory is there")
         .choices(FORCE_MODES).default("must-not-exist" as const),
@@ -48,6 +62,7 @@ export function command(): Command {
         pgBin: options.pgBin,
         force: options.force,
         ...(options.dataChecksums === undefined ? {} : { dataChecksums: options.dataChecksums }),
+        ...(options.remoteStorage === undefined ? {} : { remoteStorage: options.remoteStorage }),
         ...(options.config === undefined ? {} : { config: options.config }),
       }, terminalProgress());
       const directory = displayPath(env.repoDir);

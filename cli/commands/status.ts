@@ -3,6 +3,7 @@ import { Command } from "@commander-js/extra-typings";
 import { listEndpoints } from "../control_plane/endpoints.ts";
 import { displayPath, openEnvironment } from "../control_plane/environment.ts";
 import { allRoles, roleStatus } from "../control_plane/lifecycle.ts";
+import { describeStorage } from "../../libs/remote_storage/location.ts";
 import { printHint, printJson, printTable } from "../output.ts";
 
 /** The command. */
@@ -14,8 +15,10 @@ export function command(): Command {
       const env = openEnvironment();
       const roles = await Promise.all(allRoles(env).map(roleStatus));
       const endpoints = await listEndpoints(env);
-      if (options.json) printJson({ repo_dir: env.repoDir, daemons: roles, endpoints });
-      else {
+      const { remote_storage = null } = env.config;
+      if (options.json) {
+        printJson({ repo_dir: env.repoDir, daemons: roles, endpoints, remote_storage });
+      } else {
         const rows = [
           ...roles.map((role) => [role.name, role.address, String(role.pid ?? "---"), role.status]),
           ...endpoints.map((endpoint) => [
@@ -24,6 +27,9 @@ export function command(): Command {
             "---",
             endpoint.status,
           ]),
+          ...(remote_storage === null
+            ? []
+            : [["remote storage", describeStorage(remote_storage), "---", "configured"]]),
         ];
         printTable(["NAME", "ADDRESS", "PID", "STATUS"], rows);
       }

@@ -10,6 +10,8 @@
  *     id = 1
  *     [[safekeepers]]
  *     id = 1
+ *     [remote_storage]
+ *     local_path = "/srv/neon"
  *     [branch_name_mappings]
  *     main = [["9ef87a5bf0d92544f6fafeeb3239695c", "de200bd42b49cc1814412c7e592dd6e9"]]
  *
@@ -19,6 +21,7 @@ import { join } from "node:path";
 import { parse, stringify } from "smol-toml";
 import { replaceFile } from "../../libs/utils/durable.ts";
 import { Conflict, Corrupt, messageOf, NotFound } from "../../libs/utils/errors.ts";
+import type { StorageLocation } from "../../libs/remote_storage/location.ts";
 import type { TenantId, TimelineId } from "../../libs/utils/id.ts";
 import { ifThere } from "../../libs/utils/if_there.ts";
 
@@ -78,6 +81,8 @@ export interface Config {
   pageservers: PageserverConfig[];
   safekeepers: SafekeeperConfig[];
   postgres: PostgresConfig[];
+  /** Where the safekeepers put WAL. Each kind of data is below a name of its own. */
+  remote_storage?: StorageLocation;
   /** Branch name to [tenant, timeline] pairs: a name is unique within a tenant. */
   branch_name_mappings: Record<string, [TenantId, TimelineId][]>;
 }

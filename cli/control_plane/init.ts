@@ -6,6 +6,7 @@
 import { join, resolve } from "node:path";
 import { makeDirectory } from "../../libs/utils/durable.ts";
 import { BadRequest, Conflict, messageOf } from "../../libs/utils/errors.ts";
+import type { StorageLocation } from "../../libs/remote_storage/location.ts";
 import { ifThere } from "../../libs/utils/if_there.ts";
 import { placeLink } from "./cache_file.ts";
 import { installComputeFiles } from "./compute_files.ts";
@@ -36,6 +37,8 @@ export interface InitOptions extends BinarySource {
   /** Whether new tenants have page checksums; by default as initdb of their version. */
   dataChecksums?: boolean;
   force?: ForceMode;
+  /** Where WAL goes: a directory or a bucket, as in the configuration. */
+  remoteStorage?: unknown;
   /** Parts of the configuration that differ from the default, such as ports. */
   config?: Partial<Config>;
 }
@@ -89,6 +92,12 @@ async function cachePrograms(mains: string[], progress: Progress): Promise<void>
   throw new Error(`Cannot prepare the daemons: ${new TextDecoder().decode(stderr).trim()}`);
 }
 
+async function checkedStorage(value: unknown): Promise<StorageLocation | undefined> {
+  if (value === undefined) return undefined;
+  const { checkRemoteStorage } = await import("../../libs/remote_storage/config.ts");
+  return checkRemoteStorage(value, "the remote storage");
+}
+
 /** Makes a new local Neon in `repoDir`. Throws Conflict if there is one. */
 export async function initEnvironment(
   repoDir: string,
@@ -97,6 +106,7 @@ export async function initEnvironment(
 ): Promise<Environment> {
   const force = options.force ?? "must-not-exist";
   checkDirectory(repoDir, force);
+  const remote = await checkedStorage(options.remoteStorage ?? options.config?.remote_storage);
   const user = postgresUser();
   checkReachable(repoDir, user);
   checkSocketPath(repoDir);
@@ -114,6 +124,7 @@ export async function initEnvironment(
     ...(options.pgDistribDir === undefined
       ? {}
       : { pg_distrib_dir: resolve(options.pgDistribDir) }),
+    ...(remote === undefined ? {} : { remote_storage: remote }),
     postgres: [{ version: pgVersion, bin_dir: binaries.binDir }],
   };
   const env = { repoDir, config };

@@ -16,6 +16,12 @@ const COMMON = ["--no-prompt", "--cached-only"];
  */
 const GRPC_ENVIRONMENT = "GRPC_*,grpc_proxy,http_proxy,https_proxy,no_grpc_proxy,no_proxy";
 
+/**
+ * Variables that the S3 library looks at: credentials, and where the user's files would be, which
+ * it may not read.
+ */
+const S3_ENVIRONMENT = "AWS_*,HOME,USERPROFILE,HOMEPATH,HOMEDRIVE,_X_AMZN_TRACE_ID";
+
 /** What the flags of the broker follow from. */
 interface BrokerAccess {
   directory: string;
@@ -33,6 +39,8 @@ interface StorageAccess {
   protocolFile: string;
   /** Native add-ons, loaded in place of slower TypeScript where they are installed. */
   addons: string[];
+  /** Where there is remote storage: its directory, or the hosts of its bucket. */
+  remote?: { directories: string[]; hosts: string[] };
 }
 
 /** What the flags of the compute host follow from. */
@@ -75,12 +83,13 @@ export function pageserverPermissions(access: StorageAccess): string[] {
 }
 
 function storagePermissions(access: StorageAccess): string[] {
+  const { directories, hosts } = access.remote ?? { directories: [], hosts: [] };
   return [
     ...COMMON,
-    ...flag("net", [...access.listen, ...access.connect]),
-    ...flag("read", [access.directory, access.protocolFile]),
-    ...flag("write", [access.directory]),
-    `--allow-env=${GRPC_ENVIRONMENT}`,
+    ...flag("net", [...access.listen, ...access.connect, ...hosts]),
+    ...flag("read", [access.directory, access.protocolFile, ...directories]),
+    ...flag("write", [access.directory, ...directories]),
+    `--allow-env=${GRPC_ENVIRONMENT}${hosts.length === 0 ? "" : `,${S3_ENVIRONMENT}`}`,
     ...flag("ffi", access.addons),
   ];
 }

@@ -43,6 +43,17 @@ Deno.test("daemons get exactly these permissions", () => {
   );
   assert.deepEqual(safekeeperPermissions(storage), storageFlags);
   assert.deepEqual(pageserverPermissions(storage), storageFlags);
+  const remote = (directories: string[], hosts: string[]) =>
+    safekeeperPermissions({ ...storage, remote: { directories, hosts } })
+      .filter((flag) => !storageFlags.includes(flag));
+  assert.deepEqual(remote(["/srv/wal"], []), [
+    "--allow-read=/n/role,/src/storage_broker.proto,/srv/wal",
+    "--allow-write=/n/role,/srv/wal",
+  ]);
+  assert.deepEqual(remote([], ["store:9000"]), [
+    "--allow-net=127.0.0.1:1,127.0.0.1:2,127.0.0.1:50051,store:9000",
+    `${grpc},AWS_*,HOME,USERPROFILE,HOMEPATH,HOMEDRIVE,_X_AMZN_TRACE_ID`,
+  ]);
   assert.deepEqual(
     computePermissions({
       directory: "/n/compute",

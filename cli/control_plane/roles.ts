@@ -12,6 +12,12 @@ import { dirname, join } from "node:path";
 import { parse, stringify } from "smol-toml";
 import { crc32AddonPath } from "../../libs/utils/crc32c.ts";
 import { makeDirectory, replaceFile } from "../../libs/utils/durable.ts";
+import {
+  CREDENTIAL_VARIABLES,
+  storageBelow,
+  storageHosts,
+  type StorageLocation,
+} from "../../libs/remote_storage/location.ts";
 import { ifThere } from "../../libs/utils/if_there.ts";
 import { installComputeFiles } from "./compute_files.ts";
 import { LOOPBACK, type PageserverConfig, type SafekeeperConfig } from "./config.ts";
@@ -31,7 +37,8 @@ const BROKER_PROTOCOL = programFile("broker/storage_broker.proto");
 /** A daemon with the settings that it is started with. */
 export interface Role extends Daemon {
   settingsFile: string;
-  settings: Record<string, string | number>;
+  /** Undefined: not set, even if it was before. */
+  settings: Record<string, string | number | StorageLocation | undefined>;
 }
 
 function addons(): string[] {
@@ -97,10 +104,19 @@ export function pageserverRole(env: Environment, config: PageserverConfig): Role
   };
 }
 
+function storageAccess(location: StorageLocation): { directories: string[]; hosts: string[] } {
+  const directories = "local_path" in location ? [location.local_path] : [];
+  return { directories, hosts: storageHosts(location) };
+}
+
 /** One safekeeper. */
 export function safekeeperRole(env: Environment, config: SafekeeperConfig): Role {
   const directory = repoPath(env, "safekeepers", `sk${config.id}`);
   const listen = [`${LOOPBACK}:${config.pg_port}`, `${LOOPBACK}:${config.http_port}`];
+  const { remote_storage } = env.config;
+  const remote = remote_storage === undefined
+    ? undefined
+    : storageBelow(remote_storage, "safekeepers");
   return {
     name: `safekeeper ${config.id}`,
     ...paths(directory, "safekeeper"),
@@ -113,12 +129,15 @@ export function safekeeperRole(env: Environment, config: SafekeeperConfig): Role
       connect: [env.config.broker.listen_addr],
       protocolFile: BROKER_PROTOCOL,
       addons: addons(),
+      ...(remote === undefined ? {} : { remote: storageAccess(remote) }),
     }),
+    ...(remote === undefined ? {} : { environment: CREDENTIAL_VARIABLES }),
     settings: {
       id: config.id,
       listen_pg_addr: listen[0]!,
       listen_http_addr: listen[1]!,
       broker_endpoint: brokerEndpoint(env),
+      remote_storage: remote,
     },
   };
 }
@@ -160,6 +179,11 @@ export function computeRole(env: Environment): Role {
 export function writeSettings(role: Role): void {
   makeDirectory(role.directory);
   const text = ifThere(() => Deno.readTextFileSync(role.settingsFile)) ?? "";
-  const wanted = stringify({ ...parse(text), ...role.settings }) + "\n";
+  const { remote_storage: remote } = role.settings;
+  // It may be anywhere, and the daemon may only write below it.
+  if (typeof remote === "object" && "local_path" in remote) makeDirectory(remote.local_path);
+  const settings = Object.entries({ ...parse(text), ...role.settings })
+    .filter(([, value]) => value !== undefined);
+  const wanted = stringify(Object.fromEntries(settings)) + "\n";
   if (wanted !== text) replaceFile(role.settingsFile, new TextEncoder().encode(wanted));
 }

@@ -55,6 +55,8 @@ export interface Daemon {
   /** Absolute path of its main.ts. */
   main: string;
   permissions: string[];
+  /** Variables of our environment that it is given, too. */
+  environment?: readonly string[];
 }
 
 /** What a start did. */
@@ -136,9 +138,9 @@ async function checkPorts(daemon: Daemon): Promise<void> {
 }
 
 /** The environment of a daemon: nothing but what Deno and the user's own NEON_ settings need. */
-function daemonEnvironment(): Record<string, string> {
+function daemonEnvironment(more: readonly string[]): Record<string, string> {
   const kept = Object.entries(Deno.env.toObject()).filter(([name]) =>
-    ["HOME", "PATH", "DENO_DIR", "XDG_CACHE_HOME", "TMPDIR"].includes(name) ||
+    ["HOME", "PATH", "DENO_DIR", "XDG_CACHE_HOME", "TMPDIR", ...more].includes(name) ||
     name.startsWith("NEON_") || name.startsWith("GRPC_")
   );
   return { ...Object.fromEntries(kept), NO_COLOR: "1" };
@@ -168,7 +170,7 @@ function spawn(daemon: Daemon): Deno.ChildProcess {
     ],
     cwd: daemon.directory,
     clearEnv: true,
-    env: daemonEnvironment(),
+    env: daemonEnvironment(daemon.environment ?? []),
     detached: true,
     stdin: "null",
     stdout: "null",

@@ -6,6 +6,7 @@
 import assert from "node:assert/strict";
 import type { InfoSink } from "../../safekeeper/broker_publisher.ts";
 import { SafekeeperClient } from "../../safekeeper/client.ts";
+import { safekeeperConfig } from "../../safekeeper/config.ts";
 import { type Safekeeper, startSafekeeper } from "../../safekeeper/safekeeper.ts";
 import { TEST_IDENTITY, TestWal, withDirectory } from "../../safekeeper/safekeeper_fixture.ts";
 import { parseAddress } from "../../libs/utils/address.ts";
@@ -32,12 +33,16 @@ class Cluster {
     const directory = `${this.#directory}/${id}`;
     Deno.mkdirSync(directory, { recursive: true });
     const [pg, http] = this.#ports.get(id) ?? ["127.0.0.1:0", "127.0.0.1:0"];
-    const safekeeper = startSafekeeper(directory, {
-      id,
-      listen_pg_addr: pg,
-      listen_http_addr: http,
-      log_level: "error",
-    }, NO_BROKER);
+    const safekeeper = startSafekeeper(
+      directory,
+      safekeeperConfig.parse({
+        id,
+        listen_pg_addr: pg,
+        listen_http_addr: http,
+        log_level: "error",
+      }),
+      NO_BROKER,
+    );
     this.#running.set(id, safekeeper);
     if (this.#ports.has(id)) return;
     this.#ports.set(id, [safekeeper.pgAddress, safekeeper.httpAddress]);

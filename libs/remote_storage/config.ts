@@ -9,7 +9,9 @@
  * requests under way at once.
  */
 import { z } from "zod";
+import { BadRequest } from "../utils/errors.ts";
 import { LocalDirectory } from "./local_directory.ts";
+import type { StorageLocation } from "./location.ts";
 import { RemoteStorage } from "./remote_storage.ts";
 
 const concurrency = z.int().min(1).max(1000).optional();
@@ -31,18 +33,18 @@ const bucketConfig = z.strictObject({
 /** The setting. */
 export const remoteStorageConfig = z.union([directoryConfig, bucketConfig]);
 
-/** The checked setting. */
-export type RemoteStorageConfig = z.infer<typeof remoteStorageConfig>;
-
-/** A place of its own for one kind of data in a remote storage that several share. */
-export function storageBelow(config: RemoteStorageConfig, name: string): RemoteStorageConfig {
-  if ("local_path" in config) return { ...config, local_path: `${config.local_path}/${name}` };
-  const { prefix_in_bucket: prefix = "" } = config;
-  return { ...config, prefix_in_bucket: prefix === "" ? name : `${prefix}/${name}` };
+/** Checks the setting; `what` names where it was found. Throws BadRequest saying what is wrong. */
+export function checkRemoteStorage(value: unknown, what: string): StorageLocation {
+  const { success, data, error } = remoteStorageConfig.safeParse(value);
+  if (success) return data;
+  throw new BadRequest(
+    `Cannot use ${what}: expected {local_path = "/..."} or {bucket_name = "...", ` +
+      `bucket_region = "..."}; ${z.prettifyError(error)}`,
+  );
 }
 
 /** Opens it. Throws BadRequest for a bucket without credentials in the environment. */
-export async function openRemoteStorage(config: RemoteStorageConfig): Promise<RemoteStorage> {
+export async function openRemoteStorage(config: StorageLocation): Promise<RemoteStorage> {
   const { concurrency_limit } = config;
   const limits = concurrency_limit === undefined ? {} : { concurrency: concurrency_limit };
   if ("local_path" in config) {

@@ -3,8 +3,9 @@ import assert from "node:assert/strict";
 import { Buffer } from "node:buffer";
 import { BadRequest, NotFound, Unavailable } from "../utils/errors.ts";
 import type { Backend, RemoteObject, UploadSource } from "./backend.ts";
-import { remoteStorageConfig, storageBelow } from "./config.ts";
+import { checkRemoteStorage } from "./config.ts";
 import { LocalDirectory } from "./local_directory.ts";
+import { describeStorage, storageBelow, storageHosts } from "./location.ts";
 import { RemoteStorage, type RemoteStorageLimits } from "./remote_storage.ts";
 import { S3Bucket } from "./s3_bucket.ts";
 import { type Fault, TEST_BUCKET, TEST_CREDENTIALS, TestS3 } from "./s3_server_fixture.ts";
@@ -226,9 +227,11 @@ Deno.test("a directory shows nothing of an upload that was interrupted", async (
 });
 
 Deno.test("the setting takes a directory or a bucket, nothing else", () => {
-  const accepts = (value: unknown) => remoteStorageConfig.safeParse(value).success;
-  assert.ok(accepts({ local_path: "/srv/wal" }));
-  assert.ok(accepts({ bucket_name: "wal", bucket_region: "x", endpoint: "http://127.0.0.1:9000" }));
+  const check = (value: unknown) => checkRemoteStorage(value, "remote_storage");
+  const bucketAt = (endpoint: string) => ({ bucket_name: "wal", bucket_region: "x", endpoint });
+  for (const value of [{ local_path: "/srv/wal" }, bucketAt("http://127.0.0.1:9000")]) {
+    assert.deepEqual(check(value), value);
+  }
   const wrong = [
     {},
     { local_path: "srv" },
@@ -238,7 +241,9 @@ Deno.test("the setting takes a directory or a bucket, nothing else", () => {
     { local_path: "/srv/wal", bucket_name: "wal", bucket_region: "x" },
     { local_path: "/srv/wal", concurrency_limit: 0 },
   ];
-  for (const value of wrong) assert.ok(!accepts(value), JSON.stringify(value));
+  for (const value of wrong) {
+    assert.throws(() => check(value), /Cannot use remote_storage: expected/);
+  }
   assert.deepEqual(storageBelow({ local_path: "/srv" }, "sk"), { local_path: "/srv/sk" });
   const named = { bucket_name: "wal", bucket_region: "x" };
   assert.deepEqual(storageBelow(named, "sk"), { ...named, prefix_in_bucket: "sk" });
@@ -246,4 +251,13 @@ Deno.test("the setting takes a directory or a bucket, nothing else", () => {
     ...named,
     prefix_in_bucket: "a/sk",
   });
+  assert.deepEqual(storageHosts({ local_path: "/srv" }), []);
+  assert.deepEqual(storageHosts(bucketAt("http://127.0.0.1:9000")), ["127.0.0.1:9000"]);
+  assert.deepEqual(storageHosts(bucketAt("https://store.example/s3")), ["store.example:443"]);
+  assert.deepEqual(storageHosts({ bucket_name: "wal", bucket_region: "eu-west-1" }), [
+    "wal.s3.eu-west-1.amazonaws.com:443",
+    "s3.eu-west-1.amazonaws.com:443",
+  ]);
+  assert.equal(describeStorage({ local_path: "/srv" }), "/srv");
+  assert.equal(describeStorage(bucketAt("http://a:1")), "s3://wal/ at http://a:1");
 });
