@@ -4,9 +4,9 @@
  *
  * Whole segments below the commit LSN are uploaded by one safekeeper, which all of them choose
  * alike from what the broker tells. Two that are chosen for a while, because they know different
- * things, upload the same bytes under the same names. The unfinished segment every safekeeper uploads for
- * itself, under a name that says what is in it; it is wanted only until a newer one is there, or
- * the segment is there as a whole.
+ * things, upload the same bytes under the same names. The unfinished segment every safekeeper
+ * uploads for itself, under a name that says what is in it; it is wanted only until a newer one is
+ * there, or the segment is there as a whole.
  */
 import { WAL_TIMELINE_ID } from "../libs/postgres/constants.ts";
 import { segmentName, segmentNumber, segmentStart } from "../libs/postgres/wal/segment.ts";
