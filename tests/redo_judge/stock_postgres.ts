@@ -74,6 +74,8 @@ function unprivilegedUser(): User | undefined {
 export class StockPostgres {
   readonly directory: string;
   readonly dataDir: string;
+  /** Who connects. */
+  superuser = "postgres";
   readonly #user: User | undefined;
   #binDir: string;
   #copies = 0;
@@ -172,7 +174,7 @@ export class StockPostgres {
   /** A new session of the superuser. */
   connect(database = "postgres"): Promise<PgClient> {
     return PgClient.connect({ unixPath: join(this.directory, ".s.PGSQL.5432") }, {
-      user: "postgres",
+      user: this.superuser,
       database,
     });
   }
