@@ -33,9 +33,9 @@ export function lsnHigh(lsn: Lsn): number {
   return Math.floor(lsn / TWO_32);
 }
 
-/** The lower 32 bits, unsigned. */
+/** The lower 32 bits, unsigned. (>>> takes its operand modulo 2^32, and costs no division.) */
 export function lsnLow(lsn: Lsn): number {
-  return lsn % TWO_32;
+  return lsn >>> 0;
 }
 
 /** `lsn + bytes`, still an Lsn. */
@@ -45,8 +45,7 @@ export function addLsn(lsn: Lsn, bytes: number): Lsn {
 
 /** Rounds up to the next multiple of 8 (MAXALIGN), where WAL records start. */
 export function alignLsn(lsn: Lsn): Lsn {
-  const rest = lsn % 8;
-  return rest === 0 ? lsn : (lsn + 8 - rest) as Lsn;
+  return (lsn + (-lsn & 7)) as Lsn;
 }
 
 /** The greater of two positions. */

@@ -15,8 +15,8 @@
 import type { RecordCursor } from "../../libs/postgres/wal/record_cursor.ts";
 import { setCommandId, setInfomask, setInfomask2, setXmax, tupleAt } from "./heap_tuple.ts";
 import { repairFragmentation, truncateLinePointers } from "./page_compact.ts";
-import { LP_DEAD, LP_REDIRECT, makePointer, setPointer, stampLsn } from "./page_items.ts";
-import { require } from "./redo_fault.ts";
+import { itemCount, LP_DEAD, LP_REDIRECT, makePointer, pointerAt, stampLsn } from "./page_items.ts";
+import { fault, require } from "./redo_fault.ts";
 import type { PageTarget } from "./types.ts";
 
 const HAS_CLEANUP_LOCK = 0x04;
@@ -75,23 +75,40 @@ export function redoPrune(page: PageTarget, cursor: RecordCursor, id: number): v
 
 /** Makes `count` pairs of item numbers at `at` redirections, from the first to the second. */
 export function redirectItems(page: PageTarget, record: DataView, at: number, count: number): void {
+  const items = itemCount(page);
+  const { view } = page;
   for (let i = 0; i < count; i++) {
     const from = record.getUint16(at + 4 * i, true);
     const to = record.getUint16(at + 4 * i + 2, true);
-    setPointer(page, from, makePointer(to, LP_REDIRECT, 0));
+    if (from < 1 || from > items) fault(`item ${from} of a page with ${items} items`);
+    view.setUint32(pointerAt(page, from), makePointer(to, LP_REDIRECT, 0), true);
   }
 }
 
 /** Marks the `count` items whose numbers are at `at` as dead. */
 export function killItems(page: PageTarget, record: DataView, at: number, count: number): void {
-  for (let i = 0; i < count; i++) {
-    setPointer(page, record.getUint16(at + 2 * i, true), DEAD_POINTER);
-  }
+  setPointers(page, record, at, count, DEAD_POINTER);
 }
 
 /** Marks the `count` items whose numbers are at `at` as unused. */
 export function freeItems(page: PageTarget, record: DataView, at: number, count: number): void {
-  for (let i = 0; i < count; i++) setPointer(page, record.getUint16(at + 2 * i, true), 0);
+  setPointers(page, record, at, count, 0);
+}
+
+function setPointers(
+  page: PageTarget,
+  record: DataView,
+  at: number,
+  count: number,
+  pointer: number,
+): void {
+  const items = itemCount(page);
+  const { view } = page;
+  for (let i = 0; i < count; i++) {
+    const number = record.getUint16(at + 2 * i, true);
+    if (number < 1 || number > items) fault(`item ${number} of a page with ${items} items`);
+    view.setUint32(pointerAt(page, number), pointer, true);
+  }
 }
 
 /**

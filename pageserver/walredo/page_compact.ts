@@ -23,6 +23,7 @@ import {
   getPointer,
   itemCount,
   LINE_POINTER_SIZE,
+  LP_NORMAL,
   LP_UNUSED,
   makePointer,
   maxAlign,
@@ -37,59 +38,88 @@ import {
 import { fault, require } from "./redo_fault.ts";
 import type { PageTarget } from "./types.ts";
 
-/** Numbers of the items to be moved by the next compactItems; filled by its callers. */
-const movedNumbers = new Uint16Array(PAGE_ITEMS_MAX);
+/** Line pointers of the items that the next compactItems keeps, and where they are in the slab. */
+const keptPointers = new Int32Array(PAGE_ITEMS_MAX);
+const keptAt = new Uint32Array(PAGE_ITEMS_MAX);
 /** Copy of the item space, for items that are not in order. */
 const scratch = new Uint8Array(PAGE_SIZE);
 
-/** Notes item `number` with line pointer `pointer` to be kept. */
-function keepItem(page: PageTarget, slot: number, number: number, pointer: number): void {
+/** Throws unless a line pointer's item is aligned and lies in [upper, special). */
+function checkItem(pointer: number, upper: number, special: number): void {
   const offset = pointerOffset(pointer);
   const length = pointerLength(pointer);
-  if (
-    offset < pageUpper(page.view, page.offset) ||
-    offset + length > pageSpecial(page.view, page.offset) || (offset & 7) !== 0
-  ) {
+  if (offset < upper || offset + length > special || (offset & 7) !== 0) {
     fault(`corrupted line pointer: offset = ${offset}, size = ${length}`);
   }
-  require(slot < PAGE_ITEMS_MAX, "too many items on the page");
-  movedNumbers[slot] = number;
 }
 
 /**
- * Packs the first `count` of movedNumbers against the special space, in that order, and sets
- * pd_upper.
+ * Packs the first `count` kept items, of `totalLength` bytes, against the special space, in that
+ * order, and sets pd_upper (compactify_tuples). Items that lie as they should stay; neighbours that
+ * stay neighbours move in one copy.
  */
 function compactItems(page: PageTarget, count: number, totalLength: number): void {
-  const { view, bytes, offset: base } = page;
-  const special = pageSpecial(page.view, page.offset);
-  if (totalLength > special - pageLower(page.view, page.offset)) {
+  const { view, offset: base } = page;
+  const special = pageSpecial(view, base);
+  const upperOld = pageUpper(view, base);
+  if (totalLength > special - pageLower(view, base)) {
     fault(`items of ${totalLength} bytes do not fit`);
   }
-  let sorted = true;
-  let last = special;
-  for (let i = 0; i < count && sorted; i++) {
-    const offset = pointerOffset(view.getUint32(pointerAt(page, movedNumbers[i]!), true));
-    sorted = offset < last;
+  let upper = special;
+  let i = 0;
+  for (; i < count; i++) {
+    const pointer = keptPointers[i]!;
+    const next = upper - maxAlign(pointerLength(pointer));
+    if (pointerOffset(pointer) !== next) break;
+    upper = next;
+  }
+  if (i < count) moveItems(page, i, count, upper, upperOld);
+  setPageUpper(view, base, special - totalLength);
+}
+
+/** Moves kept items [first, count) to below `upperFrom`, whole runs of neighbours at a time. */
+function moveItems(
+  page: PageTarget,
+  first: number,
+  count: number,
+  upperFrom: number,
+  upperOld: number,
+): void {
+  const { view, bytes, offset: base } = page;
+  // Items in descending order only ever move up into space already vacated: no copy needed.
+  const sorted = isDescending(first, count);
+  if (!sorted) scratch.set(bytes.subarray(base + upperOld, base + upperFrom), upperOld);
+  let upper = upperFrom;
+  for (let i = first; i < count;) {
+    const end = upper;
+    const from = pointerOffset(keptPointers[i]!) + maxAlign(pointerLength(keptPointers[i]!));
+    const delta = end - from;
+    let lowest = from;
+    require(from <= upperFrom, "items overlap");
+    for (; i < count; i++) {
+      const pointer = keptPointers[i]!;
+      const length = maxAlign(pointerLength(pointer));
+      if (pointerOffset(pointer) !== lowest - length) break;
+      lowest -= length;
+      // The offset is the low bits, and stays within them: what fits below fits above.
+      view.setInt32(keptAt[i]!, pointer + delta, true);
+    }
+    upper = lowest + delta;
+    if (delta === 0) continue;
+    if (sorted) bytes.copyWithin(base + upper, base + lowest, base + from);
+    else bytes.set(scratch.subarray(lowest, from), base + upper);
+  }
+}
+
+/** Whether kept items [first, count) lie one below the other. */
+function isDescending(first: number, count: number): boolean {
+  let last = PAGE_SIZE;
+  for (let i = first; i < count; i++) {
+    const offset = pointerOffset(keptPointers[i]!);
+    if (offset >= last) return false;
     last = offset;
   }
-  const upperOld = pageUpper(page.view, page.offset);
-  // Items in descending order only ever move up into space already vacated: no copy needed.
-  const source = sorted ? bytes : scratch;
-  if (!sorted) copyBytes(scratch, upperOld, bytes, base + upperOld, special - upperOld);
-  const sourceBase = sorted ? base : 0;
-  let upper = special;
-  for (let i = 0; i < count; i++) {
-    const at = pointerAt(page, movedNumbers[i]!);
-    const pointer = view.getUint32(at, true);
-    const offset = pointerOffset(pointer);
-    const length = maxAlign(pointerLength(pointer));
-    upper -= length;
-    if (offset === upper) continue;
-    copyBytes(bytes, base + upper, source, sourceBase + offset, length);
-    view.setUint32(at, makePointer(upper, pointerState(pointer), pointerLength(pointer)), true);
-  }
-  setPageUpper(page.view, page.offset, upper);
+  return true;
 }
 
 /**
@@ -98,34 +128,34 @@ function compactItems(page: PageTarget, count: number, totalLength: number): voi
  */
 export function repairFragmentation(page: PageTarget, truncate: boolean): void {
   checkPageBounds(page);
-  const { view } = page;
-  const count = itemCount(page);
+  const { view, offset: base } = page;
+  const lower = pageLower(view, base);
+  const upper = pageUpper(view, base);
+  const special = pageSpecial(view, base);
+  const end = base + PAGE_HEADER_SIZE + itemCount(page) * LINE_POINTER_SIZE;
   let kept = 0;
   let total = 0;
   let unused = 0;
-  let lastUsed = 0;
-  for (let number = 1; number <= count; number++) {
-    const at = pointerAt(page, number);
-    const pointer = view.getUint32(at, true);
+  let endUsed = base + PAGE_HEADER_SIZE;
+  for (let at = endUsed; at < end; at += LINE_POINTER_SIZE) {
+    const pointer = view.getInt32(at, true);
     if (pointerState(pointer) === LP_UNUSED) {
-      view.setUint32(at, 0, true);
+      view.setInt32(at, 0, true);
       unused++;
       continue;
     }
-    if (pointerLength(pointer) !== 0) {
-      keepItem(page, kept++, number, pointer);
-      total += maxAlign(pointerLength(pointer));
-    }
-    lastUsed = number;
+    endUsed = at + LINE_POINTER_SIZE;
+    if (pointerLength(pointer) === 0) continue;
+    checkItem(pointer, upper, special);
+    require(kept < PAGE_ITEMS_MAX, "too many items on the page");
+    keptPointers[kept] = pointer;
+    keptAt[kept++] = at;
+    total += maxAlign(pointerLength(pointer));
   }
   compactItems(page, kept, total);
-  if (truncate && lastUsed !== count) {
-    unused -= count - lastUsed;
-    setPageLower(
-      page.view,
-      page.offset,
-      pageLower(page.view, page.offset) - (count - lastUsed) * LINE_POINTER_SIZE,
-    );
+  if (truncate && endUsed !== end) {
+    unused -= (end - endUsed) / LINE_POINTER_SIZE;
+    setPageLower(view, base, lower - (end - endUsed));
   }
   setPageFlag(page, PD_HAS_FREE_LINES, unused > 0);
 }
@@ -155,24 +185,22 @@ export function truncateLinePointers(page: PageTarget): void {
  */
 function shiftItems(page: PageTarget, limit: number, delta: number): void {
   const { view, offset: base } = page;
-  const upper = pageUpper(page.view, page.offset);
-  page.bytes.copyWithin(base + upper + delta, base + upper, base + limit);
-  setPageUpper(page.view, page.offset, upper + delta);
-  const count = itemCount(page);
-  for (let number = 1; number <= count; number++) {
-    const at = pointerAt(page, number);
-    const pointer = view.getUint32(at, true);
-    const length = pointerLength(pointer);
+  const upper = pageUpper(view, base);
+  if (limit > upper) page.bytes.copyWithin(base + upper + delta, base + upper, base + limit);
+  setPageUpper(view, base, upper + delta);
+  const end = base + PAGE_HEADER_SIZE + itemCount(page) * LINE_POINTER_SIZE;
+  for (let at = base + PAGE_HEADER_SIZE; at < end; at += LINE_POINTER_SIZE) {
+    const pointer = view.getInt32(at, true);
     const offset = pointerOffset(pointer);
-    if (length === 0 || offset > limit) continue;
-    view.setUint32(at, makePointer(offset + delta, pointerState(pointer), length), true);
+    if (offset > limit || pointerLength(pointer) === 0) continue;
+    view.setInt32(at, pointer + delta, true); // the offset is the low bits
   }
 }
 
 /** Line pointer of an index item, checked to lie in the item space. */
 function indexPointer(page: PageTarget, number: number): number {
   const pointer = getPointer(page, number);
-  keepItem(page, 0, number, pointer);
+  checkItem(pointer, pageUpper(page.view, page.offset), pageSpecial(page.view, page.offset));
   return pointer;
 }
 
@@ -223,25 +251,56 @@ export function deleteIndexItems(
     return;
   }
   checkPageBounds(page);
-  const { view } = page;
+  const { view, offset: base } = page;
+  const upper = pageUpper(view, base);
+  const special = pageSpecial(view, base);
   const itemsBefore = itemCount(page);
+  const first = base + PAGE_HEADER_SIZE;
   let kept = 0;
   let deleted = 0;
   let total = 0;
+  let nextDeleted = listView.getUint16(listAt, true);
   for (let number = 1; number <= itemsBefore; number++) {
-    const pointer = view.getUint32(pointerAt(page, number), true);
-    if (deleted < count && listView.getUint16(listAt + 2 * deleted, true) === number) {
+    if (number === nextDeleted) {
       deleted++;
+      nextDeleted = deleted < count ? listView.getUint16(listAt + 2 * deleted, true) : 0;
       continue;
     }
-    keepItem(page, kept, kept + 1, pointer);
+    const pointer = view.getInt32(first + (number - 1) * LINE_POINTER_SIZE, true);
+    checkItem(pointer, upper, special);
+    require(kept < PAGE_ITEMS_MAX, "too many items on the page");
+    const at = first + kept * LINE_POINTER_SIZE;
+    keptPointers[kept] = pointer;
+    keptAt[kept++] = at;
     total += maxAlign(pointerLength(pointer));
-    kept++;
-    view.setUint32(pointerAt(page, kept), pointer, true);
+    view.setInt32(at, pointer, true);
   }
   require(deleted === count, "index item numbers to delete are out of order");
-  setPageLower(page.view, page.offset, PAGE_HEADER_SIZE + kept * LINE_POINTER_SIZE);
+  setPageLower(view, base, PAGE_HEADER_SIZE + kept * LINE_POINTER_SIZE);
   compactItems(page, kept, total);
+}
+
+/**
+ * Removes one index item and adds another under its number: deleteIndexItem and addItem in one,
+ * with the same outcome.
+ */
+export function replaceIndexItem(
+  page: PageTarget,
+  number: number,
+  source: Uint8Array,
+  sourceAt: number,
+  size: number,
+): void {
+  checkPageBounds(page);
+  const { view, offset: base } = page;
+  const pointer = indexPointer(page, number);
+  const sizeOld = maxAlign(pointerLength(pointer));
+  const upper = pageUpper(view, base) + sizeOld - maxAlign(size);
+  if (upper < pageLower(view, base)) fault(`no room for an item of ${size} bytes`);
+  shiftItems(page, pointerOffset(pointer), sizeOld);
+  setPageUpper(view, base, upper);
+  view.setUint32(pointerAt(page, number), makePointer(upper, LP_NORMAL, size), true);
+  copyBytes(page.bytes, base + upper, source, sourceAt, size);
 }
 
 /**

@@ -196,7 +196,7 @@ export function reserveItem(
 /**
  * Copies up to this many bytes byte by byte; above, `set` is faster although it makes an object.
  */
-const COPY_LOOP_BYTES_MAX = 24;
+const COPY_LOOP_BYTES_MAX = 32;
 
 /** Copies between two arrays, or within one as memmove does. */
 export function copyBytes(

@@ -75,19 +75,38 @@ export function applyRecord(
   assert(page.offset >= 0 && page.offset + PAGE_SIZE <= page.bytes.length, "page slot in its slab");
   try {
     if (key.kind === "slru") applyToSlru(key, page, cursor, version);
-    else applyToRelation(key, page, cursor, version);
+    else {
+      const id = cursor.findBlock(key.spc, key.db, key.rel, key.fork, key.block);
+      applyToRelation(id, key, page, cursor, version);
+    }
+  } catch (thrown) {
+    throw redoError(key, cursor, thrown);
+  }
+}
+
+/** As applyRecord, for a caller who knows that the page is block reference `id` of the record. */
+export function applyReference(
+  id: number,
+  key: RedoKey,
+  page: PageTarget,
+  cursor: RecordCursor,
+  version: PgVersion,
+): void {
+  assert(page.offset >= 0 && page.offset + PAGE_SIZE <= page.bytes.length, "page slot in its slab");
+  try {
+    applyToRelation(id, key, page, cursor, version);
   } catch (thrown) {
     throw redoError(key, cursor, thrown);
   }
 }
 
 function applyToRelation(
+  id: number,
   key: RedoKey,
   page: PageTarget,
   cursor: RecordCursor,
   version: PgVersion,
 ): void {
-  const id = cursor.findBlock(key.spc, key.db, key.rel, key.fork, key.block);
   if (id >= 0 && cursor.applyImage[id] !== 0) {
     restoreImage(cursor, id, page.bytes, page.offset, version);
     // A page that was never initialised has no LSN: setting one would make it look used.

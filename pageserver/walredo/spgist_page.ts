@@ -18,7 +18,7 @@ import { PAGE_SIZE } from "../../libs/postgres/constants.ts";
 import { pageSpecial } from "../../libs/postgres/page.ts";
 import type { RecordCursor } from "../../libs/postgres/wal/record_cursor.ts";
 import { INDEX_TUPLE_HEADER_SIZE, setTidBlock, tupleLength } from "./btree_page.ts";
-import { deleteIndexItem, deleteIndexItems } from "./page_compact.ts";
+import { deleteIndexItems, replaceIndexItem } from "./page_compact.ts";
 import {
   addItem,
   getPointer,
@@ -117,8 +117,7 @@ export function replaceTuple(
   at: number,
   size: number,
 ): void {
-  deleteIndexItem(page, number);
-  addItem(page, number, source, at, size);
+  replaceIndexItem(page, number, source, at, size);
 }
 
 /**
@@ -136,9 +135,10 @@ export function placeTuple(
     const state = page.view.getUint32(tupleAt(page, number), true) & STATE_MASK;
     require(state === PLACEHOLDER, "tuple to be replaced is not a placeholder");
     countPlaceholders(page, -1);
-    deleteIndexItem(page, number);
+    replaceIndexItem(page, number, source, at, size);
+  } else {
+    addItem(page, number, source, at, size);
   }
-  addItem(page, number, source, at, size);
 }
 
 /** Makes node `node` of inner tuple `number` lead to an item (spgUpdateNodeLink). */

@@ -90,8 +90,10 @@ export function buildRecord(parts: RecordParts): Uint8Array<ArrayBuffer> {
     if (block.data) writer.raw(block.data);
   }
   writer.raw(main).patchU32(0, writer.length);
-  writer.patchU32(RECORD_CRC_OFFSET, recordCrc(writer.bytes(), 0, writer.length));
-  return writer.bytes();
+  const bytes = writer.bytes();
+  const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.length);
+  view.setUint32(RECORD_CRC_OFFSET, recordCrc(bytes, view, 0, bytes.length), true);
+  return bytes;
 }
 
 /** Lays records out as WAL, page headers included, from any 8-aligned position on. */

@@ -112,8 +112,8 @@ export class RecordCursor {
     );
     this.info = bytes[start + 16]!;
     this.rmid = bytes[start + 17]!;
+    for (let id = 0; id <= this.maxBlockId; id++) this.blockPresent[id] = 0;
     this.maxBlockId = -1;
-    this.blockPresent.fill(0);
     this.origin = 0;
     this.toplevelXid = 0;
     this.mainOffset = start + length;

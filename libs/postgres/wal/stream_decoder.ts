@@ -116,7 +116,7 @@ export class WalStreamDecoder {
   feed(bytes: Uint8Array): void {
     this.#reserve(bytes.length);
     for (let at = 0; at < bytes.length;) {
-      const inPage = this.#fedLsn % PAGE_SIZE;
+      const inPage = this.#fedLsn & (PAGE_SIZE - 1);
       const room = PAGE_SIZE - inPage;
       if (this.#headerFill > 0 || inPage === 0) {
         at += this.#feedHeader(bytes, at);
@@ -211,7 +211,7 @@ export class WalStreamDecoder {
       if (length < RECORD_HEADER_SIZE || length > RECORD_SIZE_MAX) {
         this.#fail(lsn, `its length is ${length}`);
       }
-      const stored = length + 7 - (length + 7) % 8;
+      const stored = (length + 7) & ~7;
       if (this.#dropOverwritten(lsn, length, stored, startsPage)) continue;
       if (this.#end - this.#begin >= RECORD_HEADER_SIZE) this.#checkPrevious(lsn);
       if (this.#end - this.#begin < stored) return false;
@@ -275,8 +275,10 @@ export class WalStreamDecoder {
   #take(cursor: RecordCursor, lsn: Lsn, length: number, stored: number): void {
     const begin = this.#begin;
     const crc = this.#view.getUint32(begin + RECORD_CRC_OFFSET, true);
-    if (recordCrc(this.#bytes, begin, length) !== crc) this.#fail(lsn, "its checksum is wrong");
-    const inPage = lsn % PAGE_SIZE;
+    if (recordCrc(this.#bytes, this.#view, begin, length) !== crc) {
+      this.#fail(lsn, "its checksum is wrong");
+    }
+    const inPage = lsn & (PAGE_SIZE - 1);
     let end = inPage + stored <= PAGE_SIZE
       ? addLsn(lsn, stored)
       : alignLsn(advanceOverHeaders(lsn, stored, this.#segmentSize));
