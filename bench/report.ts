@@ -48,9 +48,14 @@ export function machine(): string {
 
 /** Writes everything measured to the file that `--json FILE` names, if it is there. */
 export function writeJson(args: readonly string[], measured: unknown): void {
-  const at = args.indexOf("--json");
-  const path = at < 0 ? undefined : args[at + 1];
+  const path = textOption(args, "json");
   if (path !== undefined) Deno.writeTextFileSync(path, JSON.stringify(measured, null, 2) + "\n");
+}
+
+/** What is behind `--name`, if it is there. */
+export function textOption(args: readonly string[], name: string): string | undefined {
+  const at = args.indexOf(`--${name}`);
+  return at < 0 ? undefined : args[at + 1];
 }
 
 /** The number behind `--name`, or `otherwise`. */

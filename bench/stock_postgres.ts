@@ -43,7 +43,10 @@ export class StockPostgres implements AsyncDisposable {
     this.target = { port, user: USER, database: "postgres" };
   }
 
-  /** Makes an empty cluster in a new directory under `parent` and starts it. */
+  /**
+   * Makes an empty cluster in a new directory under `parent` and starts it, with `settings` beside
+   * the common ones.
+   */
   static async start(
     binDir: string,
     user: HostUser | undefined,
@@ -84,6 +87,7 @@ export class StockPostgres implements AsyncDisposable {
       port: String(this.target.port),
       unix_socket_directories: "",
       logging_collector: "off",
+      ...this.#settings,
     });
     this.#process = new Deno.Command(join(this.#binDir, "postgres"), {
       args: [
@@ -100,7 +104,7 @@ export class StockPostgres implements AsyncDisposable {
     const deadline = performance.now() + READY_MS_MAX;
     for (;;) {
       try {
-        (await this.#connect()).close();
+        (await this.connect()).close();
         return;
       } catch (thrown) {
         if (performance.now() > deadline) throw thrown;
@@ -109,7 +113,8 @@ export class StockPostgres implements AsyncDisposable {
     }
   }
 
-  #connect(): Promise<PgClient> {
+  /** A new session. */
+  connect(): Promise<PgClient> {
     const { port, user, database } = this.target;
     return PgClient.connect({ hostname: "127.0.0.1", port }, { user, database });
   }
@@ -118,6 +123,18 @@ export class StockPostgres implements AsyncDisposable {
   async restart(): Promise<void> {
     await this.#stop("SIGINT");
     await this.#launch();
+  }
+
+  /** As restart, but `between` runs while it is stopped. */
+  async restartAfter(between: () => void): Promise<void> {
+    await this.#stop("SIGINT");
+    between();
+    await this.#launch();
+  }
+
+  /** Ends it at once, as a crash does: without a checkpoint. */
+  async crash(): Promise<void> {
+    await this.#stop("SIGQUIT");
   }
 
   async #stop(signal: Deno.Signal): Promise<void> {

@@ -4,30 +4,16 @@
  * compared with the images on the way and with the server's own files at the end.
  */
 import { join } from "node:path";
-import { FORK_FSM, FORK_VM, PAGE_SIZE, Rmgr } from "../../libs/postgres/constants.ts";
 import { decodeControlFile } from "../../libs/postgres/control_file.ts";
-import { pageFlags, pageLsn } from "../../libs/postgres/page.ts";
 import { type PgVersion, pgVersion } from "../../libs/postgres/versions.ts";
 import { RecordCursor } from "../../libs/postgres/wal/record_cursor.ts";
 import { segmentName, segmentNumber } from "../../libs/postgres/wal/segment.ts";
 import { WalStreamDecoder } from "../../libs/postgres/wal/stream_decoder.ts";
 import type { PgClient } from "../../libs/pgwire/client.ts";
 import type { Lsn } from "../../libs/utils/lsn.ts";
-import { ClusterPages, SLRU_DIRECTORIES } from "../../pageserver/wal_verify/cluster_pages.ts";
-import {
-  compareBytes,
-  ConsistencyChecker,
-  type ConsistencyInput,
-} from "../../pageserver/walredo/consistency.ts";
-import { maskPage } from "../../pageserver/walredo/masking.ts";
-import { describeKey } from "../../pageserver/walredo/redo_error.ts";
-import type { PageTarget } from "../../pageserver/walredo/types.ts";
-import {
-  clearSpgistCache,
-  GIST_BUILD_LSN,
-  gistSplitState,
-  resourceManagerOf,
-} from "../support/page_kinds.ts";
+import { ClusterPages } from "../../pageserver/wal_verify/cluster_pages.ts";
+import { ConsistencyChecker, type ConsistencyInput } from "../../pageserver/walredo/consistency.ts";
+import { comparePages, type Comparison } from "./file_comparison.ts";
 import { StockPostgres } from "./stock_postgres.ts";
 import {
   btreeWorkload,
@@ -39,8 +25,6 @@ import {
   sequenceWorkload,
   transactionWorkload,
 } from "./workload.ts";
-
-const PD_ALL_VISIBLE = 4;
 
 const SETTINGS: Record<string, string> = {
   wal_consistency_checking: "all",
@@ -193,55 +177,9 @@ export function judge(
 
 /**
  * Compares every page that replay touched with the files of the stopped server: the judge of what
- * the images do not cover, SLRU pages and map pages that records do not name. Returns
- * descriptions.
+ * the images do not cover, SLRU pages and map pages that records do not name.
  */
-export function compareWithFiles(
-  wal: RecordedWal,
-  checker: ConsistencyChecker,
-): { compared: Map<string, number>; differences: string[] } {
-  const compared = new Map<string, number>();
-  const differences: string[] = [];
-  const bytes = new Uint8Array(2 * PAGE_SIZE);
-  const view = new DataView(bytes.buffer);
-  const ours: PageTarget = { bytes, view, offset: 0 };
-  const theirs: PageTarget = { bytes, view, offset: PAGE_SIZE };
-  using files = new ClusterPages(wal.server.dataDir, wal.version);
-  for (const { key, target, adopted, bitsLost } of checker.pages()) {
-    if (adopted || bitsLost) continue;
-    if (key.kind === "relation" && key.fork === FORK_FSM) continue; // not in the WAL
-    if (!files.read(key, theirs)) continue;
-    // A sequence is logged ahead of what is on its page: only the images say what it should be.
-    if (key.kind === "relation" && resourceManagerOf(theirs) === Rmgr.SEQ) continue;
-    bytes.set(target.bytes.subarray(target.offset, target.offset + PAGE_SIZE), 0);
-    const kind = key.kind === "slru"
-      ? SLRU_DIRECTORIES[key.slruKind]!
-      : key.fork === FORK_VM
-      ? "visibility map"
-      : "relation";
-    compared.set(kind, (compared.get(kind) ?? 0) + 1);
-    if (key.kind === "relation" && view.getUint16(14, true) !== 0) {
-      const visible = (pageFlags(view, 0) ^ pageFlags(view, PAGE_SIZE)) & PD_ALL_VISIBLE;
-      if (visible !== 0) differences.push(`${describeKey(key)}: PD_ALL_VISIBLE`);
-      const asBuilt = pageLsn(view, PAGE_SIZE) === GIST_BUILD_LSN;
-      if (!wal.checksums && !asBuilt && pageLsn(view, 0) !== pageLsn(view, PAGE_SIZE)) {
-        differences.push(`${describeKey(key)}: pd_lsn`);
-      }
-      const rmgr = resourceManagerOf(theirs);
-      if (rmgr === undefined) continue;
-      if (rmgr === Rmgr.GIST && gistSplitState(ours) !== gistSplitState(theirs)) {
-        differences.push(`${describeKey(key)}: NSN or follow-right flag`);
-      }
-      if (rmgr === Rmgr.SPGIST && key.block === 0) {
-        for (const page of [ours, theirs]) clearSpgistCache(page);
-      }
-      maskPage(ours, rmgr, key.fork, key.block);
-      maskPage(theirs, rmgr, key.fork, key.block);
-    }
-    const found = compareBytes(bytes.subarray(0, PAGE_SIZE), bytes.subarray(PAGE_SIZE));
-    if (found !== undefined) {
-      differences.push(`${describeKey(key)}: ${found.bytes} bytes from ${found.offset}`);
-    }
-  }
-  return { compared, differences };
+export function compareWithFiles(wal: RecordedWal, checker: ConsistencyChecker): Comparison {
+  const { version, checksums } = wal;
+  return comparePages({ dataDir: wal.server.dataDir, version, checksums }, checker.pages());
 }
