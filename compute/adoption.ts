@@ -12,10 +12,13 @@ import { WAL_SEGMENT_SIZE } from "../libs/postgres/constants.ts";
 import { TimedOut, Unavailable } from "../libs/utils/errors.ts";
 import { ifThere } from "../libs/utils/if_there.ts";
 import { type Lsn, parseLsn } from "../libs/utils/lsn.ts";
+import { slotPath } from "../libs/basebackup/carried_files.ts";
+import { readSlotNames } from "./carried/slot_names.ts";
 import type { EndpointDirectory } from "./endpoint_directory.ts";
 import { EndpointRun, type HostServices } from "./endpoint_run.ts";
 import { type EndpointState, removeEndpointState } from "./endpoint_state.ts";
 import type { PostgresProcess } from "./postgres_process.ts";
+import { isLogical } from "./postgres_settings.ts";
 import { SLOT_NAME } from "./wal_proposer/postgres_stream.ts";
 import { withinLimit } from "./wal_proposer/time_limit.ts";
 
@@ -56,7 +59,12 @@ export async function adoptEndpoint(
     );
     run.attach(process);
     run.proposer.start();
+    const slots = readSlotNames(directory.slotsFile);
+    for (const name of slots) run.carried.set(slotPath(name), 0);
     run.inBackground("open the WAL stream", () => run.openStream(true));
+    if (isLogical(state.spec, slots.length)) {
+      run.inBackground("carry slots", () => run.carrySlots([]));
+    }
     return run;
   } catch (thrown) {
     await process.signal("QUIT");

@@ -7,13 +7,17 @@
  * other files are there, so that a directory that was left half-made never starts.
  */
 import { dirname, join } from "node:path";
+import { CARRIED_BYTES_MAX, carriedKind } from "../libs/basebackup/carried_files.ts";
 import { PgClient } from "../libs/pgwire/client.ts";
 import { type ControlFile, decodeControlFile } from "../libs/postgres/control_file.ts";
+import { readSlotState, type SlotState } from "../libs/postgres/replication_slot.ts";
 import { startLsnAfter, synthesizeStartWal } from "../libs/postgres/wal/start_checkpoint.ts";
+import { crc32c } from "../libs/utils/crc32c.ts";
 import { Corrupt } from "../libs/utils/errors.ts";
 import { formatLsn, type Lsn } from "../libs/utils/lsn.ts";
 import { writeAll } from "../libs/utils/durable.ts";
 import { TarReader } from "../libs/utils/tar.ts";
+import type { KnownFiles } from "./carried/files.ts";
 import type { EndpointSpec } from "./client.ts";
 import { type FileOwner, give } from "./endpoint_directory.ts";
 import type { ReadyFiles } from "./ready_files.ts";
@@ -30,6 +34,10 @@ export interface Basebackup {
   readonly relationFiles: ReadonlySet<string>;
   /** Files in pg_twophase: prepared transactions that the start inherits. */
   readonly preparedTransactions: number;
+  /** The carried files, which the storage has. */
+  readonly carried: KnownFiles;
+  /** The logical slots among them. */
+  readonly slots: readonly SlotState[];
 }
 
 /** How files are made. */
@@ -67,6 +75,8 @@ export async function fetchBasebackup(
   const tar = new TarReader(client.copyOut(command));
   const held = new Map<string, Uint8Array>();
   const relationFiles = new Set<string>();
+  const carried: KnownFiles = new Map();
+  const slots: SlotState[] = [];
   let preparedTransactions = 0;
   for (let entry = await tar.next(); entry !== undefined; entry = await tar.next()) {
     const name = checkName(entry.name);
@@ -77,6 +87,12 @@ export async function fetchBasebackup(
     const path = join(pgdata, name);
     if (entry.type === "directory") {
       makeOwned(path, making.owner);
+    } else if (entry.type === "file" && carriedKind(name) !== undefined) {
+      const content = await tar.wholeBody(CARRIED_BYTES_MAX);
+      writeDataFile(path, content, making);
+      carried.set(name, crc32c(content));
+      const slot = carriedKind(name) === "slot" ? readSlotState(content) : undefined;
+      if (slot !== undefined) slots.push(slot);
     } else if (entry.type === "file") {
       if (name.startsWith("pg_twophase/")) preparedTransactions++;
       if (/^(base|global)\//.test(name)) relationFiles.add(name);
@@ -98,6 +114,8 @@ export async function fetchBasebackup(
     mapBytes: heldFile(held, "lazy_files.map"),
     relationFiles,
     preparedTransactions,
+    carried,
+    slots,
   };
 }
 

@@ -5,6 +5,7 @@
  *     state                  what to adopt after a crash of the host (endpoint_state.ts)
  *     postgresql.conf        the user's own settings; made once, then only read
  *     postgresql.auto.conf   ALTER SYSTEM of the last run, while no pgdata holds it
+ *     slots                  logical slots that the storage has, while they may change
  *     postgres.log
  *     pgdata/                a cache: laid out anew from a basebackup at every start
  *     arena                  which pages of pgdata are there (lazy_files/)
@@ -54,6 +55,7 @@ export class EndpointDirectory {
   readonly pgdata: string;
   readonly arena: string;
   readonly stateFile: string;
+  readonly slotsFile: string;
   readonly logFile: string;
   readonly userConf: string;
   readonly socketDirectory: string;
@@ -66,6 +68,7 @@ export class EndpointDirectory {
     this.pgdata = join(root, "pgdata");
     this.arena = join(root, "arena");
     this.stateFile = join(root, "state");
+    this.slotsFile = join(root, "slots");
     this.logFile = join(root, "postgres.log");
     this.userConf = join(root, "postgresql.conf");
     this.socketDirectory = join(root, "socket");

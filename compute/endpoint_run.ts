@@ -8,10 +8,17 @@
  * unseen), and nothing is lost, because what was acknowledged is in the safekeepers.
  */
 import { assert } from "../libs/utils/assert.ts";
+import { pgVersion } from "../libs/postgres/versions.ts";
 import { messageOf, TimedOut } from "../libs/utils/errors.ts";
+import type { PgClient } from "../libs/pgwire/client.ts";
 import { ServerError } from "../libs/pgwire/messages.ts";
+import type { SlotState } from "../libs/postgres/replication_slot.ts";
 import { logger } from "../libs/utils/log.ts";
 import { formatLsn, type Lsn } from "../libs/utils/lsn.ts";
+import type { KnownFiles } from "./carried/files.ts";
+import { writeSlotNames } from "./carried/slot_names.ts";
+import { SlotCarrier } from "./carried/slots.ts";
+import { carryStopped } from "./carried/stopped.ts";
 import type { EndpointSpec } from "./client.ts";
 import type { EndpointDirectory } from "./endpoint_directory.ts";
 import { removeEndpointState } from "./endpoint_state.ts";
@@ -19,6 +26,7 @@ import { CLEAN_EXIT, type Launcher, type PostgresProcess } from "./postgres_proc
 import type { PrivateSocket } from "./private_socket.ts";
 import type { ReadyDirectory } from "./ready_directory.ts";
 import type { ReadyFiles } from "./ready_files.ts";
+import { takeWalTail } from "./wal_tail.ts";
 import { WalProposer, type WalProposerOptions } from "./wal_proposer/driver.ts";
 import { PostgresStream } from "./wal_proposer/postgres_stream.ts";
 import { withinLimit } from "./wal_proposer/time_limit.ts";
@@ -58,9 +66,12 @@ export class EndpointRun {
   readonly services: HostServices;
   readonly directory: EndpointDirectory;
   readonly standbyName: string;
+  /** The files of pgdata that the storage has too; kept up to date while it runs. */
+  readonly carried: KnownFiles = new Map();
   readonly #onFailure: (why: string) => void;
   #process: PostgresProcess | undefined;
   #stream: PostgresStream | undefined;
+  #slots: SlotCarrier | undefined;
   #background: Promise<void> = Promise.resolve();
   #ending = false;
   #failure: string | undefined;
@@ -110,17 +121,47 @@ export class EndpointRun {
     process.exited.then((how) => this.#fail(`Postgres ended by itself with ${how}`));
   }
 
+  /** A connection of the superuser, over the endpoint's own socket. */
+  connect(parameters: Record<string, string>): Promise<PgClient> {
+    const { services, directory, spec } = this;
+    return services.sockets.connect(directory.socketDirectory, spec.pg_port, parameters);
+  }
+
+  /** A session in the database "postgres". */
+  openSession(): Promise<PgClient> {
+    return this.connect({ database: "postgres", application_name: "neon compute host" });
+  }
+
   /** Starts to take WAL out of Postgres; resolves when the stream is open. */
   async openStream(slotExists: boolean): Promise<void> {
-    const { services, directory, spec } = this;
     this.#stream = new PostgresStream(
       this.proposer,
       this.standbyName,
       slotExists,
-      (parameters) => services.sockets.connect(directory.socketDirectory, spec.pg_port, parameters),
+      (parameters) => this.connect(parameters),
     );
     this.#stream.start();
     await this.#stream.opened;
+  }
+
+  /**
+   * Carries logical slots from now on (carried/slots.ts); `slots` are those that the storage has.
+   * Resolves when Postgres keeps for them what it must. Call it when the stream is open.
+   */
+  async carrySlots(slots: readonly SlotState[]): Promise<void> {
+    const { spec, directory, proposer } = this;
+    this.#slots = new SlotCarrier({
+      endpoint: spec.endpoint_id,
+      pgdata: directory.pgdata,
+      pgMajor: spec.pg_version,
+      known: this.carried,
+      slots,
+      connect: () => this.openSession(),
+      holdCatalog: (xmin) => this.#stream?.holdCatalog(xmin),
+      committed: (lsn, timeoutMs) => proposer.committed(lsn, timeoutMs),
+      onSlots: (names) => writeSlotNames(directory.slotsFile, names),
+    });
+    await this.#slots.start();
   }
 
   /**
@@ -128,11 +169,8 @@ export class EndpointRun {
    * or not, and what was left has been cleared. Throws TimedOut if it runs and does not answer.
    */
   async answers(): Promise<boolean> {
-    const { services, directory, spec } = this;
-    const asking = services.sockets.connect(directory.socketDirectory, spec.pg_port, {
-      database: "postgres",
-      application_name: "neon compute host",
-    }).then(async (client) => {
+    const { spec } = this;
+    const asking = this.openSession().then(async (client) => {
       try {
         await client.query("SELECT 1");
       } finally {
@@ -220,13 +258,32 @@ export class EndpointRun {
   /** Leaves nothing running and no data behind; empty files may stay after an orderly end. */
   async #clear(asked = false): Promise<void> {
     const isOrderly = await this.#kill() && asked;
+    await this.#slots?.stop();
     await this.#stream?.stop();
     await this.#background;
+    if (isOrderly) await this.#carry();
+    else if (this.#process !== undefined && !this.proposer.isDeposed) {
+      const version = pgVersion(this.spec.pg_version);
+      await takeWalTail({ pgdata: this.directory.pgdata, version, proposer: this.proposer });
+    }
     await this.proposer.stop();
     removeEndpointState(this.directory.stateFile);
     if (isOrderly) this.directory.retireData();
     else this.directory.discardData();
     this.directory.sweep();
+  }
+
+  /** Statistics and the like, which Postgres has left in its files only now. */
+  async #carry(): Promise<void> {
+    const { pgdata, arena } = this.directory;
+    try {
+      await carryStopped({ pgdata, arena, known: this.carried }, this.proposer);
+    } catch (thrown) {
+      log.warning("{endpoint}: statistics and free space maps are not kept: {why}", {
+        endpoint: this.spec.endpoint_id,
+        why: messageOf(thrown),
+      });
+    }
   }
 
   /** True if the postmaster ended by itself: it does so only when all its processes have. */

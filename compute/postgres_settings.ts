@@ -12,6 +12,7 @@
  * leaves out: 50 bytes for each page that is changed by nothing else.
  */
 import type { EndpointSpec } from "./client.ts";
+import { SLOT_NAME } from "./wal_proposer/postgres_stream.ts";
 
 /** Connections for clients, unless set otherwise. */
 const MAX_CONNECTIONS = "100";
@@ -28,6 +29,8 @@ interface PostgresSettings {
   readonly standbyName: string;
   /** Prepared transactions that the start inherits. */
   readonly preparedTransactions: number;
+  /** Logical slots that the start inherits. */
+  readonly logicalSlots: number;
   /** This run is only there to disable subscriptions. */
   readonly withoutSubscriptions: boolean;
   /** postgresql.auto.conf of the last run. */
@@ -38,7 +41,7 @@ interface PostgresSettings {
 export function fixedSettings(settings: PostgresSettings): [string, string][] {
   const { spec, standbyName, preparedTransactions, savedSettings } = settings;
   const asked = spec.settings ?? {};
-  const walLevel = asked["wal_level"] === "logical" ? "logical" : "replica";
+  const { logicalSlots } = settings;
   const saved = /^max_prepared_transactions\s*=\s*'(\d+)'/m.exec(savedSettings)?.[1];
   const wanted = Number(saved ?? asked["max_prepared_transactions"] ?? 0);
   const savedIo = /^io_method\s*=\s*'(\w+)'/m.exec(savedSettings)?.[1];
@@ -53,14 +56,14 @@ export function fixedSettings(settings: PostgresSettings): [string, string][] {
     ["full_page_writes", "off"],
     ["synchronous_commit", "on"],
     ["synchronous_standby_names", standbyName],
-    ["wal_level", walLevel],
+    ["wal_level", isLogical(spec, logicalSlots) ? "logical" : "replica"],
     ["wal_log_hints", "off"],
     ["wal_init_zero", "off"],
     ["wal_recycle", "off"],
     ["archive_mode", "off"],
     ["restart_after_crash", "off"],
     ["max_wal_senders", asked["max_wal_senders"] ?? "10"],
-    ["max_replication_slots", asked["max_replication_slots"] ?? "10"],
+    ["max_replication_slots", slotLimit(asked["max_replication_slots"], logicalSlots)],
     ["max_slot_wal_keep_size", "-1"],
     // Fewer would keep Postgres from starting, so then it cannot be set lower
     ...(preparedTransactions > wanted
@@ -69,7 +72,13 @@ export function fixedSettings(settings: PostgresSettings): [string, string][] {
     ...(settings.withoutSubscriptions
       ? [["max_logical_replication_workers", "0"] as [string, string]]
       : []),
-    ...(spec.pg_version >= 17 ? [["summarize_wal", "off"] as [string, string]] : []),
+    ...(spec.pg_version >= 17
+      ? [
+        ["summarize_wal", "off"],
+        // What goes out through failover slots is on a quorum first
+        ["synchronized_standby_slots", SLOT_NAME],
+      ] as [string, string][]
+      : []),
     ...(spec.pg_version >= 18
       ? [
         ["io_method", ioMethod(savedIo ?? asked["io_method"])],
@@ -77,6 +86,16 @@ export function fixedSettings(settings: PostgresSettings): [string, string][] {
       ] as [string, string][]
       : []),
   ];
+}
+
+/** Whether Postgres runs with wal_level = logical: it was asked for, or there are logical slots. */
+export function isLogical(spec: EndpointSpec, logicalSlots: number): boolean {
+  return spec.settings?.["wal_level"] === "logical" || logicalSlots > 0;
+}
+
+/** With fewer than it has, and the WAL proposer's, Postgres would not start. */
+function slotLimit(asked: string | undefined, logicalSlots: number): string {
+  return String(Math.max(Number(asked ?? 10), logicalSlots + 1));
 }
 
 /**

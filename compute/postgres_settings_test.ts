@@ -19,11 +19,17 @@ function specOf(pgVersion: number, settings: Record<string, string> = {}): Endpo
   };
 }
 
-function fixed(spec: EndpointSpec, preparedTransactions = 0, savedSettings = "") {
+function fixed(
+  spec: EndpointSpec,
+  preparedTransactions = 0,
+  savedSettings = "",
+  logicalSlots = 0,
+) {
   return new Map(fixedSettings({
     spec,
     standbyName: "neon_x",
     preparedTransactions,
+    logicalSlots,
     withoutSubscriptions: false,
     savedSettings,
   }));
@@ -72,4 +78,11 @@ Deno.test("postgresConf() quotes values, and the user's file comes after them", 
   assert.ok(text.includes("app.name = 'it''s'\ninclude_if_exists = '../postgresql.conf'\n"));
   assert.ok(!text.includes("autovacuum"));
   assert.ok(postgresConf(specOf(17), false).endsWith("autovacuum = off\n"));
+});
+
+Deno.test("fixedSettings() lets Postgres start with the logical slots that it inherits", () => {
+  const settings = fixed(specOf(17, { max_replication_slots: "4" }), 0, "", 20);
+  assert.equal(settings.get("wal_level"), "logical");
+  assert.equal(settings.get("max_replication_slots"), "21");
+  assert.equal(fixed(specOf(17), 0, "", 1).get("max_replication_slots"), "10");
 });

@@ -27,6 +27,8 @@ import {
   writeDataFile,
   writeStartWal,
 } from "./basebackup.ts";
+import { writeSlotNames } from "./carried/slot_names.ts";
+import { fetchSlotWal, oldestRestartLsn } from "./carried/slot_wal.ts";
 import type { EndpointSpec, StartTimings } from "./client.ts";
 import type { EndpointDirectory, Prepared } from "./endpoint_directory.ts";
 import { EndpointRun, type HostServices } from "./endpoint_run.ts";
@@ -37,7 +39,13 @@ import {
   mayHaveSubscriptions,
 } from "./inherited_subscriptions.ts";
 import { layOutInSteps, plannedLengths } from "./lazy_files/lay_out.ts";
-import { fixedSettings, HBA_CONF, postgresConf, SUPERUSER } from "./postgres_settings.ts";
+import {
+  fixedSettings,
+  HBA_CONF,
+  isLogical,
+  postgresConf,
+  SUPERUSER,
+} from "./postgres_settings.ts";
 import type { Election } from "./wal_proposer/driver.ts";
 import { withinLimit } from "./wal_proposer/time_limit.ts";
 
@@ -137,12 +145,14 @@ async function bringUp(run: EndpointRun, clock: PhaseClock): Promise<boolean> {
     const basebackup = await fetching;
     clock.end("basebackup");
     const map = checkedMap(basebackup, spec, startLsn);
+    for (const [path, crc] of basebackup.carried) run.carried.set(path, crc);
     const withoutSubscriptions = isFirstStart(election) &&
       mayHaveSubscriptions(map, Deno.readFileSync(`${pgdata}/global/pg_filenode.map`));
     await layOut(run, map, basebackup, prepared);
+    await getSlotWal(run, election, basebackup);
     clock.end("files");
     const logStart = Deno.statSync(directory.logFile).size;
-    const { preparedTransactions } = basebackup;
+    const { preparedTransactions, slots } = basebackup;
     // Its clearing found no Postgres to end, so none may be started now
     if (run.failure !== undefined) throw new Unavailable(run.failure);
     run.attach(services.launcher.start({
@@ -155,6 +165,7 @@ async function bringUp(run: EndpointRun, clock: PhaseClock): Promise<boolean> {
         spec,
         standbyName: run.standbyName,
         preparedTransactions,
+        logicalSlots: slots.length,
         withoutSubscriptions,
         savedSettings: new TextDecoder().decode(savedSettings),
       }),
@@ -166,6 +177,10 @@ async function bringUp(run: EndpointRun, clock: PhaseClock): Promise<boolean> {
       ANSWER_MS_MAX,
       () => new TimedOut("Cannot start Postgres: it does not answer its first query"),
     );
+    if (isLogical(spec, slots.length)) {
+      writeSlotNames(directory.slotsFile, slots.map(({ name }) => name));
+      await run.carrySlots(slots);
+    }
     clock.end("first_query");
     if (!withoutSubscriptions) {
       afterStart(run, state, preparedTransactions);
@@ -182,10 +197,12 @@ function makingOf(run: EndpointRun): FileMaking {
   return { owner: run.spec.postgres_user, ready: run.services.ready };
 }
 
-function stateOf(run: EndpointRun, election: Election): EndpointState {
+function stateOf(run: EndpointRun, { term, startLsn, history }: Election): EndpointState {
   return {
     spec: run.spec,
-    ...election,
+    term,
+    startLsn,
+    history,
     standbyName: run.standbyName,
     bootId: run.services.bootId,
   };
@@ -244,6 +261,28 @@ async function layOut(
     ...(owner === undefined ? {} : { owner }),
   });
   while (steps.next().done !== true) await setImmediate();
+}
+
+/** The WAL before the start, as far as logical slots need it. */
+async function getSlotWal(
+  run: EndpointRun,
+  { donor, term, startLsn }: Election,
+  { slots }: Basebackup,
+): Promise<void> {
+  const restartLsn = oldestRestartLsn(slots);
+  if (restartLsn === undefined) return;
+  const { spec, directory } = run;
+  await fetchSlotWal({
+    source: donor,
+    tenantId: spec.tenant_id,
+    timelineId: spec.timeline_id,
+    term,
+    pgdata: directory.pgdata,
+    owner: spec.postgres_user,
+    walSegmentSize: WAL_SEGMENT_SIZE,
+    restartLsn,
+    startLsn,
+  });
 }
 
 /** A client's first query over TCP, and the stream's place as the synchronous standby. */

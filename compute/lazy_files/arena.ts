@@ -277,6 +277,41 @@ export function updateArena(path: string, changes: Partial<ArenaSettings>): Aren
   return changed;
 }
 
+/** What the arena says of one segment file. */
+export interface ArenaFilePages {
+  /** Pages from here on are in the local file alone. */
+  readonly base: number;
+  /** A word for each page below: WORD_WRITTEN for one that Postgres wrote. */
+  readonly words: Uint32Array;
+}
+
+/** The word of a page that Postgres has written (DIRTY, arena.h). */
+export const WORD_WRITTEN = 2;
+
+/** Key of arenaFilesOfFork. */
+export function arenaFileKey(spc: number, db: number, rel: number, segment: number): string {
+  return `${spc}/${db}/${rel}/${segment}`;
+}
+
+/** The pages of all files of a fork, by arenaFileKey. Throws Corrupt if it is no whole arena. */
+export function arenaFilesOfFork(path: string, fork: number): Map<string, ArenaFilePages> {
+  using file = openArena(path, false);
+  const header = new DataView(readAt(file, 0, STATIC_BYTES, path).buffer);
+  const entries = readAt(file, ENTRIES_OFFSET, header.getUint32(8, true) * ENTRY_BYTES, path);
+  const view = new DataView(entries.buffer);
+  const wordsOffset = Number(header.getBigUint64(32, true));
+  const found = new Map<string, ArenaFilePages>();
+  for (let at = 0; at < entries.length; at += ENTRY_BYTES) {
+    if (view.getUint16(at + 12, true) !== fork) continue;
+    const u32 = (offset: number) => view.getUint32(at + offset, true);
+    const base = u32(20);
+    const bytes = readAt(file, wordsOffset + u32(28) * WORD_BYTES, base * WORD_BYTES, path);
+    const words = new Uint32Array(bytes.buffer);
+    found.set(arenaFileKey(u32(0), u32(4), u32(8), u32(16)), { base, words });
+  }
+  return found;
+}
+
 /** The library's counters. Throws Corrupt if the file is not a whole arena. */
 export function readArenaStatistics(path: string): ArenaStatistics {
   using file = openArena(path, false);

@@ -35,7 +35,7 @@ import {
 } from "./arena.ts";
 
 /** Where the control file is kept, relative to the data directory. */
-const LAZY_CONTROL_FILE = "global/pg_control.lazy";
+export const LAZY_CONTROL_FILE = "global/pg_control.lazy";
 
 const CONTROL_FILE = "global/pg_control";
 /** Work in a row before others may get a turn: making one file takes from 20 us to 50 ms. */

@@ -11,13 +11,17 @@ import type { Term } from "../../libs/safekeeper_protocol/term_history.ts";
 import type { SafekeeperAddress } from "./safekeeper_link.ts";
 import { readU64 } from "./wire.ts";
 
-/** What to copy, and to whom. */
-interface CatchUpOptions {
+/** A safekeeper's log of a timeline in a term. */
+export interface LogOfTerm {
   readonly source: SafekeeperAddress;
   readonly tenantId: TenantId;
   readonly timelineId: TimelineId;
   /** The source serves its log of this term, committed or not, and stops if its term changes. */
   readonly term: Term;
+}
+
+/** What to copy, and to whom. */
+interface CatchUpOptions extends LogOfTerm {
   readonly from: Lsn;
   /** False when enough was copied or the receiver is gone. */
   goesOn(): boolean;

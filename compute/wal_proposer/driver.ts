@@ -69,6 +69,8 @@ export interface Election {
   readonly term: Term;
   readonly startLsn: Lsn;
   readonly history: TermHistory;
+  /** Whose log goes to `startLsn`. */
+  readonly donor: SafekeeperAddress;
 }
 
 interface CommitWaiter {
@@ -145,6 +147,10 @@ export class WalProposer implements LinkEvents {
     });
   }
 
+  /** Whether somebody else was elected. */
+  get isDeposed(): boolean {
+    return this.#deposedWhy !== undefined;
+  }
   get term(): Term {
     return this.#proposer.term;
   }
@@ -392,8 +398,9 @@ export class WalProposer implements LinkEvents {
       retry: (campaigns) => this.#campaignLater(campaigns),
       elected: () => {
         const { term, startLsn, history } = this.#proposer;
+        const donor = this.#links[this.#proposer.donor]!.address;
         this.#buffer = new WalBuffer(startLsn);
-        this.#election.resolve({ term, startLsn, history });
+        this.#election.resolve({ term, startLsn, history, donor });
       },
       deposed: (why) => this.#deposed(why),
     };

@@ -13,6 +13,7 @@ import type { PgClient } from "../../libs/pgwire/client.ts";
 import type { CopyBoth } from "../../libs/pgwire/copy_both.ts";
 import {
   postgresTime,
+  queueCatalogXmin,
   queueStandbyStatus,
   ReplicationTag,
   XLOG_DATA_HEADER_BYTES,
@@ -40,6 +41,8 @@ export class PostgresStream {
   readonly #standbyName: string;
   #slotExists: boolean;
   #copy: CopyBoth | undefined;
+  /** What Postgres was last told to keep of its catalogs; undefined before the first time. */
+  #catalogXmin: number | undefined;
   #statusTime = postgresTime(Date.now());
   #stopped = false;
   readonly #stopping = Promise.withResolvers<void>();
@@ -73,6 +76,21 @@ export class PostgresStream {
     this.#copy?.close();
     this.#opened.reject(new Error("Cannot stream WAL from Postgres: the endpoint is stopping"));
     await this.#done;
+  }
+
+  /**
+   * Has Postgres keep its catalogs as this transaction (a full id, 0: none) sees them, as it does
+   * for a standby.
+   */
+  holdCatalog(catalogXmin: number): void {
+    this.#catalogXmin = catalogXmin;
+    if (this.#copy !== undefined) this.#sendCatalogXmin(this.#copy);
+  }
+
+  #sendCatalogXmin(copy: CopyBoth): void {
+    if (this.#catalogXmin === undefined) return;
+    queueCatalogXmin(copy, this.#catalogXmin, postgresTime(Date.now()));
+    copy.flush().catch(() => copy.close());
   }
 
   async #run(): Promise<void> {
@@ -120,6 +138,7 @@ export class PostgresStream {
     if (this.#stopped) return copy.close();
     this.#copy = copy;
     this.#acknowledge(this.#proposer.acknowledgedLsn);
+    this.#sendCatalogXmin(copy);
     this.#opened.resolve();
     await this.#receive(copy);
   }

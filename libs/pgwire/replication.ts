@@ -84,6 +84,17 @@ export function queueStandbyStatus(copy: CopyBoth, position: Lsn, time: bigint):
   view.setUint8(at + 33, 0);
 }
 
+/** Assembles 'h': the catalogs as `catalogXmin` (a full transaction id, 0: none) sees them are needed. */
+export function queueCatalogXmin(copy: CopyBoth, catalogXmin: number, time: bigint): void {
+  const at = copy.reserve(25);
+  const view = copy.sendView;
+  view.setUint8(at, ReplicationTag.hotStandbyFeedback);
+  view.setBigInt64(at + 1, time);
+  view.setBigUint64(at + 9, 0n);
+  view.setUint32(at + 17, catalogXmin % 2 ** 32);
+  view.setUint32(at + 21, Math.floor(catalogXmin / 2 ** 32));
+}
+
 /** Assembles 'z' around an encoded feedback. */
 export function queuePageserverFeedback(copy: CopyBoth, feedback: Uint8Array): void {
   const at = copy.reserve(9 + feedback.length);

@@ -12,6 +12,7 @@
  * PostgreSQL resets no unlogged relation after a clean shutdown, so each one's init fork is sent a
  * second time as its main fork, in place of whatever main fork there was.
  */
+import { dirname } from "node:path";
 import { encodeLazyFilesMap, LAZY_FILES_MAP_NAME } from "../../libs/basebackup/lazy_files_map.ts";
 import type { CheckPoint } from "../../libs/postgres/checkpoint.ts";
 import {
@@ -37,6 +38,7 @@ import { type TarSink, TarWriter } from "../../libs/utils/tar_writer.ts";
 import type { PageReader } from "../page_service/page_reader.ts";
 import { originProgressAt } from "../ingest/replication_origins.ts";
 import { restoreTracker } from "../ingest/wal_ingest.ts";
+import { carriedFiles } from "../carried_files.ts";
 import { relmapKey, twophaseKey, twophaseXid } from "../repository/key.ts";
 import type { ServedTimeline } from "../served_timeline.ts";
 import { dataDirectories, EMPTY_FILES, FULL_BACKUP_CONFIGURATION, versionFile } from "./layout.ts";
@@ -90,6 +92,7 @@ class Basebackup {
     await this.#relations();
     await this.#twoPhaseFiles();
     await this.#replicationOrigins();
+    await this.#carriedFiles();
     if (kind === "full") await this.#wal();
     await this.#controlFile();
     await this.#tar.finish();
@@ -202,6 +205,22 @@ class Basebackup {
     const { served, lsn } = this.#options;
     const progress = originProgressAt(served.timeline, lsn);
     if (progress.size > 0) await this.#tar.file(ORIGIN_FILE, encodeOriginFile(progress));
+  }
+
+  /**
+   * What PostgreSQL keeps outside its WAL. Logical slots need the WAL before the start, which only
+   * who lays out a lazy backup can get, and are of no use without their snapshots, or these without
+   * slots.
+   */
+  async #carriedFiles(): Promise<void> {
+    const { served, lsn, kind } = this.#options;
+    const files = carriedFiles(served.timeline, lsn);
+    const withSlots = kind === "lazy" && files.some((file) => file.kind === "slot");
+    for (const file of files) {
+      if (file.kind !== "statistics" && !withSlots) continue;
+      if (file.kind === "slot") await this.#tar.directory(dirname(file.path));
+      await this.#tar.file(file.path, file.content);
+    }
   }
 
   async #wal(): Promise<void> {

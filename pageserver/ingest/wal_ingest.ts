@@ -25,6 +25,7 @@ import { ingestBlocks } from "./blocks.ts";
 import { ingestClog } from "./clog.ts";
 import { ingestCommitTs, ingestTrackCommitTimestamp } from "./commit_ts.ts";
 import { ingestDatabase } from "./database.ts";
+import { ingestLogicalMessage, ingestLogicalRewrite, isLogicalRewrite } from "./logical_message.ts";
 import { ingestMultixact, isMultixactTruncate } from "./multixact.ts";
 import { RecordSink } from "./record_sink.ts";
 import { ingestRelationMap } from "./relation_map.ts";
@@ -149,7 +150,11 @@ export class WalIngest {
     switch (this.#cursor.rmid) {
       case Rmgr.HEAP:
       case Rmgr.HEAP2:
-        ingestVisibilityMap(sink);
+        if (isLogicalRewrite(this.#cursor)) ingestLogicalRewrite(sink);
+        else ingestVisibilityMap(sink);
+        return undefined;
+      case Rmgr.LOGICALMSG:
+        ingestLogicalMessage(sink);
         return undefined;
       case Rmgr.XACT:
         ingestTransaction(sink);
@@ -184,12 +189,13 @@ export class WalIngest {
 }
 
 /**
- * Whether ingest of the record scans what exists (a database's relations, an SLRU's segments): all
+ * Whether ingest of the record reads what exists (a database's relations, an SLRU's segments): all
  * records before it must be visible then, and it must not have put anything yet.
  */
 function readsDirectory(cursor: RecordCursor): boolean {
   return cursor.rmid === Rmgr.DBASE || cursor.rmid === Rmgr.CLOG ||
-    cursor.rmid === Rmgr.COMMIT_TS || isParameterChange(cursor) || isMultixactTruncate(cursor);
+    cursor.rmid === Rmgr.COMMIT_TS || isParameterChange(cursor) || isMultixactTruncate(cursor) ||
+    isLogicalRewrite(cursor);
 }
 
 function isParameterChange(cursor: RecordCursor): boolean {

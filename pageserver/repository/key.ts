@@ -13,10 +13,11 @@
  *   03 0 0 0 0 0                  control file of the imported cluster
  *   03 0 0 0 0 1                  state of the checkpoint tracker
  *   61 spc db rel fork 0          blocks in a relation fork, u32 LE
- *   62 ..                         auxiliary files      (not inherited by branches)
+ *   62 kind .. .. 0 ..            carried files        (not inherited by branches)
  *   63 0 0 0 0 id                 replication origin's progress, u64 (not inherited by branches)
  *   64 spc db 0 0 0               database directory, flags byte
  *   66 kind segno 0 0 0           blocks in an SLRU segment, u32 LE
+ *   67 kind .. .. 0 ..            carried files that branches inherit (carried_files.ts)
  *
  * Example: block 7 of base/5/1259 is 00 0000067F 00000005 000004EB 00 00000007. Every class from 02
  * up can be range-scanned and takes tombstones; classes 00 and 01 are read by exact key.
@@ -49,6 +50,7 @@ export const KeyClass = {
   replicationOrigin: 0x63,
   database: 0x64,
   slruSize: 0x66,
+  inheritedFile: 0x67,
 } as const;
 
 /** Bytes of an encoded key. */
