@@ -174,25 +174,25 @@ export class Daemon {
     this.http = new SafekeeperClient(http);
   }
 
-  private static spawn(directory: string): Deno.ChildProcess {
+  /** What it is permitted in earnest, without remote storage. */
+  private static permissions(directory: string): string[] {
     const addon = crc32AddonPath();
-    const main = new URL("./main.ts", import.meta.url).pathname;
     const protocol = new URL("../broker/storage_broker.proto", import.meta.url).pathname;
+    return [
+      "--no-prompt",
+      "--cached-only",
+      `--allow-read=${directory},${protocol}`,
+      `--allow-write=${directory}`,
+      "--allow-net=127.0.0.1",
+      "--allow-env=GRPC_*,grpc_proxy,http_proxy,https_proxy,no_grpc_proxy,no_proxy",
+      ...(addon === undefined ? [] : [`--allow-ffi=${addon}`]),
+    ];
+  }
+
+  private static spawn(directory: string, permissions: string[]): Deno.ChildProcess {
+    const main = new URL("./main.ts", import.meta.url).pathname;
     return new Deno.Command(Deno.execPath(), {
-      args: [
-        "run",
-        "--no-prompt",
-        "--quiet",
-        "--cached-only",
-        `--allow-read=${directory},${protocol}`,
-        `--allow-write=${directory}`,
-        "--allow-net=127.0.0.1",
-        "--allow-env=GRPC_*,grpc_proxy,http_proxy,https_proxy,no_grpc_proxy,no_proxy",
-        ...(addon === undefined ? [] : [`--allow-ffi=${addon}`]),
-        main,
-        "-D",
-        directory,
-      ],
+      args: ["run", "--quiet", ...permissions, main, "-D", directory],
       stderr: "piped",
       stdout: "null",
     }).spawn();
@@ -202,8 +202,11 @@ export class Daemon {
    * Runs it on `directory`; resolves once it says where it listens, throws what it printed if it
    * ends.
    */
-  static async start(directory: string): Promise<Daemon> {
-    const child = Daemon.spawn(directory);
+  static async start(
+    directory: string,
+    permissions = Daemon.permissions(directory),
+  ): Promise<Daemon> {
+    const child = Daemon.spawn(directory, permissions);
     const log = child.stderr.pipeThrough(new TextDecoderStream()).getReader();
     let text = "";
     for (;;) {

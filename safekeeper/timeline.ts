@@ -77,6 +77,7 @@ export class Timeline {
     const wal = state.offloadedLsn ?? this.#openStorage(state);
     // A crash may have left files behind the note that the WAL is elsewhere.
     if (state.offloadedLsn !== undefined) removeSegments(directory, state.walSegmentSize);
+    this.#removedBelow = listSegments(directory, state.walSegmentSize)[0]?.segment ?? 0;
     this.#files = new TimelineFiles(directory, wal, {
       flushed: (lsn) => this.#flushed(lsn),
       failed: (thrown) => this.#flushFailed(thrown),

@@ -165,7 +165,12 @@ Deno.test("an idle timeline leaves the disk, and comes back for a writer and for
     assert.ok(now.length === 4 && now[3]!.startsWith(`${name(6)}_2_`), "older ones are deleted");
     await assertServes(safekeeper);
     writer.close();
-    await safekeeper.timelines.deleteTenant(safekeeper.timeline.tenantId, false);
+    const { tenantId, timelineId } = safekeeper.timeline;
+    assert.ok(await safekeeper.timelines.delete(tenantId, timelineId, true));
+    assert.equal((await safekeeper.remote()).length, 4);
+    await safekeeper.close();
+    safekeeper = new TestSafekeeper(directory, storage, settings);
+    await safekeeper.timelines.deleteTenant(tenantId, false);
     assert.deepEqual(await safekeeper.remote(), [], "a deleted timeline leaves nothing");
     await safekeeper.close();
   });

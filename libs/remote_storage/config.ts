@@ -14,6 +14,9 @@ import { LocalDirectory } from "./local_directory.ts";
 import type { StorageLocation } from "./location.ts";
 import { RemoteStorage } from "./remote_storage.ts";
 
+/** More at once make a disk no faster, but those who wait for their sync slower. */
+const DIRECTORY_CONCURRENCY = 2;
+
 const concurrency = z.int().min(1).max(1000).optional();
 
 const directoryConfig = z.strictObject({
@@ -46,10 +49,11 @@ export function checkRemoteStorage(value: unknown, what: string): StorageLocatio
 /** Opens it. Throws BadRequest for a bucket without credentials in the environment. */
 export async function openRemoteStorage(config: StorageLocation): Promise<RemoteStorage> {
   const { concurrency_limit } = config;
-  const limits = concurrency_limit === undefined ? {} : { concurrency: concurrency_limit };
   if ("local_path" in config) {
+    const limits = { concurrency: concurrency_limit ?? DIRECTORY_CONCURRENCY };
     return new RemoteStorage(new LocalDirectory(config.local_path, Date.now()), limits);
   }
+  const limits = concurrency_limit === undefined ? {} : { concurrency: concurrency_limit };
   const { S3Bucket } = await import("./s3_bucket.ts");
   const { bucket_name, bucket_region, prefix_in_bucket = "", endpoint } = config;
   const bucket = new S3Bucket({

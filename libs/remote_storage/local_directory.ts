@@ -2,7 +2,8 @@
  * A directory as remote storage: one file an object, the parts of its key are directories.
  *
  * An object is written to a file of its own below `.___temp`, synced, and renamed into place, and
- * the directory is synced: it appears whole and stays. What a crash leaves in `.___temp` is removed
+ * the directory is synced: it appears whole and stays. It is synced piece by piece, so that others
+ * who sync on the same disk wait for a piece and not for all of it. What a crash leaves in `.___temp` is removed
  * when the storage is opened the next time, once it is a day old (somebody else may be writing).
  */
 import { dirname, join } from "node:path";
@@ -20,6 +21,9 @@ import type {
 
 const TEMPORARY = ".___temp";
 const TEMPORARY_AGE_MS = 24 * 60 * 60 * 1000;
+
+/** Written and synced at a time. */
+const SYNC_BYTES = 256 * 1024;
 
 /** See the head of the file. */
 export class LocalDirectory implements Backend {
@@ -147,9 +151,14 @@ async function writeDurably(
   signal: AbortSignal,
 ): Promise<void> {
   using file = await Deno.open(path, { write: true, createNew: true });
+  let unsynced = 0;
   for await (const piece of source.open()) {
     signal.throwIfAborted();
     await writeFully(file, piece);
+    unsynced += piece.length;
+    if (unsynced < SYNC_BYTES) continue;
+    await file.syncData();
+    unsynced = 0;
   }
   await file.sync();
 }

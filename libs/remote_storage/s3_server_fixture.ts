@@ -46,6 +46,8 @@ function replaceDes(): void {
 export class TestS3 implements AsyncDisposable {
   /** URL of the forwarder. */
   readonly endpoint: string;
+  /** URL of the server itself. */
+  readonly directEndpoint: string;
   /** What happens to the next requests, in order; then nothing. */
   readonly faults: Fault[] = [];
   /** Requests that came, for example "PUT /wal-bucket/a". */
@@ -58,10 +60,12 @@ export class TestS3 implements AsyncDisposable {
     server: InstanceType<typeof S3rver>,
     directory: string,
     forwarder: http.Server,
+    port: number,
   ) {
     this.#server = server;
     this.#directory = directory;
     this.#forwarder = forwarder;
+    this.directEndpoint = `http://127.0.0.1:${port}`;
     this.endpoint = `http://127.0.0.1:${(forwarder.address() as AddressInfo).port}`;
   }
 
@@ -80,7 +84,7 @@ export class TestS3 implements AsyncDisposable {
       s3.#forward(port, request, response)
     );
     await new Promise<void>((resolve) => forwarder.listen(0, "127.0.0.1", resolve));
-    const s3 = new TestS3(server, directory, forwarder);
+    const s3 = new TestS3(server, directory, forwarder, port);
     return s3;
   }
 
@@ -95,7 +99,14 @@ export class TestS3 implements AsyncDisposable {
       return;
     }
     const { method, url, headers } = request;
-    const onward = http.request({ port, host: "127.0.0.1", method, path: url, headers });
+    const onward = http.request({
+      port,
+      host: "127.0.0.1",
+      method,
+      path: url,
+      headers,
+      agent: false, // a connection that is kept would keep the server from ending
+    });
     onward.on("response", (answer) => {
       const pieces: Buffer[] = [];
       answer.on("data", (piece) => pieces.push(piece));
