@@ -3,8 +3,9 @@
  *
  * An object is written to a file of its own below `.___temp`, synced, and renamed into place, and
  * the directory is synced: it appears whole and stays. It is synced piece by piece, so that others
- * who sync on the same disk wait for a piece and not for all of it. What a crash leaves in `.___temp` is removed
- * when the storage is opened the next time, once it is a day old (somebody else may be writing).
+ * who sync on the same disk wait for a piece and not for all of it. What a crash leaves in
+ * `.___temp` is removed when the storage is opened the next time, once it is a day old (somebody
+ * else may be writing).
  */
 import { dirname, join } from "node:path";
 import { makeDirectory } from "../utils/durable.ts";
