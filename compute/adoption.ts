@@ -62,6 +62,7 @@ export async function adoptEndpoint(
     const slots = readSlotNames(directory.slotsFile);
     for (const name of slots) run.carried.set(slotPath(name), 0);
     run.inBackground("open the WAL stream", () => run.openStream(true));
+    if (slots.length === 0) run.proposer.keepWalFrom(Infinity);
     if (isLogical(state.spec, slots.length)) {
       run.inBackground("carry slots", () => run.carrySlots([]));
     }

@@ -159,6 +159,7 @@ export class EndpointRun {
       connect: () => this.openSession(),
       holdCatalog: (xmin) => this.#stream?.holdCatalog(xmin),
       committed: (lsn, timeoutMs) => proposer.committed(lsn, timeoutMs),
+      keepWalFrom: (lsn) => proposer.keepWalFrom(lsn),
       onSlots: (names) => writeSlotNames(directory.slotsFile, names),
     });
     await this.#slots.start();

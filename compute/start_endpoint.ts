@@ -15,6 +15,7 @@ import { setImmediate } from "node:timers/promises";
 import { decodeLazyFilesMap, type LazyFilesMap } from "../libs/basebackup/lazy_files_map.ts";
 import { PgClient } from "../libs/pgwire/client.ts";
 import { WAL_SEGMENT_SIZE } from "../libs/postgres/constants.ts";
+import type { SlotState } from "../libs/postgres/replication_slot.ts";
 import { BadRequest, Conflict, Corrupt, TimedOut, Unavailable } from "../libs/utils/errors.ts";
 import { encodeHex } from "../libs/utils/hex.ts";
 import { logger } from "../libs/utils/log.ts";
@@ -28,7 +29,7 @@ import {
   writeStartWal,
 } from "./basebackup.ts";
 import { writeSlotNames } from "./carried/slot_names.ts";
-import { fetchSlotWal, oldestRestartLsn } from "./carried/slot_wal.ts";
+import { fetchSlotsWal, oldestRestartLsn } from "./carried/slot_wal.ts";
 import type { EndpointSpec, StartTimings } from "./client.ts";
 import type { EndpointDirectory, Prepared } from "./endpoint_directory.ts";
 import { EndpointRun, type HostServices } from "./endpoint_run.ts";
@@ -149,10 +150,10 @@ async function bringUp(run: EndpointRun, clock: PhaseClock): Promise<boolean> {
     const withoutSubscriptions = isFirstStart(election) &&
       mayHaveSubscriptions(map, Deno.readFileSync(`${pgdata}/global/pg_filenode.map`));
     await layOut(run, map, basebackup, prepared);
-    await getSlotWal(run, election, basebackup);
+    const slots = await getSlotWal(run, election, basebackup);
     clock.end("files");
     const logStart = Deno.statSync(directory.logFile).size;
-    const { preparedTransactions, slots } = basebackup;
+    const { preparedTransactions } = basebackup;
     // Its clearing found no Postgres to end, so none may be started now
     if (run.failure !== undefined) throw new Unavailable(run.failure);
     run.attach(services.launcher.start({
@@ -263,16 +264,14 @@ async function layOut(
   while (steps.next().done !== true) await setImmediate();
 }
 
-/** The WAL before the start, as far as logical slots need it. */
+/** The WAL before the start, as far as logical slots need it; returns the slots that have it. */
 async function getSlotWal(
   run: EndpointRun,
   { donor, term, startLsn }: Election,
   { slots }: Basebackup,
-): Promise<void> {
-  const restartLsn = oldestRestartLsn(slots);
-  if (restartLsn === undefined) return;
-  const { spec, directory } = run;
-  await fetchSlotWal({
+): Promise<readonly SlotState[]> {
+  const { spec, directory, proposer } = run;
+  const kept = await fetchSlotsWal({
     source: donor,
     tenantId: spec.tenant_id,
     timelineId: spec.timeline_id,
@@ -280,9 +279,10 @@ async function getSlotWal(
     pgdata: directory.pgdata,
     owner: spec.postgres_user,
     walSegmentSize: WAL_SEGMENT_SIZE,
-    restartLsn,
     startLsn,
-  });
+  }, slots);
+  proposer.keepWalFrom(oldestRestartLsn(kept) ?? Infinity);
+  return kept;
 }
 
 /** A client's first query over TCP, and the stream's place as the synchronous standby. */

@@ -12,7 +12,7 @@
  */
 import { errorBody } from "../libs/pgwire/messages.ts";
 import { isDisconnect, type PgServer, type PgSession, servePg } from "../libs/pgwire/server.ts";
-import { BadRequest, messageOf } from "../libs/utils/errors.ts";
+import { BadRequest, messageOf, NotFound } from "../libs/utils/errors.ts";
 import { parseTenantId, parseTimelineId } from "../libs/utils/id.ts";
 import { logger } from "../libs/utils/log.ts";
 import { formatLsn, parseLsn } from "../libs/utils/lsn.ts";
@@ -148,6 +148,9 @@ function checkPushOptions(query: string): void {
   }
 }
 
+/** SQLSTATE of PostgreSQL, too, for WAL that was removed. */
+const UNDEFINED_FILE = "58P01";
+
 const REPLICATION =
   /^START_REPLICATION(?:\s+SLOT\s+\S+)?(?:\s+PHYSICAL)?\s+([0-9A-F]+\/[0-9A-F]+)(?:\s+TIMELINE\s+\d+)?\s*(?:\((.*)\))?\s*;?$/i;
 
@@ -180,6 +183,7 @@ async function startReplication(
       timeline: timeline.timelineId,
       message: messageOf(thrown),
     });
-    await copy.fail(errorBody("ERROR", "XX000", messageOf(thrown)));
+    const code = thrown instanceof NotFound ? UNDEFINED_FILE : "XX000";
+    await copy.fail(errorBody("ERROR", code, messageOf(thrown)));
   }
 }

@@ -1,10 +1,14 @@
 /**
  * What stock PostgreSQL does not log, and what is there again all the same after an orderly stop:
- * cumulative statistics and free space maps, in every version, and on branches.
+ * cumulative statistics and free space maps, in every version, and on branches; and that the WAL by
+ * which they travel is WAL like any other.
  */
 import assert from "node:assert/strict";
+import { ComputeClient } from "../compute/client.ts";
+import { PgClient } from "../libs/pgwire/client.ts";
 import { type Sql, type TestNeon, testWithNeon } from "./harness.ts";
-import { testedVersions } from "./support/postgres_versions.ts";
+import { StockPostgres } from "./redo_judge/stock_postgres.ts";
+import { binariesOf, testedVersions } from "./support/postgres_versions.ts";
 import { until } from "./support/waiting.ts";
 
 const ROWS = 20_000;
@@ -83,3 +87,75 @@ testWithNeon("statistics and free space maps, in every PostgreSQL version", {}, 
     await neon.closeClients();
   }
 });
+
+testWithNeon("stock PostgreSQL recovers from an archive across stops", {}, async (neon) => {
+  const open = async () => neon.connect(await neon.local.startEndpoint("main"));
+  const first = await open();
+  await first`CREATE ROLE postgres SUPERUSER LOGIN`;
+  const compute = new ComputeClient(neon.local.environment().config.compute.listen_http_addr);
+  const { start_lsn } = await compute.endpoint("main");
+  await makeRoom(open);
+  await neon.local.stopEndpoint("main");
+  const second = await open();
+  const bytes = await sizeOf(second, "t");
+  await second`INSERT INTO t VALUES (-1, 'after the stop')`;
+  await neon.local.stopEndpoint("main");
+  const stock = new StockPostgres((await binariesOf(17)).binDir);
+  try {
+    await unpackBackup(neon, start_lsn!, stock.dataDir);
+    const archive = copyArchive(neon, stock.directory);
+    await stock.start({ restore_command: `cp ${archive}/%f %p`, hot_standby: "off", fsync: "off" });
+    const client = await stock.connect();
+    const ask = async (query: string) => Number((await client.query(query)).rows[0]![0]);
+    assert.equal(await ask("SELECT count(*) FROM t"), ROWS / 2 + 1);
+    assert.ok(
+      await ask("SELECT pg_relation_size('t', 'fsm')") > 0,
+      "the free space map came along",
+    );
+    await client.query(
+      `INSERT INTO t SELECT i, repeat('y', 100) FROM generate_series(1, ${ROWS * 0.49}) i`,
+    );
+    assert.equal(await ask("SELECT pg_relation_size('t')"), bytes, "and it is used");
+    client.close();
+  } finally {
+    await stock.remove();
+  }
+});
+
+/** A full backup of the timeline as of `lsn`, in place of what is in `dataDir`, to be recovered. */
+async function unpackBackup(neon: TestNeon, lsn: string, dataDir: string): Promise<void> {
+  const [, port] = neon.local.environment().config.pageservers[0]!.listen_pg_addr.split(":");
+  const user = { user: "test", database: "test" };
+  const client = await PgClient.connect({ hostname: "127.0.0.1", port: Number(port) }, user);
+  const { tenantId, timelineId } = neon.tenant;
+  const { uid, gid } = Deno.statSync(dataDir);
+  Deno.removeSync(dataDir, { recursive: true });
+  Deno.mkdirSync(dataDir, { mode: 0o700 });
+  const tar = new Deno.Command("tar", { args: ["-C", dataDir, "-xf", "-"], stdin: "piped" })
+    .spawn();
+  const writer = tar.stdin.getWriter();
+  for await (const part of client.copyOut(`fullbackup ${tenantId} ${timelineId} ${lsn}`)) {
+    await writer.write(part.slice());
+  }
+  await writer.close();
+  client.close();
+  assert.ok((await tar.status).success);
+  Deno.writeTextFileSync(`${dataDir}/recovery.signal`, "");
+  const owned = new Deno.Command("chown", { args: ["-R", `${uid}:${gid}`, dataDir] }).outputSync();
+  assert.ok(owned.success);
+}
+
+/** The safekeeper's segments, the unfinished one too, as an archive; returns its path. */
+function copyArchive(neon: TestNeon, directory: string): string {
+  const { tenantId, timelineId } = neon.tenant;
+  const from = `${neon.local.directory}/safekeepers/sk1/${tenantId}/${timelineId}`;
+  const archive = `${directory}/archive`;
+  Deno.mkdirSync(archive, { mode: 0o755 });
+  for (const { name } of Deno.readDirSync(from)) {
+    const segment = /^[0-9A-F]{24}/.exec(name)?.[0];
+    if (segment === undefined) continue;
+    Deno.copyFileSync(`${from}/${name}`, `${archive}/${segment}`);
+    Deno.chmodSync(`${archive}/${segment}`, 0o644);
+  }
+  return archive;
+}

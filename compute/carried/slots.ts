@@ -20,6 +20,7 @@ import { messageOf, TimedOut } from "../../libs/utils/errors.ts";
 import { encodeHex } from "../../libs/utils/hex.ts";
 import { logger } from "../../libs/utils/log.ts";
 import { type Lsn, maxLsn, parseLsn } from "../../libs/utils/lsn.ts";
+import { oldestRestartLsn } from "./slot_wal.ts";
 import { SLOT_NAME } from "../wal_proposer/postgres_stream.ts";
 import {
   type ChangedFile,
@@ -60,6 +61,8 @@ interface SlotCarrierOptions {
   holdCatalog(catalogXmin: number): void;
   /** See WalProposer. */
   committed(lsn: Lsn, timeoutMs: number): Promise<void>;
+  /** See WalProposer. */
+  keepWalFrom(lsn: number): void;
   /** Called before anything is told of these slots for the first time, and when one is gone. */
   onSlots(names: readonly string[]): void;
 }
@@ -154,6 +157,8 @@ export class SlotCarrier {
     let { present, changed } = this.#look();
     const added = slotsOf(present).filter(({ name }) => !this.#carried.has(name));
     if (added.length > 0) {
+      const wanted = oldestRestartLsn([...this.#carried.values(), ...added]);
+      this.#options.keepWalFrom(wanted ?? Infinity);
       onSlots(slotsOf(present).map(({ name }) => name));
       await this.#holdAll([...this.#carried.values(), ...added]);
       // What is carried must be no older than what is held from now on
@@ -172,6 +177,7 @@ export class SlotCarrier {
     this.#carried.clear();
     for (const slot of slotsOf(present)) this.#carried.set(slot.name, slot);
     onSlots([...this.#carried.keys()]);
+    this.#options.keepWalFrom(oldestRestartLsn([...this.#carried.values()]) ?? Infinity);
     await this.#holdAll([...this.#carried.values()]);
   }
 

@@ -107,6 +107,7 @@ export class WalProposer implements LinkEvents {
     const ids = options.safekeepers.map((safekeeper) => safekeeper.id);
     const { resume } = options;
     this.#proposer = resume === undefined ? new Proposer(ids) : Proposer.resume(ids, resume);
+    this.#proposer.keepWalFrom(INVALID_LSN); // nobody knows yet what slots need
     this.#conversation = new Conversation(this.#proposer, options, this.#ports());
     if (resume !== undefined) this.#buffer = new WalBuffer(resume.streamFrom);
     this.#catchingUp = ids.map(() => false);
@@ -145,6 +146,11 @@ export class WalProposer implements LinkEvents {
       const said = this.#links.map((link) => `safekeeper ${link.address.id}: ${link.problem}`);
       return new TimedOut(`Cannot ${verb} within ${timeoutMs / 1000} s (${said.join("; ")})`);
     });
+  }
+
+  /** WAL from `lsn` on is needed by logical slots (Infinity: none is); until told, all of it is. */
+  keepWalFrom(lsn: number): void {
+    this.#proposer.keepWalFrom(lsn);
   }
 
   /** Whether somebody else was elected. */

@@ -107,6 +107,8 @@ export class Proposer {
   #endLsnMax = Infinity;
   #commitLsn: Lsn = INVALID_LSN;
   #truncateLsn: Lsn = INVALID_LSN;
+  /** WAL from here on is needed by others than the safekeepers, whoever of these has it. */
+  #keepFrom = Infinity;
   #effects: Effect[] = [];
 
   constructor(safekeeperIds: readonly number[]) {
@@ -439,8 +441,14 @@ export class Proposer {
     return false;
   }
 
+  /** No safekeeper is told from now on that WAL at or past `lsn` (Infinity: any) can go. */
+  keepWalFrom(lsn: number): void {
+    this.#keepFrom = lsn;
+    this.#raiseTruncateLsn();
+  }
+
   #raiseTruncateLsn(): void {
-    let everywhere: number = this.#commitLsn;
+    let everywhere = Math.min(this.#commitLsn, this.#keepFrom);
     for (let i = 0; i < this.#flushed.length; i++) {
       everywhere = Math.min(everywhere, this.#flushed[i]!);
     }

@@ -121,6 +121,19 @@ Deno.test("commit is what a majority has on disk at or past the start of the ter
   assert.equal(proposer.truncateLsn, 100, "the third has nothing yet");
 });
 
+Deno.test("WAL that slots need is not given up, though every safekeeper has it", () => {
+  const proposer = elected();
+  proposer.voted(2, vote(1, 100));
+  const range = newRange();
+  proposer.keepWalFrom(200);
+  for (const peer of [0, 1, 2]) proposer.nextAppend(peer, 300 as Lsn, range);
+  for (const peer of [0, 1, 2]) proposer.appended(peer, 1, 300 as Lsn);
+  assert.equal(proposer.commitLsn, 300);
+  assert.equal(proposer.truncateLsn, 200);
+  proposer.keepWalFrom(Infinity);
+  assert.equal(proposer.truncateLsn, 300);
+});
+
 Deno.test("a position beyond what was sent is not ours: it is not counted", () => {
   const proposer = elected();
   assert.ok(!proposer.appended(0, 1, 500 as Lsn));

@@ -24,8 +24,10 @@ export function isLogicalRewrite(cursor: RecordCursor): boolean {
 
 /** Applies the current LogicalMessage record. */
 export function ingestLogicalMessage(sink: RecordSink): void {
-  const { prefix, content, transactional, database } = readLogicalMessage(sink.cursor);
-  if (transactional || !prefix.startsWith(CARRIED_PREFIX)) return;
+  const message = readLogicalMessage(sink.cursor);
+  if (message === undefined || message.transactional) return;
+  const { prefix, content, database } = message;
+  if (!prefix.startsWith(CARRIED_PREFIX)) return;
   const path = prefix.slice(CARRIED_PREFIX.length);
   const kind = carriedKind(path);
   if (kind === undefined || content.length > CARRIED_BYTES_MAX) return;

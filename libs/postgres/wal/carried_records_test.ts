@@ -1,7 +1,6 @@
 /** Logical messages, rewrite records and pglz: what is written is what is read. */
 import assert from "node:assert/strict";
 import fc from "fast-check";
-import { Corrupt } from "../../utils/errors.ts";
 import { toLsn } from "../../utils/lsn.ts";
 import { Rmgr } from "../constants.ts";
 import { PG_VERSIONS, pgVersion } from "../versions.ts";
@@ -33,7 +32,7 @@ Deno.test("readLogicalMessage() reads what encodeLogicalMessage() wrote, in ever
     const main = encodeLogicalMessage("neon-file:pg_stat/pgstat.stat", content);
     const cursor = throughWal({ rmid: Rmgr.LOGICALMSG, info: 0, main }, version);
     const message = readLogicalMessage(cursor);
-    assert.deepEqual({ ...message, content: new Uint8Array(message.content) }, {
+    assert.deepEqual(message && { ...message, content: new Uint8Array(message.content) }, {
       database: 0,
       transactional: false,
       prefix: "neon-file:pg_stat/pgstat.stat",
@@ -42,11 +41,11 @@ Deno.test("readLogicalMessage() reads what encodeLogicalMessage() wrote, in ever
   }
 });
 
-Deno.test("readLogicalMessage() refuses lengths that are not the record's", () => {
+Deno.test("readLogicalMessage() reads nothing if the lengths are not the record's", () => {
   const main = encodeLogicalMessage("x", new Uint8Array(10));
   main[16]!++;
   const cursor = throughWal({ rmid: Rmgr.LOGICALMSG, info: 0, main });
-  assert.throws(() => readLogicalMessage(cursor), Corrupt);
+  assert.equal(readLogicalMessage(cursor), undefined);
 });
 
 Deno.test("readLogicalRewrite() names the file as PostgreSQL does", () => {

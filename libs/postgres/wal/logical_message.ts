@@ -5,8 +5,6 @@
  *   0 u32 database | 4 u8 transactional | 8 u64 prefix bytes | 16 u64 message bytes |
  *   24 prefix, with its final zero | message
  */
-import { Corrupt } from "../../utils/errors.ts";
-import { formatLsn } from "../../utils/lsn.ts";
 import type { RecordCursor } from "./record_cursor.ts";
 
 const HEADER_BYTES = 24;
@@ -20,16 +18,14 @@ export interface LogicalMessage {
   readonly content: Uint8Array;
 }
 
-/** Reads a record of the LogicalMessage resource manager. Throws Corrupt. */
-export function readLogicalMessage(cursor: RecordCursor): LogicalMessage {
+/** Reads a record of the LogicalMessage resource manager; undefined if it is not as described. */
+export function readLogicalMessage(cursor: RecordCursor): LogicalMessage | undefined {
   const { view, bytes, mainOffset: at, mainLength } = cursor;
-  const prefixBytes = mainLength < HEADER_BYTES ? 0 : Number(view.getBigUint64(at + 8, true));
-  const contentBytes = mainLength < HEADER_BYTES ? 0 : Number(view.getBigUint64(at + 16, true));
+  if (mainLength <= HEADER_BYTES) return undefined;
+  const prefixBytes = Number(view.getBigUint64(at + 8, true));
+  const contentBytes = Number(view.getBigUint64(at + 16, true));
   if (prefixBytes === 0 || HEADER_BYTES + prefixBytes + contentBytes !== mainLength) {
-    throw new Corrupt(
-      `Cannot read the logical message at ${formatLsn(cursor.lsn)}: its ${mainLength} bytes are ` +
-        `not what its lengths say`,
-    );
+    return undefined;
   }
   const prefixAt = at + HEADER_BYTES;
   return {
