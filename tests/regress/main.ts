@@ -3,6 +3,7 @@
  * that the storage has everything afterwards. docs/regression-suite.md says how to prepare it.
  */
 import { join } from "node:path";
+import { computeClient } from "../../cli/control_plane/clients.ts";
 import { parseEndpointSettings } from "../../cli/control_plane/endpoint_records.ts";
 import { SUPERUSER } from "../../cli/control_plane/endpoints.ts";
 import { cacheDirectory, postgresUser } from "../../cli/control_plane/host_user.ts";
@@ -10,7 +11,9 @@ import { findPostgres, type PostgresBinaries } from "../../cli/control_plane/pos
 import { silentProgress } from "../../cli/control_plane/progress.ts";
 import { configOnFreePorts, startLocalNeon } from "../../cli/local_neon.ts";
 import { messageOf } from "../../libs/utils/errors.ts";
+import { parseSettings } from "../../cli/control_plane/tenant_settings.ts";
 import { logTails, TestNeon, Watchdog } from "../harness.ts";
+import { DISTURBED_SAFEKEEPERS, Disturber } from "./disturber.ts";
 import { parseOptions, type RegressOptions } from "./options.ts";
 import { startReference } from "./reference_cluster.ts";
 import { printReport, type Report } from "./report.ts";
@@ -61,7 +64,12 @@ async function setUp(options: RegressOptions): Promise<Setup> {
 }
 
 /** Runs the chosen suites on one server, in directories of that name. */
-async function runSuites(setup: Setup, name: string, port: number): Promise<SuiteRun[]> {
+async function runSuites(
+  setup: Setup,
+  name: string,
+  port: number,
+  round: number,
+): Promise<SuiteRun[]> {
   const { options, directory, build } = setup;
   const files: SuiteFiles = {
     source: options.source,
@@ -77,11 +85,12 @@ async function runSuites(setup: Setup, name: string, port: number): Promise<Suit
       server: { port, user: SUPERUSER },
       directory: join(directory, `${name}-${suite}`),
       ...(options.tests === undefined ? {} : { tests: options.tests }),
+      skip: options.skip,
       line: (text) => /FAILED|^not ok|Bail/.test(text) ? console.log(text) : undefined,
     });
     const seconds = Math.round((performance.now() - started) / 1000);
     say(`${tests.filter(({ passed }) => passed).length} of ${tests.length} passed`);
-    runs.push({ suite, tests, seconds });
+    runs.push({ suite, round, tests, seconds });
   }
   return runs;
 }
@@ -90,23 +99,40 @@ async function onReference(setup: Setup): Promise<SuiteRun[]> {
   const { server, major, directory } = setup;
   const user = postgresUser();
   await using stock = await startReference(server.binDir, major, user, directory, SETTINGS);
-  return await runSuites(setup, "reference", stock.target.port);
+  return await runSuites(setup, "reference", stock.target.port, 1);
 }
 
 async function onEndpoint(setup: Setup): Promise<Omit<Report, "reference">> {
   const { options, directory, major, build, server } = setup;
+  const safekeepers = options.disturb ? DISTURBED_SAFEKEEPERS : 1;
   await using local = await startLocalNeon({
     directory: join(directory, ".neon"),
     pgVersion: major,
     pgBin: server.binDir,
-    config: configOnFreePorts(1, major),
+    safekeepers,
+    config: configOnFreePorts(safekeepers, major),
   });
   await using _watchdog = options.keep ? undefined : new Watchdog(local.directory);
-  const neon = new TestNeon(local, await local.createTenant({ setDefault: true }));
+  const tenant = {
+    setDefault: true,
+    settings: parseSettings([...options.tenantConfig]),
+    ...(options.dataChecksums ? {} : { dataChecksums: false }),
+  };
+  const neon = new TestNeon(local, await local.createTenant(tenant));
   const settings = { ...SETTINGS, ...parseEndpointSettings(options.config) };
-  const { port } = await local.startEndpoint(ENDPOINT, { settings });
   try {
-    const suites = await runSuites(setup, "endpoint", port);
+    let { port } = await local.startEndpoint(ENDPOINT, { settings });
+    const suites: SuiteRun[] = [];
+    for (let round = 1; round <= options.rounds; round++) {
+      if (round > 1) {
+        await local.stopEndpoint(ENDPOINT);
+        ({ port } = await local.startEndpoint(ENDPOINT));
+      }
+      await using disturber = options.disturb ? new Disturber(neon) : undefined;
+      suites.push(...await runSuites(setup, `endpoint-${round}`, port, round));
+      await checkRuns(neon);
+      if (disturber !== undefined) say(`${disturber.kills} daemons were killed meanwhile`);
+    }
     const request = { neon, endpoint: ENDPOINT, port, binDir: build.binDir, major, step: say };
     return {
       server: server.version,
@@ -118,6 +144,12 @@ async function onEndpoint(setup: Setup): Promise<Omit<Report, "reference">> {
     console.error(logTails(local.directory));
     throw thrown;
   }
+}
+
+/** Throws if PostgreSQL has crashed under the tests. */
+async function checkRuns(neon: TestNeon): Promise<void> {
+  const { status, error } = await computeClient(neon.local.environment()).endpoint(ENDPOINT);
+  if (status !== "running") throw new Error(`The endpoint is ${status}: ${error}`);
 }
 
 async function main(): Promise<boolean> {

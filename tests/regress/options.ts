@@ -1,6 +1,6 @@
 /** The command line of the regression run. */
 import { Command, InvalidArgumentError } from "@commander-js/extra-typings";
-import { repeated } from "../../cli/options.ts";
+import { count, repeated } from "../../cli/options.ts";
 import type { SuiteName } from "./types.ts";
 
 const SUITES: readonly SuiteName[] = ["regress", "isolation", "contrib"];
@@ -16,8 +16,18 @@ export interface RegressOptions {
   readonly suites: readonly SuiteName[];
   /** Tests of the suite instead of its schedule. */
   readonly tests: readonly string[] | undefined;
+  /** Tests of the schedule that are not run. */
+  readonly skip: readonly string[];
   /** Settings of the endpoint, name=value. */
   readonly config: readonly string[];
+  /** Settings of the tenant, key:value. */
+  readonly tenantConfig: readonly string[];
+  /** As the version's initdb has it, unless turned off. */
+  readonly dataChecksums: boolean;
+  /** How often the suites run; the endpoint is started anew in between. */
+  readonly rounds: number;
+  /** Kill daemons of the storage meanwhile. */
+  readonly disturb: boolean;
   /** Where the directory of the run is made. */
   readonly workDir: string | undefined;
   readonly keep: boolean;
@@ -48,24 +58,19 @@ export function parseOptions(args: readonly string[]): RegressOptions {
       "only these tests (of contrib: modules), in this order",
       (text) => text.split(","),
     )
+    .option("--skip <list>", "leave out these tests of the schedule", (text) => text.split(","))
     .option("-c, --config <name=value>", "a setting of the endpoint; may be repeated", repeated)
+    .option("--tenant-config <key:value>", "a setting of the tenant; may be repeated", repeated)
+    .option("--no-data-checksums", "a cluster without, also from 18 on")
+    .option("--rounds <n>", "run that often; in between the endpoint starts anew", count(1), 1)
+    .option("--disturb", "kill pageserver and safekeepers while tests run", false)
     .option("--work-dir <dir>", "where to make the run's directory (default: $TMPDIR or /tmp)")
     .option("--keep", "keep output, results and the local Neon", false)
     .option("--json <file>", "write outcomes and figures to a file");
-  const { source, prefix, server, suites: chosen, tests, config, workDir, keep, json } = command
-    .parse(args, { from: "user" }).opts();
-  if (tests !== undefined && chosen.length > 1) {
+  const given = command.parse(args, { from: "user" }).opts();
+  if (given.tests !== undefined && given.suites.length > 1) {
     command.error("error: --tests needs a single suite in --suites");
   }
-  return {
-    source,
-    prefix,
-    server,
-    suites: chosen,
-    tests,
-    config: config ?? [],
-    workDir,
-    keep,
-    json,
-  };
+  const { server, tests, workDir, json, skip = [], config = [], tenantConfig = [] } = given;
+  return { ...given, server, tests, workDir, json, skip, config, tenantConfig };
 }

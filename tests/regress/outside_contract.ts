@@ -28,6 +28,8 @@ const OUTSIDE: Readonly<Record<SuiteName, Readonly<Record<string, string>>>> = {
 export type Verdict =
   | { readonly kind: "passed" }
   | { readonly kind: "outside"; readonly reason: string }
+  /** The tests are of another minor release, and stock PostgreSQL of this one gives the same. */
+  | { readonly kind: "release" }
   | { readonly kind: "failed"; readonly why: string };
 
 /** Judges a test of an endpoint by what the reference cluster gave. */
@@ -35,12 +37,14 @@ export function judge(
   suite: SuiteName,
   { name, passed, diff }: TestOutcome,
   reference: TestOutcome | undefined,
+  isSameRelease: boolean,
 ): Verdict {
   if (passed) return { kind: "passed" };
   const reason = OUTSIDE[suite][name];
   const isSame = reference !== undefined && !reference.passed &&
     essence(reference.diff) === essence(diff);
   if (reason !== undefined && isSame) return { kind: "outside", reason };
+  if (isSame && !isSameRelease) return { kind: "release" };
   if (reason !== undefined) return { kind: "failed", why: `${reason}, but it differs elsewhere` };
   return { kind: "failed", why: isSame ? "so it does on stock PostgreSQL" : "it passes on stock" };
 }

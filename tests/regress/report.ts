@@ -31,26 +31,31 @@ export function printReport({ server, build, suites, proof, reference }: Report)
     const normal = reference.find(({ suite }) => suite === run.suite)!;
     const verdicts = run.tests.map((test) => {
       const same = normal.tests.find(({ name }) => name === test.name);
-      return { test, verdict: judge(run.suite, test, same) };
+      return { test, verdict: judge(run.suite, test, same, server === build) };
     });
     const count = (kind: Verdict["kind"]) =>
       verdicts.filter(({ verdict }) => verdict.kind === kind).length;
     failures += count("failed");
     rows.push([
-      run.suite,
-      ...[run.tests.length, count("passed"), count("outside"), count("failed")].map(String),
+      run.round === 1 ? run.suite : `${run.suite}, round ${run.round}`,
+      String(run.tests.length),
+      ...(["passed", "outside", "release", "failed"] as const).map((kind) => String(count(kind))),
       `${run.seconds} s`,
       `${normal.seconds} s`,
     ]);
     for (const { test, verdict } of verdicts) {
       if (verdict.kind === "outside") console.log(`${test.name}: ${verdict.reason}`);
+      if (verdict.kind === "release") {
+        console.log(`${test.name}: ${server} gives the same on stock, the test is of ${build}`);
+      }
       if (verdict.kind !== "failed") continue;
       const lines = test.diff.split("\n").slice(0, DIFF_LINES).join("\n");
       console.log(`${run.suite}/${test.name} FAILED, ${verdict.why}:\n${lines}`);
     }
   }
   console.log(`\nPostgreSQL ${server}, tests of ${build}\n`);
-  const head = ["suite", "tests", "passed", "outside the contract", "failed", "time", "stock"];
+  const kinds = ["passed", "outside the contract", "other release", "failed"];
+  const head = ["suite", "tests", ...kinds, "time", "stock"];
   console.log(markdownTable(head, rows) + "\n");
   return printProof(proof) && failures === 0;
 }

@@ -1,6 +1,7 @@
 /**
  * Proof that the storage has everything that an endpoint has: the endpoint is checkpointed and
- * stopped in an orderly way, so that its files hold all of its pages; then
+ * stopped in an orderly way, so that its files hold all of its pages, and the storage is restarted,
+ * so that it answers from its own files; then
  *
  *   pages   every page of those files is the page that the pageserver has at that LSN
  *   dump    an endpoint made anew from the storage dumps the same roles and databases
@@ -55,12 +56,17 @@ export async function proveStorage(request: ProofRequest): Promise<StorageProof>
   step("dump of the endpoint");
   await quiesce(server);
   const copiedByWal = await databasesCopied(server);
+  const checksums = (await query(server, "postgres", "SHOW data_checksums"))[0]![0] === "on";
   const before = await dumpAll(binDir, server);
   await quiesce(server);
 
-  step("every page of the stopped endpoint");
+  step("restart of everything");
   const { lsn, arena } = await stop(neon, endpoint);
-  const stopped = { endpoint, branch: "main", lsn, copiedByWal, arena };
+  await neon.local.stop();
+  await neon.local.start();
+
+  step("every page of the stopped endpoint");
+  const stopped = { endpoint, branch: "main", lsn, copiedByWal, checksums, arena };
   const pages = await PageOracle.compare(neon, stopped);
 
   step("dump of a fresh endpoint");
@@ -78,7 +84,7 @@ export async function proveStorage(request: ProofRequest): Promise<StorageProof>
     "postgres",
     "CHECKPOINT; SELECT pg_current_wal_flush_lsn()",
   ) as [[string]];
-  const now = { endpoint: FRESH, branch: "main", lsn: parseLsn(end), copiedByWal };
+  const now = { endpoint: FRESH, branch: "main", lsn: parseLsn(end), copiedByWal, checksums };
   const freshPages = await PageOracle.compare(neon, now);
 
   step("a changed byte");

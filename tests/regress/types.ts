@@ -22,6 +22,8 @@ export interface SuiteRequest {
   readonly directory: string;
   /** Tests by name (of contrib: modules), in this order, instead of the schedule. */
   readonly tests?: readonly string[];
+  /** Tests that are left out of the schedule. */
+  readonly skip: readonly string[];
   /** Called with each line of output. */
   readonly line: (text: string) => void;
 }
@@ -38,6 +40,8 @@ export interface TestOutcome {
 /** One suite's outcomes. */
 export interface SuiteRun {
   readonly suite: SuiteName;
+  /** From 1 on. */
+  readonly round: number;
   readonly tests: readonly TestOutcome[];
   readonly seconds: number;
 }

@@ -45,6 +45,11 @@ export function resourceManagerOf(page: PageTarget): number | undefined {
   return pageId >= PAGE_ID_BRIN_FIRST && pageId <= PAGE_ID_BRIN_LAST ? Rmgr.BRIN : undefined;
 }
 
+/** Whether a page is of a bloom index. */
+export function isBloomPage(page: Uint8Array): boolean {
+  return (page[PAGE_SIZE - 2]! | page[PAGE_SIZE - 1]! << 8) === PAGE_ID_BLOOM;
+}
+
 /** What gist_mask hides because the server changes it after writing the record: NSN and a flag. */
 export function gistSplitState({ view, offset }: PageTarget): string {
   const at = offset + PAGE_SIZE - 16;
