@@ -15,6 +15,7 @@ interface VerifyArguments {
   wal: string;
   start?: string | undefined;
   end?: string | undefined;
+  after?: string | undefined;
   show: number;
   memory: number;
   json?: true | undefined;
@@ -32,11 +33,14 @@ export async function verifyWal(args: VerifyArguments): Promise<number> {
   const pgdata = realPath(args.pgdata);
   const wal = realPath(args.wal);
   // A single segment is named, but those after it are read as well.
+  const after = args.after === undefined ? undefined : realPath(args.after);
   const readable = [pgdata, Deno.statSync(wal).isFile ? dirname(wal) : wal];
+  if (after !== undefined) readable.push(after);
   const addon = crc32AddonPath();
   const scratch = Deno.realPathSync(Deno.makeTempDirSync({ prefix: "neon-wal-verify-" }));
   try {
-    return await runProgram(args, pgdata, wal, [...readable, scratch], scratch, addon);
+    const paths = { pgdata, wal, after };
+    return await runProgram({ ...args, ...paths }, [...readable, scratch], scratch, addon);
   } finally {
     Deno.removeSync(scratch, { recursive: true });
   }
@@ -44,8 +48,6 @@ export async function verifyWal(args: VerifyArguments): Promise<number> {
 
 async function runProgram(
   args: VerifyArguments,
-  pgdata: string,
-  wal: string,
   readable: string[],
   scratch: string,
   addon: string | undefined,
@@ -61,8 +63,9 @@ async function runProgram(
       `--allow-write=${scratch}`,
       ...(addon === undefined ? [] : [`--allow-ffi=${addon}`]),
       programFile("pageserver/wal_verify/main.ts"),
-      `--pgdata=${pgdata}`,
-      `--wal=${wal}`,
+      `--pgdata=${args.pgdata}`,
+      `--wal=${args.wal}`,
+      ...(args.after === undefined ? [] : [`--after=${args.after}`]),
       `--show=${args.show}`,
       `--memory=${args.memory}`,
       `--spill=${join(scratch, "pages")}`,

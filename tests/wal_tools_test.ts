@@ -74,10 +74,12 @@ Deno.test({
       client.close();
       await server.stop();
       const args = ["wal", "verify", "--pgdata", base, "--wal", server.dataDir];
+      args.push("--after", server.dataDir);
       const right = await runNeon(server.directory, args);
       assert.equal(right.code, 0, right.stdout + right.stderr);
       assert.match(right.stdout, /Heap INSERT +2 +2 +2 /);
       assert.match(right.stdout, /, 0 differences, 0 failures/);
+      assert.match(right.stdout, /files after it: 1 of pg_xact; 0 different/);
 
       using file = Deno.openSync(join(base, rows[0]![0]!), { read: true, write: true });
       file.seekSync(PAGE_SIZE - 8, Deno.SeekMode.Start); // in the first tuple's only column
@@ -89,6 +91,13 @@ Deno.test({
       assert.match(wrong.stdout, /2 differences on 1 pages in all/);
       const json = JSON.parse((await runNeon(server.directory, [...args, "--json"])).stdout);
       assert.equal(json.differences, 2);
+      assert.deepEqual(json.after, { compared: { pg_xact: 1 }, differences: [] });
+
+      using states = Deno.openSync(join(server.dataDir, "pg_xact", "0000"), { write: true });
+      states.writeSync(Uint8Array.of(0xff)); // of the first four transactions
+      const other = await runNeon(server.directory, args);
+      assert.equal(other.code, 1, other.stdout + other.stderr);
+      assert.match(other.stdout, /; 1 different\n +pg_xact segment 0 block 0: 1 bytes from 0/);
     } finally {
       await server.remove();
     }

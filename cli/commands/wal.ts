@@ -228,6 +228,10 @@ function verify() {
     .requiredOption("--wal <path>", SOURCE_HELP)
     .option("-s, --start <lsn>", "where to begin (default: the copy's last checkpoint)")
     .option("-e, --end <lsn>", "only records that end here or before")
+    .option(
+      "--after <dir>",
+      "the cluster itself, stopped: compare pages that have no images as well",
+    )
     .option("-n, --show <n>", "how many differing pages to print", count(0), 3)
     .option("--memory <MB>", "for pages; more of them go to a temporary file", count(1), 1024)
     .option("--json", "print JSON")

@@ -1,24 +1,22 @@
 /**
  * Pages of a stopped cluster's files, by the key that redo knows them by: relation forks and the
- * SLRUs of transaction states and multixacts. What is not there (yet) is no error.
+ * SLRUs. What is not there (yet) is no error.
  */
 import { join } from "node:path";
 import { PAGE_SIZE, RELATION_SEGMENT_PAGES } from "../../libs/postgres/constants.ts";
 import { relationSegmentPath } from "../../libs/postgres/relation.ts";
+import { slruSegmentPath } from "../../libs/postgres/slru.ts";
 import type { PgVersion } from "../../libs/postgres/versions.ts";
 import { ifThere } from "../../libs/utils/if_there.ts";
 import type { PageTarget, RedoKey } from "../walredo/types.ts";
 
-/** By SLRU kind. */
-export const SLRU_DIRECTORIES = ["pg_xact", "pg_multixact/members", "pg_multixact/offsets"];
 /** Files that are kept open. */
 const OPEN_FILES_MAX = 64;
 
 /** Path of the file with the page, and the page's number in it. */
 function fileOf(key: RedoKey, version: PgVersion): { path: string; block: number } {
   if (key.kind === "slru") {
-    const segment = key.segno.toString(16).toUpperCase().padStart(4, "0");
-    return { path: join(SLRU_DIRECTORIES[key.slruKind]!, segment), block: key.block };
+    return { path: slruSegmentPath(key.slruKind, key.segno), block: key.block };
   }
   const segment = Math.floor(key.block / RELATION_SEGMENT_PAGES);
   return {

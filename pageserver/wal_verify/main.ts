@@ -2,7 +2,7 @@
  * The program behind `neon wal verify`; it may read the copy and the WAL, and nothing else.
  *
  *   main.ts --pgdata DIR --wal PATH [--start LSN] [--end LSN] [--show N] [--json]
- *     [--memory MB --spill FILE]
+ *     [--after DIR] [--memory MB --spill FILE]
  *
  * The report goes to standard output, progress to standard error. Exit code 0: no differences; 1:
  * differences, or records that could not be replayed; 2: it could not be verified.
@@ -38,6 +38,7 @@ function main(): number {
       end: { type: "string" },
       show: { type: "string", default: "3" },
       json: { type: "boolean", default: false },
+      after: { type: "string" },
       memory: { type: "string", default: "1024" },
       spill: { type: "string" },
     },
@@ -47,6 +48,7 @@ function main(): number {
     wal: values.wal ?? "",
     start: values.start === undefined ? undefined : parseLsn(values.start),
     end: values.end === undefined ? undefined : parseLsn(values.end),
+    after: values.after,
     pagesMax: Math.floor(Number(values.memory) * MEGABYTE / PAGE_SIZE),
     spillPath: values.spill,
     now: () => performance.now(),
@@ -59,7 +61,8 @@ function main(): number {
     ? JSON.stringify(reportJson(result, show), null, 2)
     : reportLines(result, show).join("\n");
   write(Deno.stdout, `${text}\n`);
-  return result.checker.differenceCount + result.checker.failed.size > 0 ? 1 : 0;
+  const different = result.checker.differenceCount + (result.after?.differences.length ?? 0);
+  return different + result.checker.failed.size > 0 ? 1 : 0;
 }
 
 if (import.meta.main) {

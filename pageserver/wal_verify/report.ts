@@ -1,6 +1,7 @@
 /** The report of a verification, for people and as JSON. */
 import { pageDiffLines } from "../../libs/postgres/page_text.ts";
 import { formatLsn } from "../../libs/utils/lsn.ts";
+import type { AfterComparison } from "./compare_after.ts";
 import { unwrittenRecords } from "./unwritten.ts";
 import type { VerifyResult } from "./verify.ts";
 
@@ -67,6 +68,15 @@ function differenceLines(result: VerifyResult, show: number): string[] {
   return lines;
 }
 
+function afterLines({ compared, differences }: AfterComparison, show: number): string[] {
+  const pages = [...compared].map(([kind, count]) => `${count} of ${kind}`);
+  return [
+    `pages compared with the files after it: ${pages.join(", ") || "none"}; ` +
+    `${differences.length} different`,
+    ...differences.slice(0, Math.max(show, 1)).map((line) => `  ${line}`),
+  ];
+}
+
 /** The report, with the page diffs of at most `show` differences. */
 export function reportLines(result: VerifyResult, show: number): string[] {
   const { checker, end, start, records, seconds, walBytes } = result;
@@ -85,6 +95,7 @@ export function reportLines(result: VerifyResult, show: number): string[] {
     `${sum(checker.applied)} page changes redone, ${sum(checker.compared)} images compared, ` +
     `${checker.differenceCount} differences, ${sum(checker.failed)} failures`,
   ];
+  if (result.after !== undefined) lines.push(...afterLines(result.after, show));
   if (checker.skipped > 0) {
     lines.push(`${checker.skipped} changes of pages that were unknown after a failure not judged`);
   }
@@ -111,6 +122,10 @@ export function reportJson(result: VerifyResult, show: number): object {
     skipped: checker.skipped,
     coverage: result.coverage,
     unseen: result.unseen,
+    after: result.after === undefined ? null : {
+      compared: Object.fromEntries(result.after.compared),
+      differences: result.after.differences,
+    },
     first_differences: checker.differences.slice(0, show).map((found) => ({
       record: found.record,
       page: found.page,

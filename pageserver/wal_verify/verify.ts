@@ -16,6 +16,7 @@ import { formatLsn, type Lsn, maxLsn } from "../../libs/utils/lsn.ts";
 import { type WalEnd, WalFiles } from "../../libs/wal_files/wal_files.ts";
 import { ConsistencyChecker } from "../walredo/consistency.ts";
 import { ClusterPages } from "./cluster_pages.ts";
+import { type AfterComparison, compareAfter } from "./compare_after.ts";
 import { SpillFile } from "./spill_file.ts";
 
 /** WAL between two reports of progress. */
@@ -28,6 +29,8 @@ interface VerifyOptions {
   /** Default: the last checkpoint of the copy. */
   readonly start: Lsn | undefined;
   readonly end: Lsn | undefined;
+  /** The data directory of the server that wrote the WAL, stopped after it. */
+  readonly after: string | undefined;
   /** Pages held in memory if there is a spill file for the others; without it all are. */
   readonly pagesMax: number;
   readonly spillPath: string | undefined;
@@ -63,6 +66,8 @@ export interface VerifyResult {
   /** The most memory that was seen in use. */
   readonly memoryBytes: number;
   readonly checker: ConsistencyChecker;
+  /** With `after`. */
+  readonly after: AfterComparison | undefined;
   /** Records that were seen, in the order of resource managers. */
   readonly coverage: readonly Coverage[];
   /** Names of records of this version that the WAL does not have. */
@@ -108,6 +113,7 @@ export function verify(options: VerifyOptions): VerifyResult {
     version,
     loadPage: (key, page) => pages.read(key, page),
     keepGoing: true,
+    tracksCommits: control.parameters.trackCommitTimestamp,
     pagesMax: options.pagesMax,
     spill,
   });
@@ -128,6 +134,9 @@ export function verify(options: VerifyOptions): VerifyResult {
     }
     return true;
   });
+  const after = options.after === undefined
+    ? undefined
+    : compareWith(options.after, checker, version, end.lsn);
   return {
     version,
     start,
@@ -137,8 +146,27 @@ export function verify(options: VerifyOptions): VerifyResult {
     seconds: (options.now() - begin) / 1000,
     memoryBytes: Math.max(memoryBytes, options.memory()),
     checker,
+    after,
     ...coverageOf(checker, counts, version),
   };
+}
+
+function compareWith(
+  directory: string,
+  checker: ConsistencyChecker,
+  version: PgVersion,
+  endLsn: Lsn,
+): AfterComparison {
+  const { state, checkPointLsn } = readControl(directory);
+  const wasStopped = state === DbState.SHUT_DOWN || state === DbState.SHUT_DOWN_IN_RECOVERY;
+  if (!wasStopped || checkPointLsn >= endLsn) {
+    throw new BadRequest(
+      `Cannot compare with "${directory}": it is of a server that was stopped at ` +
+        `${formatLsn(checkPointLsn)} or still runs, and the WAL was read to ${formatLsn(endLsn)}`,
+    );
+  }
+  using files = new ClusterPages(directory, version);
+  return compareAfter(checker, files);
 }
 
 function coverageOf(

@@ -13,15 +13,23 @@
  * images. Pages of relations and databases that are gone are forgotten.
  */
 import {
+  FIRST_NORMAL_XID,
   FORK_FSM,
   FORK_MAIN,
   FORK_VM,
   PAGE_SIZE,
   Rmgr,
   XactInfo,
+  XlogInfo,
 } from "../../libs/postgres/constants.ts";
 import { PAGE_HEADER_SIZE } from "../../libs/postgres/page.ts";
-import { SlruKind } from "../../libs/postgres/slru.ts";
+import {
+  COMMIT_TS_PER_PAGE,
+  MEMBERS_PER_PAGE,
+  OFFSETS_PER_PAGE,
+  SlruKind,
+  XIDS_PER_PAGE,
+} from "../../libs/postgres/slru.ts";
 import type { PgVersion } from "../../libs/postgres/versions.ts";
 import {
   type DatabaseDirectory,
@@ -32,6 +40,12 @@ import {
 } from "../../libs/postgres/wal/file_records.ts";
 import { restoreImage } from "../../libs/postgres/wal/restore_image.ts";
 import type { RecordCursor } from "../../libs/postgres/wal/record_cursor.ts";
+import {
+  mainU32,
+  MultiXactInfo,
+  readMultiXactCreate,
+  readParameterChange,
+} from "../../libs/postgres/wal/small_records.ts";
 import { XACT_OPCODE_MASK, XactRecord } from "../../libs/postgres/xact_record.ts";
 import { formatLsn } from "../../libs/utils/lsn.ts";
 import { type HeldPage, HeldPages, type PageSpill } from "./held_pages.ts";
@@ -69,6 +83,8 @@ export interface ConsistencyInput {
   /** Pages that are held in memory, if there is a place for the others; default: all. */
   readonly pagesMax?: number | undefined;
   readonly spill?: PageSpill | undefined;
+  /** Whether the cluster tracks commit timestamps when the WAL begins. */
+  readonly tracksCommits?: boolean;
 }
 
 /** A page of ours that is not what PostgreSQL had. */
@@ -121,8 +137,11 @@ export class ConsistencyChecker {
   /** Databases ("spc/db") made by copying files, with the one whose base files are theirs. */
   readonly #copiedFrom: Map<string, DatabaseDirectory> = new Map();
 
+  #tracksCommits: boolean;
+
   constructor(input: ConsistencyInput) {
     this.#input = input;
+    this.#tracksCommits = input.tracksCommits ?? false;
     this.#pages = new HeldPages(input.pagesMax ?? Infinity, input.spill);
   }
 
@@ -143,11 +162,14 @@ export class ConsistencyChecker {
       case Rmgr.SMGR:
         return this.#truncate(cursor);
       case Rmgr.XACT:
-        if ((cursor.info & XACT_OPCODE_MASK) > XactInfo.ABORT_PREPARED) return;
-        this.#applyToSlru(cursor, SlruKind.CLOG);
-        return this.#dropRelations(cursor);
+        return this.#endTransaction(cursor);
+      case Rmgr.XLOG:
+        if ((cursor.info & 0xf0) === XlogInfo.PARAMETER_CHANGE) this.#changeParameters(cursor);
+        return;
       case Rmgr.CLOG:
         return this.#applyToSlru(cursor, SlruKind.CLOG);
+      case Rmgr.COMMIT_TS:
+        return this.#applyToSlru(cursor, SlruKind.COMMIT_TS);
       case Rmgr.MULTIXACT:
         this.#applyToSlru(cursor, SlruKind.OFFSETS);
         return this.#applyToSlru(cursor, SlruKind.MEMBERS);
@@ -156,14 +178,44 @@ export class ConsistencyChecker {
     }
   }
 
-  /** Relations whose files go when the transaction ends. */
-  #dropRelations(cursor: RecordCursor): void {
+  #endTransaction(cursor: RecordCursor): void {
+    const opcode = cursor.info & XACT_OPCODE_MASK;
+    if (opcode === XactInfo.PREPARE || opcode > XactInfo.ABORT_PREPARED) return;
     const xact = this.#xact;
-    if ((cursor.info & XACT_OPCODE_MASK) === XactInfo.PREPARE) return;
     xact.decode(cursor, this.#input.version);
+    this.#applyToXidPages(cursor, SlruKind.CLOG, XIDS_PER_PAGE);
+    const commits = opcode === XactInfo.COMMIT || opcode === XactInfo.COMMIT_PREPARED;
+    if (commits && this.#tracksCommits) {
+      this.#applyToXidPages(cursor, SlruKind.COMMIT_TS, COMMIT_TS_PER_PAGE);
+    }
+    // Relations whose files go with it
     for (let i = 0; i < xact.relationCount; i++) {
       this.#pages.deleteRelation(xact.relationSpc(i), xact.relationDb(i), xact.relationRel(i));
     }
+  }
+
+  /** The pages with the decoded transaction and its subtransactions. */
+  #applyToXidPages(cursor: RecordCursor, slruKind: number, perPage: number): void {
+    const xact = this.#xact;
+    const pages = new Set<number>();
+    if (xact.xid >= FIRST_NORMAL_XID) pages.add(Math.floor(xact.xid / perPage));
+    for (let i = 0; i < xact.subxactCount; i++) pages.add(Math.floor(xact.subxact(i) / perPage));
+    for (const number of pages) {
+      const key = slruKey(slruKind, number);
+      let page = this.#pageFor(key, cursor);
+      if (page === undefined && slruKind === SlruKind.COMMIT_TS) {
+        // Made without a record when tracking began (ActivateCommitTs)
+        page = this.#pages.add(key);
+        page.target.bytes.fill(0, page.target.offset, page.target.offset + PAGE_SIZE);
+      }
+      if (page === undefined) this.#fail(cursor, noSuchPage(cursor, key));
+      else this.#tryToApply(page, cursor, -1);
+    }
+  }
+
+  #changeParameters(cursor: RecordCursor): void {
+    this.#tracksCommits = readParameterChange(cursor).trackCommitTimestamp;
+    if (!this.#tracksCommits) this.#pages.deleteSlru(SlruKind.COMMIT_TS);
   }
 
   #applyToDatabase(cursor: RecordCursor): void {
@@ -297,16 +349,16 @@ export class ConsistencyChecker {
   }
 
   #applyToSlru(cursor: RecordCursor, slruKind: number): void {
-    const main = cursor.mainOffset;
-    if (cursor.rmid === Rmgr.XACT) {
-      // Pages of its subtransactions are loaded by then, or this is one of them.
-      this.#pageFor(slruKey(slruKind, Math.floor(cursor.xid / 32768)), cursor);
-    } else if (cursor.rmid === Rmgr.MULTIXACT && (cursor.info & 0xf0) === 0x20) {
-      const perPage = slruKind === SlruKind.OFFSETS ? 2048 : 1636;
-      const first = cursor.view.getUint32(main + (slruKind === SlruKind.OFFSETS ? 0 : 4), true);
-      this.#pageFor(slruKey(slruKind, Math.floor(first / perPage)), cursor);
+    if (cursor.rmid === Rmgr.MULTIXACT && (cursor.info & 0xf0) === MultiXactInfo.CREATE_ID) {
+      const { multi, firstMember, count: members } = readMultiXactCreate(cursor);
+      const isOffsets = slruKind === SlruKind.OFFSETS;
+      const perPage = isOffsets ? OFFSETS_PER_PAGE : MEMBERS_PER_PAGE;
+      const ends = isOffsets ? [multi, multi + 1] : [firstMember, firstMember + members - 1];
+      for (const end of ends) {
+        this.#pageFor(slruKey(slruKind, Math.floor((end >>> 0) / perPage)), cursor);
+      }
     } else if ((cursor.info & 0xf0) <= 0x10) {
-      const key = slruKey(slruKind, cursor.view.getUint32(main, true));
+      const key = slruKey(slruKind, mainU32(cursor, 0));
       if (initialises(cursor, key, this.#input.version)) this.#pageFor(key, cursor);
     }
     for (const page of this.#pages.ofSlru(slruKind)) this.#tryToApply(page, cursor, -1);

@@ -133,6 +133,11 @@ export class HeldPages {
     }
   }
 
+  /** Forgets all pages of an SLRU. */
+  deleteSlru(kind: number): void {
+    this.#deleteGroup(`slru ${kind}`, this.#groups.get(`slru ${kind}`));
+  }
+
   /** All pages of a relation; they may be deleted on the way. */
   *ofRelation(spc: number, db: number, rel: number): Iterable<HeldPage> {
     yield* this.#each(this.#groups.get(`${spc}/${db}/${rel}`));

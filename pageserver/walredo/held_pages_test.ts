@@ -102,6 +102,8 @@ Deno.test("HeldPages keeps every page in few frames, and none that was deleted",
         key(number).kind === "slru" && number % 3 === kind
       );
       assert.equal([...pages.ofSlru(kind)].length, slru.length);
+      pages.deleteSlru(kind);
+      assert.deepEqual([...pages.ofSlru(kind)], []);
     }
     // At least what does not fit is outside, in slots that are used again.
     assert.ok(spill.slots.length <= most, "a slot for each page at most");

@@ -6,7 +6,8 @@
 import { FORK_FSM, FORK_VM, PAGE_SIZE, Rmgr } from "../../libs/postgres/constants.ts";
 import { pageFlags, pageLsn } from "../../libs/postgres/page.ts";
 import type { PgVersion } from "../../libs/postgres/versions.ts";
-import { ClusterPages, SLRU_DIRECTORIES } from "../../pageserver/wal_verify/cluster_pages.ts";
+import { SLRU_DIRECTORIES } from "../../libs/postgres/slru.ts";
+import { ClusterPages } from "../../pageserver/wal_verify/cluster_pages.ts";
 import { compareBytes } from "../../pageserver/walredo/consistency.ts";
 import { maskPage } from "../../pageserver/walredo/masking.ts";
 import { describeKey } from "../../pageserver/walredo/redo_error.ts";

@@ -8,6 +8,7 @@
 import { join } from "node:path";
 import { PgClient } from "../../libs/pgwire/client.ts";
 
+const DEFAULT_PORT = "5432";
 const USERS = ["postgres", "nobody"];
 const READY_ATTEMPTS_MAX = 600;
 const READY_PAUSE_MS = 20;
@@ -79,6 +80,7 @@ export class StockPostgres {
   readonly #user: User | undefined;
   #binDir: string;
   #copies = 0;
+  #port = DEFAULT_PORT;
   #process: Deno.ChildProcess | undefined;
 
   /** Makes a temporary directory and an empty cluster in it, with these options of initdb besides. */
@@ -126,32 +128,10 @@ export class StockPostgres {
     throw new Error(`${program} failed: ${text}`);
   }
 
-  /** Runs any program as the server's user, to its end; returns its output however it ends. */
-  tryRun(
-    program: string,
-    args: string[],
-    options: { cwd: string; env: Record<string, string> },
-  ): string {
-    const { stdout } = new Deno.Command("/bin/sh", {
-      args: ["-c", 'exec "$0" "$@" 2>&1', program, ...args],
-      stderr: "null",
-      ...options,
-      ...this.#user,
-    }).outputSync();
-    return new TextDecoder().decode(stdout);
-  }
-
-  /** Gives a file or directory of the temporary directory to the server's user. */
-  own(name: string): void {
-    const path = join(this.directory, name);
-    if (this.#user === undefined) return;
-    const owner = `${this.#user.uid}:${this.#user.gid}`;
-    new Deno.Command("chown", { args: ["-R", owner, path] }).outputSync();
-  }
-
   /** Starts the server with these settings and waits until it answers. */
   async start(settings: Record<string, string>): Promise<void> {
-    const all = { ...settings, unix_socket_directories: this.directory, listen_addresses: "" };
+    const all = { unix_socket_directories: this.directory, listen_addresses: "", ...settings };
+    this.#port = settings["port"] ?? DEFAULT_PORT;
     const args = Object.entries(all).flatMap(([name, value]) => ["-c", `${name}=${value}`]);
     this.#process = new Deno.Command(join(this.#binDir, "postgres"), {
       args: ["-D", this.dataDir, ...args],
@@ -173,7 +153,7 @@ export class StockPostgres {
 
   /** A new session of the superuser. */
   connect(database = "postgres"): Promise<PgClient> {
-    return PgClient.connect({ unixPath: join(this.directory, ".s.PGSQL.5432") }, {
+    return PgClient.connect({ unixPath: join(this.directory, `.s.PGSQL.${this.#port}`) }, {
       user: this.superuser,
       database,
     });

@@ -18,12 +18,14 @@ export class CoverageTable {
   readonly #lines: Map<string, Line> = new Map();
   /** Pages of resource managers without redo: there are none in core PostgreSQL. */
   #adopted = 0;
+  #differentAfter = 0;
 
   constructor(version: PgVersion) {
     this.#version = version;
   }
 
   add(report: VerifyReport): void {
+    this.#differentAfter += report.after.differences.length;
     for (const { record, adopted, ...counts } of report.coverage) {
       const line = this.#lines.get(record) ??
         { seen: 0, applied: 0, compared: 0, different: 0, failed: 0 };
@@ -78,6 +80,7 @@ export class CoverageTable {
       if (failed > 0) found.push(`${name}: ${failed} changes could not be replayed`);
     }
     if (this.#adopted > 0) found.push(`${this.#adopted} images of pages without redo`);
+    if (this.#differentAfter > 0) found.push(`${this.#differentAfter} pages differ from the files`);
     const names = allRecordNames(this.#version);
     const reasons = unwrittenRecords(this.#version);
     for (const name of this.#lines.keys()) {

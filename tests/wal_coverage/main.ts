@@ -92,6 +92,12 @@ function printRun(name: string, report: VerifyReport, seconds: number): void {
       `${(report.memory_bytes / 1e6).toFixed(0)} MB of memory): ${report.compared} images, ` +
       `${report.differences} differences, ${report.failed} failures`,
   );
+  const after = Object.entries(report.after.compared).map(([kind, count]) => `${kind} ${count}`);
+  console.log(
+    `  ${name}: pages compared with the files afterwards: ${after.join(", ")}; ` +
+      `${report.after.differences.length} different`,
+  );
+  for (const difference of report.after.differences.slice(0, 20)) console.log(`    ${difference}`);
   for (const { record, page, diff } of report.first_differences) {
     console.log(`    ${record} left ${page} different`);
     for (const line of diff.slice(0, 20)) console.log(`      ${line}`);

@@ -1,33 +1,19 @@
 /**
- * PostgreSQL's own regression and isolation suites on a stock server that puts images of all pages
- * into its WAL. What the tests print is of no matter here: their WAL is.
+ * PostgreSQL's own suites (regression, isolation, additional modules) on a stock server that puts
+ * images of all pages into its WAL. What the tests print is of no matter here: their WAL is.
  *
  * The programs (pg_regress, psql, isolationtester, regress.so) are those of a built source tree;
- * the server may be of another minor version. All of it is copied to where the server's user can
- * read it.
+ * the server may be of another minor version.
  */
 import { join } from "node:path";
-import { type RecordedRun, SETTINGS } from "./scenario.ts";
+import { postgresUser } from "../../cli/control_plane/host_user.ts";
 import { StockPostgres } from "../redo_judge/stock_postgres.ts";
+import { runSuite } from "../regress/suite.ts";
+import type { SuiteFiles } from "../regress/types.ts";
+import { type RecordedRun, SETTINGS } from "./scenario.ts";
 
-const SUITES = [
-  {
-    name: "regress",
-    program: "pg_regress",
-    schedule: "parallel_schedule",
-    besides: ["--max-concurrent-tests=20"],
-  },
-  {
-    name: "isolation",
-    program: "pg_isolation_regress",
-    schedule: "isolation_schedule",
-    besides: ["prepared-transactions", "prepared-transactions-cic"],
-  },
-] as const;
-
-/** psql and the library that it and isolationtester need. */
-const PSQL = "src/bin/psql/psql";
-const LIBPQ = "src/interfaces/libpq/libpq.so.5";
+/** psql and the library that it and isolationtester need, by their folder in an installation. */
+const PROGRAMS = { bin: "src/bin/psql/psql", lib: "src/interfaces/libpq/libpq.so.5" };
 
 /** The major version of a source tree that has been configured. */
 export function sourceMajor(source: string): number {
@@ -37,7 +23,7 @@ export function sourceMajor(source: string): number {
   return Number(major);
 }
 
-/** Runs both suites; the caller removes the cluster. `log` is told how each of them ended. */
+/** Runs the suites; the caller removes the cluster. `log` is told how each of them ended. */
 export async function runRegressionSuites(
   binDir: string,
   source: string,
@@ -47,25 +33,27 @@ export async function runRegressionSuites(
   const server = new StockPostgres(binDir, [...initdb]);
   try {
     const base = server.copyData("base");
-    await server.start({ ...SETTINGS, full_page_writes: "off", autovacuum: "on" });
+    const port = freePort();
+    await server.start({
+      ...SETTINGS,
+      full_page_writes: "off",
+      autovacuum: "on",
+      wal_level: "logical",
+      track_commit_timestamp: "on",
+      listen_addresses: "127.0.0.1",
+      port: String(port),
+    });
     await compressImages(server);
     const programs = copyPrograms(server, source);
-    for (const suite of SUITES) {
-      const directory = copySuite(server, source, suite.name);
+    const files: SuiteFiles = { source, binDir: programs, user: postgresUser() };
+    for (const suite of ["regress", "isolation", "contrib"] as const) {
+      const directory = join(server.directory, suite);
+      const target = { port, user: "postgres" };
       const begin = performance.now();
-      const output = server.tryRun(join(directory, suite.program), [
-        `--inputdir=${directory}`,
-        `--outputdir=${directory}`,
-        `--bindir=${programs}`,
-        "--dlpath=.",
-        `--host=${server.directory}`,
-        "--user=postgres",
-        `--schedule=${join(directory, suite.schedule)}`,
-        ...suite.besides,
-      ], { cwd: directory, env: { LD_LIBRARY_PATH: programs } });
-      const seconds = ((performance.now() - begin) / 1000).toFixed(0);
-      const last = output.trim().split("\n").filter((line) => / tests |passed|failed/.test(line));
-      log(`${suite.name}: ${last.at(-1)?.trim() ?? output.slice(-500)} (${seconds} s)`);
+      const tests = await runSuite(files, { suite, server: target, directory, line: () => {} });
+      const seconds = (performance.now() - begin) / 1000;
+      const passed = tests.filter((test) => test.passed).length;
+      log(`${suite}: ${passed} of ${tests.length} tests passed (${seconds.toFixed(0)} s)`);
     }
     await server.stop();
     return { server, base };
@@ -73,6 +61,11 @@ export async function runRegressionSuites(
     await server.remove();
     throw thrown;
   }
+}
+
+function freePort(): number {
+  using listener = Deno.listen({ hostname: "127.0.0.1", port: 0 });
+  return listener.addr.port;
 }
 
 /** Images of everything are tens of gigabytes: with the fastest method that the server has. */
@@ -84,22 +77,14 @@ async function compressImages(server: StockPostgres): Promise<void> {
   client.close();
 }
 
+/** Copies them to where the server's user can read them; returns the directory of psql. */
 function copyPrograms(server: StockPostgres, source: string): string {
-  const directory = join(server.directory, "programs");
-  Deno.mkdirSync(directory);
-  for (const path of [PSQL, LIBPQ]) copy(join(source, path), directory);
-  return directory;
-}
-
-function copySuite(server: StockPostgres, source: string, name: string): string {
-  copy(join(source, "src/test", name), server.directory);
-  server.own(name);
-  return join(server.directory, name);
-}
-
-function copy(from: string, to: string): void {
-  const { success } = new Deno.Command("cp", { args: ["-RL", from, to] }).outputSync();
-  if (!success) {
-    throw new Error(`Cannot copy "${from}": build the source tree, and src/test/regress in it`);
+  for (const [folder, path] of Object.entries(PROGRAMS)) {
+    const directory = join(server.directory, "programs", folder);
+    Deno.mkdirSync(directory, { recursive: true });
+    const args = ["-RL", join(source, path), directory];
+    if (new Deno.Command("cp", { args }).outputSync().success) continue;
+    throw new Error(`Cannot copy "${join(source, path)}": make the source tree`);
   }
+  return join(server.directory, "programs", "bin");
 }

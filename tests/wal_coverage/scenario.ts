@@ -38,6 +38,7 @@ export const SETTINGS: Record<string, string> = {
 };
 /** No images that replay would take instead of applying the record. */
 const NO_IMAGES = { ...SETTINGS, full_page_writes: "off", wal_compression: "on" };
+const COMMIT_TIMES = { ...NO_IMAGES, track_commit_timestamp: "on" };
 
 /** What a run left behind. */
 export interface RecordedRun {
@@ -123,16 +124,11 @@ const STAGES: readonly Stage[] = [
     },
   },
   {
-    name: "logical decoding, commit timestamps",
-    settings: { ...NO_IMAGES, wal_level: "logical", track_commit_timestamp: "on" },
+    name: "logical decoding",
+    settings: { ...COMMIT_TIMES, wal_level: "logical" },
     run: async (server) => {
       await inDatabases(server, 2);
       await session(server, "postgres", decodingWorkload);
-      await session(
-        server,
-        "postgres",
-        (client) => truncateStatus(client, (database) => server.connect(database)),
-      );
     },
   },
   {
@@ -150,25 +146,30 @@ const STAGES: readonly Stage[] = [
   },
   {
     name: "a crash in the middle of a record",
-    settings: NO_IMAGES,
+    settings: COMMIT_TIMES,
     run: async (server) => breakRecord(await server.connect(), server),
   },
   {
-    name: "recovery",
-    settings: NO_IMAGES,
+    name: "recovery, a million transactions",
+    settings: COMMIT_TIMES,
     run: async (server) => {
       await session(server, "tables", (client) =>
         all(client, [
           "CREATE TABLE recovered (i int PRIMARY KEY)",
           "INSERT INTO recovered SELECT i FROM generate_series(1, 1000) i",
         ]));
+      await session(
+        server,
+        "postgres",
+        (client) => truncateStatus(client, (database) => server.connect(database)),
+      );
       await server.stop();
       Deno.writeTextFileSync(join(server.dataDir, "standby.signal"), "");
     },
   },
   {
     name: "a standby that is promoted",
-    settings: NO_IMAGES,
+    settings: COMMIT_TIMES,
     run: (server) =>
       session(server, "tables", (client) =>
         all(client, [

@@ -1,6 +1,4 @@
 /** `neon wal verify` as people run it, over a cluster's copy and the WAL since. */
-import { decodeControlFile } from "../../libs/postgres/control_file.ts";
-import { formatLsn, parseLsn } from "../../libs/utils/lsn.ts";
 import { runNeon } from "../harness.ts";
 import type { RecordedRun } from "./scenario.ts";
 
@@ -28,28 +26,21 @@ export interface VerifyReport {
   readonly differences: number;
   readonly failed: number;
   readonly skipped: number;
-  readonly end_lsn: string;
+  readonly after: {
+    readonly compared: Readonly<Record<string, number>>;
+    readonly differences: readonly string[];
+  };
   readonly coverage: readonly RecordCoverage[];
   readonly first_differences: readonly { record: string; page: string; diff: string[] }[];
   readonly first_failures: readonly string[];
 }
 
-/**
- * Verifies. Throws if that could not be done, or not up to the server's last checkpoint;
- * differences are in the report.
- */
+/** Verifies. Throws if that could not be done; differences are in the report. */
 export async function verifyRun({ server, base }: RecordedRun): Promise<VerifyReport> {
-  const args = ["wal", "verify", "--pgdata", base, "--wal", `${server.dataDir}/pg_wal`, "--json"];
+  const { dataDir } = server;
+  const where = ["--pgdata", base, "--wal", `${dataDir}/pg_wal`, "--after", dataDir];
+  const args = ["wal", "verify", ...where, "--json"];
   const { code, stdout, stderr } = await runNeon(server.directory, args);
   if (code > 1) throw new Error(`Cannot verify: ${stderr.trim().split("\n").at(-1)}`);
-  const report: VerifyReport = JSON.parse(stdout);
-  const control = Deno.readFileSync(`${server.dataDir}/global/pg_control`);
-  const { checkPointLsn } = decodeControlFile(control);
-  if (parseLsn(report.end_lsn) <= checkPointLsn) {
-    throw new Error(
-      `Cannot verify all WAL: reading ends at ${report.end_lsn}, before the last checkpoint at ` +
-        `${formatLsn(checkPointLsn)}`,
-    );
-  }
-  return report;
+  return JSON.parse(stdout);
 }
