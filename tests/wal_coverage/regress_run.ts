@@ -49,8 +49,9 @@ export async function runRegressionSuites(
     for (const suite of ["regress", "isolation", "contrib"] as const) {
       const directory = join(server.directory, suite);
       const target = { port, user: "postgres" };
+      const request = { suite, server: target, directory, skip: [], line: () => {} };
       const begin = performance.now();
-      const tests = await runSuite(files, { suite, server: target, directory, line: () => {} });
+      const tests = await runSuite(files, request);
       const seconds = (performance.now() - begin) / 1000;
       const passed = tests.filter((test) => test.passed).length;
       log(`${suite}: ${passed} of ${tests.length} tests passed (${seconds.toFixed(0)} s)`);
