@@ -103,6 +103,10 @@ export class Acceptor {
   get state(): TimelineState {
     return this.#state;
   }
+  /** Highest term voted for or told of. */
+  get term(): Term {
+    return this.#state.term;
+  }
   get writeLsn(): Lsn {
     return this.#writeLsn;
   }
@@ -341,6 +345,16 @@ export class Acceptor {
   bumpTerm(term: Term | undefined): Effect[] {
     const raised = term ?? this.#state.term + 1;
     return raised > this.#state.term ? [this.#persist({ term: raised })] : [];
+  }
+
+  /**
+   * A peer whose last record is of `lastLogTerm` knows that WAL up to `lsn` is committed. If ours
+   * is of the same term, both logs are parts of one, and it is so here too, as far as ours goes.
+   */
+  peerCommitted(lastLogTerm: Term, lsn: Lsn): void {
+    if (lastLogTerm !== this.lastLogTerm) return;
+    this.#proposerCommitLsn = maxLsn(this.#proposerCommitLsn, lsn);
+    this.#advanceCommit();
   }
 
   /** Remembers what a pageserver has durably. Never falls. */

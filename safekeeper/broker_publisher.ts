@@ -5,7 +5,8 @@
  * ms while it keeps moving; not at all while a pageserver streams it, which learns of it that way.
  * Once a second everything is published that is in use or that a pageserver does not have durably
  * yet: that also reaches a broker or a pageserver that was restarted. When neither is so any more,
- * that is published as well, for the other safekeepers.
+ * that is published as well, for the other safekeepers. Of idle timelines a safekeeper speaks when
+ * it starts, and when it hears of one that is behind: then that one knows from whom to catch up.
  */
 import type { SafekeeperTimelineInfo } from "../broker/client.ts";
 import type { Timeline } from "./timeline.ts";
@@ -38,6 +39,11 @@ export class BrokerPublisher {
   /** Publishes a timeline that changed, now or soon. */
   changed(timeline: Timeline): void {
     for (const receiver of timeline.receivers) if (receiver.isPageserver) return;
+    this.publishSoon(timeline);
+  }
+
+  /** Publishes a timeline, now or soon, though it may be idle. */
+  publishSoon(timeline: Timeline): void {
     if (this.#recent.has(timeline)) {
       this.#recent.set(timeline, true);
       return;

@@ -13,6 +13,8 @@ import { ifThere } from "../libs/utils/if_there.ts";
 import { BrokerPublisher, type InfoSink } from "./broker_publisher.ts";
 import type { SafekeeperConfig } from "./config.ts";
 import { httpApi } from "./http_api.ts";
+import { isAhead } from "./peer_recovery.ts";
+import { RecoveryLoop } from "./recovery_loop.ts";
 import { type RemoteBackup, Timelines } from "./timelines.ts";
 import { serveWal } from "./wal_service.ts";
 
@@ -24,8 +26,9 @@ export interface Safekeeper {
   readonly pgAddress: string;
   readonly httpAddress: string;
   /**
-   * Takes what a safekeeper has published. The pageserver reports to the one that it streams from
-   * only; what it has durably nobody else has to keep for it either. Likewise one uploads for all.
+   * Takes what a safekeeper has published: what is committed, what the pageserver has durably
+   * (which reports only to the one that it streams from), what one has uploaded for all, and who is
+   * ahead of whom.
    */
   heard(info: SafekeeperTimelineInfo): void;
   /** Ends all connections, makes everything durable, and closes it. */
@@ -51,20 +54,27 @@ export function startSafekeeper(
   const publisher = new BrokerPublisher(broker, { nodeId: config.id, pgAddress, httpAddress });
   timelines.onCommit = (timeline) => publisher.changed(timeline);
   publisher.start(() => timelines.all());
-  for (const timeline of timelines.all()) if (timeline.active) publisher.changed(timeline);
+  for (const timeline of timelines.all()) publisher.publishSoon(timeline);
+  const recovery = new RecoveryLoop(config.id);
   const maintenance = setInterval(() => timelines.maintain(Date.now()), MAINTENANCE_INTERVAL_MS);
   return {
     pgAddress,
     httpAddress,
     heard(info) {
-      if (info.safekeeperId === config.id) return;
       const timeline = timelines.find(info.tenantId, info.timelineId);
-      timeline?.remoteConsistent(info.remoteConsistentLsn);
-      timeline?.backedUp(info.backupLsn);
-      timeline?.peers.heard(info, performance.now());
+      if (info.safekeeperId === config.id || timeline === undefined) return;
+      timeline.remoteConsistent(info.remoteConsistentLsn);
+      timeline.backedUp(info.backupLsn);
+      timeline.peerCommitted(info.lastLogTerm, info.commitLsn);
+      timeline.peers.heard(info, performance.now());
+      recovery.heard(timeline, info);
+      // While a compute writes, that is its business
+      const isAway = timeline.proposers.size === 0 && isAhead(timeline.acceptor, info);
+      if (isAway) publisher.publishSoon(timeline);
     },
     async close() {
       clearInterval(maintenance);
+      await recovery.close();
       publisher.close();
       await timelines.close();
       await Promise.all([wal.close(), http.shutdown()]);

@@ -59,6 +59,8 @@ export class Timeline {
   readonly listeners: Set<TimelineListener> = new Set();
   /** The other safekeepers. */
   readonly peers: Peers = new Peers();
+  /** WAL is being copied from a peer. */
+  isRecovering = false;
   /** Where there is remote storage. */
   backup: WalBackup | undefined;
   readonly #files: TimelineFiles;
@@ -145,6 +147,7 @@ export class Timeline {
       | "remoteConsistentLsn"
       | "servableEnd"
       | "backupLsn"
+      | "term"
     >
   > {
     return this.#core.acceptor;
@@ -152,6 +155,11 @@ export class Timeline {
   /** The newest pageserver feedback. */
   get feedback(): PageserverFeedback | undefined {
     return this.#feedback;
+  }
+
+  /** Whether it was closed, or deleted. */
+  get isClosed(): boolean {
+    return this.#closed;
   }
 
   /** Whether somebody is connected, or a pageserver or remote storage still lacks committed WAL. */
@@ -163,7 +171,9 @@ export class Timeline {
   /** Whether nobody writes, and nobody needs WAL that is here. */
   get isIdle(): boolean {
     const { commitLsn, remoteConsistentLsn } = this.#core.acceptor;
-    if (this.proposers.size > 0 || remoteConsistentLsn < commitLsn) return false;
+    if (this.proposers.size > 0 || this.isRecovering || remoteConsistentLsn < commitLsn) {
+      return false;
+    }
     for (const { sentLsn } of this.receivers) if (sentLsn < commitLsn) return false;
     return true;
   }
@@ -249,6 +259,12 @@ export class Timeline {
   /** A pageserver has everything before `lsn` durably, as it told this safekeeper or another one. */
   remoteConsistent(lsn: Lsn): void {
     this.#core.acceptor.remoteConsistent(lsn);
+  }
+
+  /** A peer knows how far the log is committed (acceptor.ts has the rule). */
+  peerCommitted(lastLogTerm: Term, lsn: Lsn): void {
+    this.#core.acceptor.peerCommitted(lastLogTerm, lsn);
+    this.#announce();
   }
 
   /** Raises the term durably (by one, or to `term`); returns the term before and after. */

@@ -20,6 +20,12 @@ import type { Timelines } from "./timelines.ts";
 
 const log = logger("safekeeper", "wal_push");
 
+/**
+ * A proposer speaks at least once a second; the connection of one that is silent for so long is
+ * closed, so that nothing waits for it, peers that could help above all.
+ */
+const SILENCE_MS_MAX = 30_000;
+
 class ProposerConnection implements Proposer {
   feedbackSeen = 0;
   readonly #copy: CopyBoth;
@@ -79,12 +85,31 @@ export async function serveProposer(copy: CopyBoth, timelines: Timelines): Promi
 }
 
 async function pump(copy: CopyBoth, timeline: Timeline, proposer: Proposer): Promise<void> {
+  let isSilent = false;
+  const watch = setInterval(() => {
+    if (isSilent) proposer.fail(`no message for ${SILENCE_MS_MAX / 1000} s`);
+    isSilent = true;
+  }, SILENCE_MS_MAX);
+  try {
+    await handleAll(copy, timeline, proposer, () => isSilent = false);
+  } finally {
+    clearInterval(watch);
+  }
+}
+
+async function handleAll(
+  copy: CopyBoth,
+  timeline: Timeline,
+  proposer: Proposer,
+  heard: () => void,
+): Promise<void> {
   for (;;) {
     let payload = copy.tryReceive();
     if (payload === undefined) {
       timeline.kick();
       payload = await copy.receive();
       if (payload === undefined) return;
+      heard();
     }
     // The payload is a view of the receive buffer: handled, and its WAL written, before the next.
     timeline.handle(decodeProposerMessage(payload), proposer);

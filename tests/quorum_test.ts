@@ -4,6 +4,7 @@
  */
 import assert from "node:assert/strict";
 import { PageserverClient } from "../pageserver/client.ts";
+import { SafekeeperClient } from "../safekeeper/client.ts";
 import { openSql, type Sql, type TestNeon, testWithNeon } from "./harness.ts";
 import { createLedger, Writers } from "./load/writers.ts";
 import { processesIn } from "./support/processes.ts";
@@ -122,6 +123,20 @@ testWithNeon("without a majority an endpoint does not start, and says who is mis
   await neon.run("safekeeper", "start", "3");
   const again = neon.connect(await neon.local.startEndpoint("main"));
   assert.deepEqual([...await again`select a from t`], [{ a: 1 }]);
+  // Number 1 is still away. Without a compute it gets from the others what it missed.
+  await again`insert into t select generate_series(1, 20000)`;
+  await neon.closeClients();
+  await neon.local.stopEndpoint("main");
+  await neon.run("safekeeper", "start", "1");
+  const { config } = neon.local.environment();
+  const end = async (id: number) => {
+    const { http_port } = config.safekeepers.find((safekeeper) => safekeeper.id === id)!;
+    const client = new SafekeeperClient(`127.0.0.1:${http_port}`);
+    const status = await client.timelineStatus(neon.tenant.tenantId, neon.tenant.timelineId);
+    return [status.flush_lsn, status.commit_lsn];
+  };
+  const wanted = await end(2);
+  await until("safekeeper 1 catches up", async () => `${await end(1)}` === `${wanted}`);
 });
 
 /** Names of a safekeeper's WAL segments. */

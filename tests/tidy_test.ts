@@ -20,6 +20,7 @@ const PURE = [
   "libs/safekeeper_protocol/",
   "safekeeper/acceptor.ts",
   "safekeeper/wal_backup_plan.ts",
+  "safekeeper/peer_recovery.ts",
   "safekeeper/timeline_core.ts",
   "safekeeper/wal_positions.ts",
   "compute/wal_proposer/conversation.ts",

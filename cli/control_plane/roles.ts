@@ -109,7 +109,7 @@ function storageAccess(location: StorageLocation): { directories: string[]; host
   return { directories, hosts: storageHosts(location) };
 }
 
-/** One safekeeper. */
+/** One safekeeper. It also connects to the others, to catch up from them. */
 export function safekeeperRole(env: Environment, config: SafekeeperConfig): Role {
   const directory = repoPath(env, "safekeepers", `sk${config.id}`);
   const listen = [`${LOOPBACK}:${config.pg_port}`, `${LOOPBACK}:${config.http_port}`];
@@ -126,7 +126,7 @@ export function safekeeperRole(env: Environment, config: SafekeeperConfig): Role
     permissions: safekeeperPermissions({
       directory,
       listen,
-      connect: [env.config.broker.listen_addr],
+      connect: [env.config.broker.listen_addr, ...safekeeperAddresses(env)],
       protocolFile: BROKER_PROTOCOL,
       addons: addons(),
       ...(remote === undefined ? {} : { remote: storageAccess(remote) }),

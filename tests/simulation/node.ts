@@ -7,10 +7,20 @@ import {
   NO_HOT_STANDBY,
   type ProposerMessage,
 } from "../../libs/safekeeper_protocol/messages.ts";
+import { isMember } from "../../libs/safekeeper_protocol/membership.ts";
 import type { Term } from "../../libs/safekeeper_protocol/term_history.ts";
 import { BadRequest, Conflict, Unavailable } from "../../libs/utils/errors.ts";
 import type { Lsn } from "../../libs/utils/lsn.ts";
 import { Acceptor } from "../../safekeeper/acceptor.ts";
+import {
+  chooseDonor,
+  donorAppend,
+  DonorChoice,
+  donorElection,
+  donorGreeting,
+  type DonorStatus,
+  type LogPosition,
+} from "../../safekeeper/peer_recovery.ts";
 import { TimelineCore } from "../../safekeeper/timeline_core.ts";
 import type { TimelineState } from "../../safekeeper/timeline_state.ts";
 import type { Connection } from "./connection.ts";
@@ -18,6 +28,12 @@ import { Crash, SimDisk } from "./disk.ts";
 import { LOG_START, type LogBytes } from "./model_wal.ts";
 import { Violation } from "./oracle.ts";
 import type { World } from "./world.ts";
+
+/** Longest pause between two looks at the peers. */
+const RECOVERY_MS_MAX = 15;
+/** Most bytes in one piece of what is copied from a peer. */
+const PIECE_BYTES_MAX = 100;
+const NO_WAL = new Uint8Array(0);
 
 /** Pause in which messages gather before a sync. */
 const KICK_MS_MAX = 0.5;
@@ -31,6 +47,16 @@ export interface Answerable {
   closeAtNode(): void;
 }
 
+/** Stands in for the proposer of a peer's term. */
+class DonorsProposer implements Answerable {
+  votersLog = undefined;
+  isOver = false;
+  toProposer(): void {}
+  closeAtNode(): void {
+    this.isOver = true;
+  }
+}
+
 /** See the head of the file. */
 export class SimNode {
   readonly disk: SimDisk;
@@ -42,6 +68,7 @@ export class SimNode {
   hungUntilMs = 0;
   readonly connections: Set<Connection> = new Set();
   readonly #world: World;
+  readonly #choice = new DonorChoice();
   #kickPlanned = false;
 
   constructor(world: World, readonly id: number, state: TimelineState | undefined) {
@@ -147,6 +174,81 @@ export class SimNode {
         connection?.closeAtNode();
       } else throw thrown;
     }
+  }
+
+  /** Looks from time to time whether a peer is ahead, and copies from it, as recovery_loop.ts does. */
+  recoverAgain(): void {
+    const { clock, random } = this.#world;
+    clock.after(random.between(2, RECOVERY_MS_MAX), () => {
+      this.#recover();
+      this.recoverAgain();
+    });
+  }
+
+  /** What the others say of their logs, by the broker. */
+  #peers(): (LogPosition & { safekeeperId: number })[] {
+    return this.#world.nodes.flatMap(({ id, acceptor }) => {
+      if (acceptor === undefined) return [];
+      const { term, lastLogTerm, flushLsn } = acceptor;
+      return [{ safekeeperId: id, term, lastLogTerm, flushLsn }];
+    });
+  }
+
+  /** Whether there is a peer to copy from that is up, and of no older membership. */
+  isBehind(): boolean {
+    const { acceptor } = this;
+    if (acceptor === undefined) return false;
+    const { generation } = acceptor.state.membership;
+    const peers = this.#peers().filter(({ safekeeperId }) => {
+      const { membership } = this.#world.nodes[safekeeperId - 1]!.acceptor!.state;
+      return membership.generation >= generation && isMember(membership, this.id);
+    });
+    return chooseDonor(acceptor, peers) !== undefined;
+  }
+
+  #recover(): void {
+    const { clock, network } = this.#world;
+    const isWanted = () => this.acceptor !== undefined && this.connections.size === 0;
+    const choice = isWanted() ? this.#choice.next(this.acceptor!, this.#peers()) : undefined;
+    if (choice === undefined || this.hungUntilMs > clock.nowMs) return;
+    const node = this.#world.nodes[choice.safekeeperId - 1]!;
+    if (network.loses(this.id, node.id) || network.loses(node.id, this.id)) return;
+    const { state, commitLsn, flushLsn, lastLogTerm, term } = node.acceptor!;
+    const donor: DonorStatus = { ...state, commitLsn, flushLsn, lastLogTerm, term };
+    const { incarnation } = this;
+    this.#later(2 * network.delayMs(), () => {
+      if (incarnation !== this.incarnation || !isWanted()) return;
+      const proposer = new DonorsProposer();
+      let at: Lsn | undefined;
+      this.guard(proposer, () => {
+        this.core!.handle(donorGreeting(this.acceptor!.state, donor), proposer);
+        const election = donorElection(this.acceptor!.state, this.acceptor!.flushLsn, donor);
+        this.core!.handle(election, proposer);
+        at = election.startStreamingAt;
+      });
+      if (this.core === undefined) return;
+      if (at === undefined) return this.#choice.failed(node.id);
+      this.#world.note?.(`safekeeper ${this.id} follows ${node.id} from ${at - LOG_START}`);
+      this.#copy(node, donor, at, proposer);
+    });
+  }
+
+  /** Copies what the donor has, piece by piece, until a compute connects. */
+  #copy(node: SimNode, donor: DonorStatus, at: Lsn, proposer: DonorsProposer): void {
+    const { network, random } = this.#world;
+    const { incarnation } = this;
+    this.#later(network.delayMs(), () => {
+      const isUp = incarnation === this.incarnation && this.core !== undefined;
+      if (!isUp || proposer.isOver) return;
+      if (this.connections.size > 0 || at >= donor.flushLsn || node.acceptor === undefined) return;
+      if (network.loses(this.id, node.id)) return;
+      let wal: Uint8Array = NO_WAL;
+      node.guard(undefined, () => wal = node.serve(donor.term, at));
+      if (wal.length === 0) return;
+      const piece = wal.subarray(0, 1 + random.below(PIECE_BYTES_MAX));
+      this.receive(proposer, donorAppend(donor, at, piece));
+      this.#copy(node, donor, (at + piece.length) as Lsn, proposer);
+    });
   }
 
   /** What START_REPLICATION serves from `from` in this term. Throws Conflict. */

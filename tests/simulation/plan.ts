@@ -48,6 +48,8 @@ export interface Plan {
   readonly syncMsMax: number;
   /** Probability that the ring drops everything committed at a commit. */
   readonly forgets: number;
+  /** Safekeepers catch up from their peers. */
+  readonly peersRecover: boolean;
   /** Every other fault meets this safekeeper, if there is one of that number. */
   readonly victim: number;
   /** Where members change: those of the first generation, and those that follow. */
@@ -79,6 +81,7 @@ export function makePlan(random: Random): Plan {
     generateMsMax: random.pick([2, 5]),
     syncMsMax: random.pick([0.2, 2, 6]),
     forgets: random.pick([0, 0.1, 0.5]),
+    peersRecover: random.chance(0.4),
     victim: random.pick([0, 1]),
     membership: random.chance(0.25)
       ? { from: someOf(random, nodes), to: someOf(random, nodes) }

@@ -247,4 +247,22 @@ export const VARIANTS: readonly Variant[] = [
       ["reached = Math.min(reached,", "reached = Math.max(reached,"],
     ],
   },
+  {
+    name: "the commit LSN of a peer of another term is believed",
+    seeds: 1500,
+    file: ACCEPTOR,
+    edits: [["if (lastLogTerm !== this.lastLogTerm) return;", ""]],
+  },
+  {
+    name: "a peer is copied from at another place than the logs part",
+    seeds: 1500,
+    file: "safekeeper/peer_recovery.ts",
+    edits: [["startStreamingAt: common?.lsn ??", "startStreamingAt: flushLsn ??"]],
+  },
+  {
+    name: "a peer that fails is tried for ever",
+    seeds: 1500,
+    file: "safekeeper/peer_recovery.ts",
+    edits: [["    this.#failed.add(safekeeperId);\n", ""]],
+  },
 ];

@@ -20,6 +20,10 @@ import { VirtualClock } from "./virtual_clock.ts";
 const RECOVERY_MS_MAX = 2000;
 /** What must be committed then, in bytes more than before. */
 const RECOVERY_BYTES = 16;
+/** Safekeepers hear of each other at least this often. */
+const GOSSIP_MS_MAX = 12;
+/** By then they must have caught up from each other, if nobody writes. */
+const PEER_RECOVERY_MS_MAX = 500;
 /** Network numbers of hosts start here. */
 const HOSTS_FROM = 100;
 
@@ -65,6 +69,12 @@ export class World {
     const { membership, nodes } = this.plan;
     for (let id = 1; id <= nodes; id++) this.nodes.push(new SimNode(this, id, this.#stateOf(id)));
     this.#members = membership?.from ?? this.nodes.map((node) => node.id);
+    if (this.plan.peersRecover) {
+      for (const node of this.nodes) {
+        node.recoverAgain();
+        this.#gossip(node);
+      }
+    }
     if (membership === undefined) return;
     this.clock.after(this.random.between(5, this.plan.faultyMs), () => {
       this.#operator = new Operator(this, 1, membership.from, membership.to);
@@ -103,6 +113,15 @@ export class World {
       if (isDone()) return;
     }
     this.clock.nowMs = untilMs;
+  }
+
+  /** A safekeeper hears from the others, now and then, what is committed. */
+  #gossip(node: SimNode): void {
+    this.clock.after(this.random.between(1, GOSSIP_MS_MAX), () => {
+      const { lastLogTerm, commitLsn } = this.random.pick(this.nodes).acceptor ?? {};
+      if (lastLogTerm !== undefined) node.acceptor?.peerCommitted(lastLogTerm, commitLsn!);
+      this.#gossip(node);
+    });
   }
 
   #startEndpoint(adopted?: SimEndpoint): void {
@@ -207,11 +226,12 @@ export class World {
       if (i < away) node.crash(Infinity);
       else node.start();
     }
+    this.note?.(`mended, ${away} of ${this.nodes.length} safekeepers stay away`);
+    if (this.plan.peersRecover) this.#recoverWithoutHosts();
     const newest = this.#endpoints.at(-1)!;
     for (const endpoint of this.#endpoints) {
       if (endpoint !== newest || random.chance(0.5)) endpoint.stop();
     }
-    this.note?.(`mended, ${away} of ${this.nodes.length} safekeepers stay away`);
     if (!newest.alive) this.#startEndpoint();
     const goal = oracle.committedBytes + RECOVERY_BYTES;
     const isOver = () => oracle.committedBytes >= goal && this.#operator?.isDone !== false;
@@ -222,6 +242,16 @@ export class World {
       if (!this.#endpoints.some((endpoint) => endpoint.alive)) this.#startEndpoint();
     }
     if (!isOver()) throw new Violation(`no commit within ${RECOVERY_MS_MAX} ms with a majority`);
+  }
+
+  /** Nobody writes any more: safekeepers must catch up from each other. */
+  #recoverWithoutHosts(): void {
+    for (const endpoint of this.#endpoints) endpoint.stop();
+    for (const node of this.nodes) node.connections.clear(); // those half open end in time
+    const behind = () => this.nodes.find((node) => node.isBehind());
+    this.#runUntil(this.clock.nowMs + PEER_RECOVERY_MS_MAX, () => behind() === undefined);
+    const left = behind();
+    if (left !== undefined) throw new Violation(`safekeeper ${left.id} does not catch up`);
   }
 
   /** A message, for traces. */

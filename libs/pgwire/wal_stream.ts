@@ -1,0 +1,77 @@
+/**
+ * Receiving a safekeeper's log: START_REPLICATION with a term, which serves all durable WAL for as
+ * long as that is the safekeeper's term. How a proposer feeds a safekeeper that lags behind its
+ * memory, and how safekeepers catch up from each other.
+ */
+import { TimedOut, Unavailable } from "../utils/errors.ts";
+import { addLsn, formatLsn, type Lsn } from "../utils/lsn.ts";
+import { PgClient } from "./client.ts";
+import { readSenderMessage } from "./replication.ts";
+
+/** What to receive, and who takes it. */
+interface WalStreamOptions {
+  readonly hostname: string;
+  readonly port: number;
+  readonly tenantId: string;
+  readonly timelineId: string;
+  /** application_name: "wal_proposer_recovery", or the name of a safekeeper. */
+  readonly name: string;
+  readonly term: number;
+  readonly from: Lsn;
+  /** The longest silence; a sender that has nothing to send says so once a second. */
+  readonly silenceMsMax: number;
+  /** False when enough was received. Asked before each wait. */
+  goesOn(): boolean;
+  /** Takes the WAL that ends at `endLsn`; `wal` is valid until it is done. */
+  take(wal: Uint8Array, endLsn: Lsn): Promise<void> | void;
+}
+
+/**
+ * Receives in order until `goesOn` says no. Throws what the connection throws, Unavailable for a
+ * stream that ends or skips, TimedOut for one that is silent.
+ */
+export async function receiveTermWal(options: WalStreamOptions): Promise<void> {
+  const { hostname, port, tenantId, timelineId, silenceMsMax } = options;
+  let client: PgClient | undefined;
+  let isSilent = true;
+  let isLate = false;
+  const watch = setInterval(() => {
+    if (isSilent) {
+      isLate = true;
+      client?.close();
+    }
+    isSilent = true;
+  }, silenceMsMax);
+  try {
+    client = await PgClient.connect({ hostname, port }, {
+      user: options.name,
+      database: "replication",
+      application_name: options.name,
+      options: `-c timeline_id=${timelineId} -c tenant_id=${tenantId}`,
+    });
+    let at = options.from;
+    const copy = await client.copyBoth(
+      `START_REPLICATION PHYSICAL ${formatLsn(at)} (term='${options.term}')`,
+    );
+    while (options.goesOn()) {
+      const payload = await copy.receive();
+      isSilent = false;
+      if (payload === undefined) {
+        throw new Unavailable(`the stream of WAL ended at ${formatLsn(at)}`);
+      }
+      const message = readSenderMessage(payload);
+      if (message.kind !== "xlogData") continue;
+      if (message.start !== at) {
+        throw new Unavailable(`WAL at ${formatLsn(message.start)} came, not at ${formatLsn(at)}`);
+      }
+      at = addLsn(at, message.wal.length);
+      await options.take(message.wal, at);
+    }
+  } catch (thrown) {
+    if (isLate) throw new TimedOut(`no WAL within ${silenceMsMax / 1000} s`);
+    throw thrown;
+  } finally {
+    clearInterval(watch);
+    client?.close();
+  }
+}
