@@ -9,6 +9,9 @@
  *   remote consistent LSN, and since version 2 backup LSN, offloaded LSN (0: the WAL is on disk) |
  *   u32 count, partial segments (name cstr, u8 status, u64 term, flush and commit LSN, u32 CRC)*
  *
+ * Beside it lies `safekeeper.control.reserve`, space for the next one: on a full disk a safekeeper
+ * must still be able to vote, and to note what allows it to remove WAL.
+ *
  * A file of another tenant or timeline than its directory says, of a newer version, torn or altered
  * is refused with an error that names it: serving it could lose a vote or a commit.
  */
@@ -18,8 +21,9 @@ import { readSafeU64 } from "../libs/safekeeper_protocol/wire.ts";
 import { ByteReader, ByteWriter } from "../libs/utils/bytes.ts";
 import { Corrupt } from "../libs/utils/errors.ts";
 import { parseTenantId, parseTimelineId } from "../libs/utils/id.ts";
+import { replaceFileFromReserve } from "../libs/utils/durable.ts";
 import { INVALID_LSN } from "../libs/utils/lsn.ts";
-import { readSealedFile, type SealedFormat, writeSealedFile } from "../libs/utils/sealed_file.ts";
+import { readSealedFile, sealBytes, type SealedFormat } from "../libs/utils/sealed_file.ts";
 import type { PartialSegment, TimelineState } from "./timeline_state.ts";
 
 /** Name of the control file in a timeline's directory. */
@@ -108,9 +112,10 @@ function readBackup(reader: ByteReader, what: string): BackupState {
   };
 }
 
-/** Durably replaces the control file in `directory`. */
+/** Durably replaces the control file in `directory`, also when the disk is full. */
 export function writeControlFile(directory: string, state: TimelineState): void {
-  writeSealedFile(`${directory}/${CONTROL_FILE_NAME}`, FORMAT, encodeTimelineState(state));
+  const bytes = sealBytes(FORMAT, encodeTimelineState(state));
+  replaceFileFromReserve(`${directory}/${CONTROL_FILE_NAME}`, bytes);
 }
 
 /**

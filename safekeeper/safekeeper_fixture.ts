@@ -18,6 +18,7 @@ import {
 import { parseAddress } from "../libs/utils/address.ts";
 import { crc32AddonPath } from "../libs/utils/crc32c.ts";
 import type { TenantId, TimelineId } from "../libs/utils/id.ts";
+import { ifThere } from "../libs/utils/if_there.ts";
 import type { Lsn } from "../libs/utils/lsn.ts";
 import { SafekeeperClient } from "./client.ts";
 
@@ -67,9 +68,17 @@ export class TestWal {
   }
 }
 
-/** Runs `body` with a directory that is removed afterwards. */
-export async function withDirectory(body: (path: string) => Promise<void> | void): Promise<void> {
-  const path = Deno.makeTempDirSync({ prefix: "safekeeper_test_" });
+/** Where nothing is slow, and nothing survives a reboot. */
+export const MEMORY_DIRECTORY = "/dev/shm";
+
+/** Runs `body` with a directory that is removed afterwards; in `parent` if that exists. */
+export async function withDirectory(
+  body: (path: string) => Promise<void> | void,
+  parent?: string,
+): Promise<void> {
+  const isThere = parent !== undefined && ifThere(() => Deno.statSync(parent)) !== undefined;
+  const options = { prefix: "safekeeper_test_" };
+  const path = Deno.makeTempDirSync(isThere ? { ...options, dir: parent } : options);
   try {
     await body(path);
   } finally {

@@ -19,12 +19,16 @@ export const SPARE_NAME = "walspare";
 const PIECE_BYTES = 256 * 1024;
 /** Pause between two of them. */
 const PAUSE_MS = 5;
+/** Pause behind one that could not be made: the disk is full, and WAL needs what there is. */
+const RETRY_MS = 60_000;
 
 /** See the head of the file. */
 export class SpareSegment {
   readonly #path: string;
   readonly #segmentSize: number;
   #state: "none" | "filling" | "ready" | "closed" = "none";
+  /** When to try again, in ms of `performance.now`. */
+  #retryAtMs = 0;
 
   /** Removes what an earlier process left. */
   constructor(directory: string, segmentSize: number) {
@@ -35,14 +39,22 @@ export class SpareSegment {
 
   /** Makes one unless it is there or being made. Never rejects: without one things are slower. */
   async prepare(): Promise<void> {
-    if (this.#state !== "none") return;
+    if (this.#state !== "none" || performance.now() < this.#retryAtMs) return;
     this.#state = "filling";
     try {
       await this.#fill();
     } catch (thrown) {
-      this.#state = "none";
+      this.discard();
       log.warning("cannot make a segment ahead: {why}", { why: messageOf(thrown) });
     }
+  }
+
+  /** Gives its space back, to whatever needs it more, and makes no other one for a while. */
+  discard(): void {
+    if (this.#state === "closed") return;
+    this.#state = "none";
+    this.#retryAtMs = performance.now() + RETRY_MS;
+    ifThere(() => Deno.removeSync(this.#path));
   }
 
   async #fill(): Promise<void> {
@@ -52,7 +64,7 @@ export class SpareSegment {
       writeAll(file, zeros.subarray(0, Math.min(PIECE_BYTES, this.#segmentSize - done)));
       await file.syncData();
       await new Promise((resolve) => setTimeout(resolve, PAUSE_MS));
-      if (this.#state === "closed") return;
+      if (this.#state !== "filling") return;
     }
     this.#state = "ready";
   }

@@ -187,6 +187,7 @@ export class WalStorage {
       while (this.#decoder.next(this.#cursor));
     } catch (thrown) {
       this.#positions.writeFailed();
+      this.#spare.discard(); // so that on a full disk there is room for what makes room
       if (thrown instanceof Corrupt) throw thrown;
       throw new Unavailable(`Cannot write WAL at ${formatLsn(lsn)}: ${messageOf(thrown)}`);
     }

@@ -50,6 +50,35 @@ export function replaceFile(path: string, bytes: Uint8Array, mode = 0o644): void
   fsyncDirectory(dirname(path));
 }
 
+/** What a reserve file holds beyond the file that it will become, so that this may grow. */
+const RESERVE_BYTES = 4096;
+
+/**
+ * Like replaceFile(), also on a disk that is full: what is written takes the place of a reserve,
+ * `<path>.reserve`, and the space of the file that was replaced becomes the next reserve.
+ */
+export function replaceFileFromReserve(path: string, bytes: Uint8Array): void {
+  const reserve = `${path}.reserve`;
+  const file = Deno.openSync(reserve, { write: true, create: true });
+  try {
+    writeAll(file, bytes);
+    file.truncateSync(bytes.length);
+    file.syncSync();
+  } finally {
+    file.close();
+  }
+  Deno.renameSync(reserve, path);
+  fsyncDirectory(dirname(path));
+  const next = Deno.openSync(reserve, { write: true, create: true });
+  try {
+    next.writeSync(new Uint8Array(bytes.length + RESERVE_BYTES));
+  } catch {
+    // Somebody else was faster: the next replacement has to find space for itself
+  } finally {
+    next.close();
+  }
+}
+
 /** Removes a file durably; a file that is not there is fine. */
 export function removeFile(path: string): void {
   ifThere(() => {
