@@ -80,7 +80,7 @@ async function assertConverges(directory: string, storage: RemoteStorage): Promi
   assert.deepEqual(safekeeper.local(), []);
   assert.deepEqual(
     [...Deno.readDirSync(timeline.directory)].map(({ name }) => name).sort(),
-    ["safekeeper.control"],
+    ["safekeeper.control", "safekeeper.control.reserve"],
   );
   const segments = Math.floor(timeline.acceptor.flushLsn / SEGMENT) - Math.floor(START / SEGMENT);
   const partials = timeline.acceptor.flushLsn % SEGMENT === 0 ? 0 : 1;

@@ -6,9 +6,9 @@ import assert from "node:assert/strict";
 import { simulate, trace } from "./simulation/simulate.ts";
 import { loadVariant, VARIANTS } from "./simulation/variants.ts";
 
-const SEEDS = 3000;
+const SEEDS = 2000;
 /** Variants that need more seeds are for `deno task sim --variants`. */
-const VARIANT_SEEDS_MAX = 1500;
+const VARIANT_SEEDS_MAX = 3000;
 
 Deno.test("no schedule of the WAL service breaks a rule", () => {
   const { totals, failure } = simulate(1, SEEDS);

@@ -122,7 +122,7 @@ export const VARIANTS: readonly Variant[] = [
   },
   {
     name: "commits of an older term are counted",
-    seeds: 1500,
+    seeds: 3000,
     file: PROPOSER,
     edits: [
       ["if (flushLsn < this.#startLsn || flushLsn <=", "if (flushLsn <="],
