@@ -138,12 +138,15 @@ function fillFromOld(
   // Without a shared prefix all logged bytes are contiguous: as if the bitmap were empty.
   const bitmap = prefix > 0 ? headerLength(view, at) - TUPLE_HEADER_SIZE : 0;
   require(bitmap >= 0 && bitmap <= logged, "tuple header longer than the logged data");
-  let to = at + TUPLE_HEADER_SIZE;
-  copyBytes(bytes, to, record, from, bitmap);
-  to += bitmap;
-  copyBytes(bytes, to, bytes, old + oldHeader, prefix);
-  to += prefix;
-  copyBytes(bytes, to, record, from + bitmap, logged - bitmap);
-  to += logged - bitmap;
-  copyBytes(bytes, to, bytes, old + oldLength - suffix, suffix);
+  const own = logged - bitmap;
+  const to = at + TUPLE_HEADER_SIZE + bitmap;
+  copyBytes(bytes, to - bitmap, record, from, bitmap);
+  if (prefix + own + suffix === oldLength - oldHeader) {
+    // As long as the old tuple: one copy of all of it is cheaper than one of each part.
+    copyBytes(bytes, to, bytes, old + oldHeader, oldLength - oldHeader);
+  } else {
+    copyBytes(bytes, to, bytes, old + oldHeader, prefix);
+    copyBytes(bytes, to + prefix + own, bytes, old + oldLength - suffix, suffix);
+  }
+  copyBytes(bytes, to + prefix, record, from + bitmap, own);
 }
