@@ -5,6 +5,7 @@
  */
 import { join } from "node:path";
 import { commandUser, type HostUser } from "../../cli/control_plane/host_user.ts";
+import { ifThere } from "../../libs/utils/if_there.ts";
 import { type Lsn, parseLsn } from "../../libs/utils/lsn.ts";
 import { copyTree, type Recording } from "./recording.ts";
 
@@ -36,7 +37,9 @@ export interface StockOptions {
 /** Puts the recording together as the crash left it, but for pages that it had written since. */
 function restore(recording: Recording, directory: string): string {
   const dataDir = join(directory, "recovered");
+  ifThere(() => Deno.removeSync(dataDir, { recursive: true })); // of a run that was stopped
   copyTree(recording.baseDir, dataDir);
+  Deno.chmodSync(dataDir, 0o700);
   Deno.removeSync(join(dataDir, "pg_wal"), { recursive: true });
   copyTree(join(recording.crashedDir, "pg_wal"), join(dataDir, "pg_wal"));
   Deno.removeSync(join(dataDir, "global", "pg_control"));
