@@ -139,7 +139,7 @@ function report(small: Measured, large: Measured): string {
       row("start, inside the compute host", (of) => of.startInsideMs, "< 100"),
       row("start, whole command", (of) => of.startCommandMs, "< 500, better 150"),
       ...phases.filter((phase) => phase !== "total").map((phase) =>
-        row(`  phase ${phase}`, (of) => of.phasesMs.map((timings) => timings[phase]), "")
+        row(`  phase ${phase}`, (of) => of.phasesMs.map((timings) => timings[phase] ?? 0), "")
       ),
     ],
   );

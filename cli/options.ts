@@ -57,6 +57,12 @@ export function lsn(text: string): Lsn {
   return orInvalid(() => parseLsn(text));
 }
 
+/** "true" or "false". */
+export function trueOrFalse(text: string): boolean {
+  if (text === "true" || text === "false") return text === "true";
+  throw new InvalidArgumentError('expected "true" or "false"');
+}
+
 /** Gathers an option that may be repeated. */
 export function repeated(text: string, before: string[] | undefined): string[] {
   return [...before ?? [], text];

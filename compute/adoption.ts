@@ -4,8 +4,8 @@
  * A Postgres lives on without its host: reads work, commits wait. It is taken over only if it is
  * certainly the one that the state file speaks of (pid, start time, boot of the machine), and it
  * goes on under the same term: if somebody else was elected meanwhile, the first safekeeper that
- * says so ends it. Terms are compared, never LSNs. Everything else is stopped at once and its data
- * dropped.
+ * says so ends it. Terms are compared, never LSNs. One that only reads just goes on. Everything
+ * else is stopped at once and its data dropped.
  */
 import type { PgClient } from "../libs/pgwire/client.ts";
 import { WAL_SEGMENT_SIZE } from "../libs/postgres/constants.ts";
@@ -15,10 +15,17 @@ import { type Lsn, parseLsn } from "../libs/utils/lsn.ts";
 import { slotPath } from "../libs/basebackup/carried_files.ts";
 import { readSlotNames } from "./carried/slot_names.ts";
 import type { EndpointDirectory } from "./endpoint_directory.ts";
-import { EndpointRun, type HostServices } from "./endpoint_run.ts";
-import { type EndpointState, removeEndpointState } from "./endpoint_state.ts";
+import type { EndpointRun, HostServices, RunParts } from "./endpoint_run.ts";
+import {
+  type EndpointState,
+  type PrimaryState,
+  type ReadOnlyState,
+  removeEndpointState,
+} from "./endpoint_state.ts";
 import type { PostgresProcess } from "./postgres_process.ts";
 import { isLogical } from "./postgres_settings.ts";
+import { PrimaryRun } from "./primary_run.ts";
+import { ReadOnlyRun } from "./read_only_run.ts";
 import { SLOT_NAME } from "./wal_proposer/postgres_stream.ts";
 import { withinLimit } from "./wal_proposer/time_limit.ts";
 
@@ -46,27 +53,11 @@ export async function adoptEndpoint(
     if (state.process === undefined) {
       throw new Unavailable("the compute host ended before this Postgres was recorded");
     }
-    const { flushLsn, restartLsn } = await askPositions(services, directory, state);
-    const { term, startLsn, history } = state;
-    const resume = { term, startLsn, history, endLsnMax: flushLsn, streamFrom: restartLsn };
-    const run = new EndpointRun(
-      services,
-      state.spec,
-      directory,
-      state.standbyName,
-      { walSegmentSize: WAL_SEGMENT_SIZE, resume },
-      onFailure,
-    );
-    run.attach(process);
-    run.proposer.start();
-    const slots = readSlotNames(directory.slotsFile);
-    for (const name of slots) run.carried.set(slotPath(name), 0);
-    run.inBackground("open the WAL stream", () => run.openStream(true));
-    if (slots.length === 0) run.proposer.keepWalFrom(Infinity);
-    if (isLogical(state.spec, slots.length)) {
-      run.inBackground("carry slots", () => run.carrySlots([]));
-    }
-    return run;
+    const { spec, standbyName } = state;
+    const parts = { services, spec, directory, standbyName, onFailure };
+    return state.term === undefined
+      ? adoptReadOnly(parts, state, process)
+      : await adoptPrimary(parts, state, process);
   } catch (thrown) {
     await process.signal("QUIT");
     if (!(await process.endsWithin(END_MS_MAX))) await process.signal("KILL");
@@ -74,6 +65,40 @@ export async function adoptEndpoint(
     drop(directory);
     throw thrown;
   }
+}
+
+async function adoptPrimary(
+  parts: RunParts,
+  state: PrimaryState,
+  process: PostgresProcess,
+): Promise<PrimaryRun> {
+  const { flushLsn, restartLsn } = await askPositions(parts.services, parts.directory, state);
+  const { term, startLsn, history } = state;
+  const resume = { term, startLsn, history, endLsnMax: flushLsn, streamFrom: restartLsn };
+  const run = new PrimaryRun(parts, { walSegmentSize: WAL_SEGMENT_SIZE, resume });
+  run.attach(process);
+  run.proposer.start();
+  const slots = readSlotNames(parts.directory.slotsFile);
+  for (const name of slots) run.carried.set(slotPath(name), 0);
+  run.inBackground("open the WAL stream", () => run.openStream(true, slots.length));
+  if (slots.length === 0) run.proposer.keepWalFrom(Infinity);
+  if (isLogical(state.spec, slots.length)) {
+    run.inBackground("carry slots", () => run.carrySlots([]));
+  }
+  return run;
+}
+
+/** It has followed the safekeepers meanwhile, or stayed where it is, without any help. */
+function adoptReadOnly(
+  parts: RunParts,
+  state: ReadOnlyState,
+  process: PostgresProcess,
+): ReadOnlyRun {
+  const run = new ReadOnlyRun(parts);
+  run.resumeAt(state.startLsn);
+  run.attach(process);
+  run.watchPromotion();
+  return run;
 }
 
 function drop(directory: EndpointDirectory): void {

@@ -9,8 +9,15 @@
 import { dirname, join } from "node:path";
 import { CARRIED_BYTES_MAX, carriedKind } from "../libs/basebackup/carried_files.ts";
 import { PgClient } from "../libs/pgwire/client.ts";
+import { LAZY_FILES_MAP_NAME } from "../libs/basebackup/lazy_files_map.ts";
+import {
+  decodeStandbyStart,
+  STANDBY_START_NAME,
+  type StandbyStart,
+} from "../libs/basebackup/standby_start.ts";
 import { type ControlFile, decodeControlFile } from "../libs/postgres/control_file.ts";
 import { readSlotState, type SlotState } from "../libs/postgres/replication_slot.ts";
+import { type SparseSegment, splitIntoSegments } from "../libs/postgres/wal/sparse_segment.ts";
 import { startLsnAfter, synthesizeStartWal } from "../libs/postgres/wal/start_checkpoint.ts";
 import { crc32c } from "../libs/utils/crc32c.ts";
 import { Corrupt } from "../libs/utils/errors.ts";
@@ -40,6 +47,11 @@ export interface Basebackup {
   readonly slots: readonly SlotState[];
 }
 
+/** That of a standby: also the WAL that it begins with. */
+interface StandbyBasebackup extends Basebackup {
+  readonly standby: StandbyStart;
+}
+
 /** How files are made. */
 export interface FileMaking {
   readonly owner: FileOwner | undefined;
@@ -59,7 +71,8 @@ const REPLACED = new Set([
   "postgresql.conf",
   "postgresql.auto.conf",
   "pg_hba.conf",
-  "lazy_files.map",
+  LAZY_FILES_MAP_NAME,
+  STANDBY_START_NAME,
   "global/pg_control",
 ]);
 
@@ -71,9 +84,34 @@ export async function fetchBasebackup(
   pgdata: string,
   making: FileMaking,
 ): Promise<Basebackup> {
-  const command = `basebackup ${spec.tenant_id} ${spec.timeline_id} ${formatLsn(lsn)} --lazy`;
-  const tar = new TarReader(client.copyOut(command));
   const held = new Map<string, Uint8Array>();
+  return await fetchFiles(client, spec, formatLsn(lsn), pgdata, making, held);
+}
+
+/** The same for a standby: of the newest LSN, which it then follows, or of one where it stays. */
+export async function fetchStandbyBasebackup(
+  client: PgClient,
+  spec: EndpointSpec,
+  lsn: Lsn | undefined,
+  pgdata: string,
+  making: FileMaking,
+): Promise<StandbyBasebackup> {
+  const held = new Map<string, Uint8Array>();
+  const at = `${lsn === undefined ? "latest" : formatLsn(lsn)} --replica`;
+  const basebackup = await fetchFiles(client, spec, at, pgdata, making, held);
+  return { ...basebackup, standby: decodeStandbyStart(heldFile(held, STANDBY_START_NAME)) };
+}
+
+async function fetchFiles(
+  client: PgClient,
+  spec: EndpointSpec,
+  what: string,
+  pgdata: string,
+  making: FileMaking,
+  held: Map<string, Uint8Array>,
+): Promise<Basebackup> {
+  const command = `basebackup ${spec.tenant_id} ${spec.timeline_id} ${what} --lazy`;
+  const tar = new TarReader(client.copyOut(command));
   const relationFiles = new Set<string>();
   const carried: KnownFiles = new Map();
   const slots: SlotState[] = [];
@@ -111,7 +149,7 @@ export async function fetchBasebackup(
   return {
     controlBytes,
     control: decodeControlFile(controlBytes),
-    mapBytes: heldFile(held, "lazy_files.map"),
+    mapBytes: heldFile(held, LAZY_FILES_MAP_NAME),
     relationFiles,
     preparedTransactions,
     carried,
@@ -191,8 +229,28 @@ export function writeStartWal(
     );
   }
   const { checkPoint, systemId, version } = control;
-  makeOwned(join(pgdata, "pg_wal"), making.owner);
   const segments = synthesizeStartWal({ x, prev, checkPoint, systemId, version, segmentSize });
+  writeSegments(pgdata, segments, segmentSize, making);
+}
+
+/** Writes the WAL segment(s) with which a standby begins. */
+export function writeStandbyWal(
+  pgdata: string,
+  { start, wal }: StandbyStart,
+  { systemId, version, walSegmentSize }: ControlFile,
+  making: FileMaking,
+): void {
+  const identity = { systemId, version, segmentSize: walSegmentSize };
+  writeSegments(pgdata, splitIntoSegments(identity, start, wal), walSegmentSize, making);
+}
+
+function writeSegments(
+  pgdata: string,
+  segments: readonly SparseSegment[],
+  segmentSize: number,
+  making: FileMaking,
+): void {
+  makeOwned(join(pgdata, "pg_wal"), making.owner);
   for (const segment of segments) {
     const path = join(pgdata, "pg_wal", segment.segmentName);
     const file = openNew(path, making);

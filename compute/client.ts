@@ -7,12 +7,17 @@ import { NotFound } from "../libs/utils/errors.ts";
 import { HttpClient } from "../libs/utils/http_client.ts";
 import type { TenantId, TimelineId } from "../libs/utils/id.ts";
 
+/**
+ * What an endpoint does: write its timeline; follow it, reading only; or stay at an LSN of it.
+ */
+export type EndpointMode = "Primary" | "Replica" | { readonly Static: string };
+
 /** What an endpoint is to be: the body of a start. */
 export interface EndpointSpec {
   readonly endpoint_id: string;
   readonly tenant_id: TenantId;
   readonly timeline_id: TimelineId;
-  readonly mode: "Primary";
+  readonly mode: EndpointMode;
   /** Major version. */
   readonly pg_version: number;
   readonly pg_port: number;
@@ -32,7 +37,8 @@ export interface EndpointSpec {
 
 /** Milliseconds of the phases of the last start; phases overlap. */
 export interface StartTimings {
-  readonly election: number;
+  /** Only of a primary. */
+  readonly election?: number;
   readonly basebackup: number;
   readonly files: number;
   readonly postgres: number;
@@ -45,12 +51,12 @@ export interface EndpointStatus {
   readonly endpoint_id: string;
   readonly tenant_id: TenantId;
   readonly timeline_id: TimelineId;
-  readonly mode: "Primary";
+  readonly mode: EndpointMode;
   readonly pg_version: number;
   /** Where clients connect, host:port. */
   readonly address: string;
   readonly status: "running" | "starting" | "stopped" | "crashed";
-  /** What is committed; after a stop, what was. */
+  /** Of a primary, what is committed; after a stop, what was. Of a static one, where it stays. */
   readonly lsn: string | null;
   /** Where Postgres was started. */
   readonly start_lsn: string | null;

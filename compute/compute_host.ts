@@ -6,13 +6,14 @@ import { join } from "node:path";
 import { BadRequest, messageOf, NotFound } from "../libs/utils/errors.ts";
 import type { TenantId, TimelineId } from "../libs/utils/id.ts";
 import { logger } from "../libs/utils/log.ts";
-import { formatLsn, type Lsn } from "../libs/utils/lsn.ts";
+import { formatLsn, INVALID_LSN, type Lsn } from "../libs/utils/lsn.ts";
 import { makeDirectory } from "../libs/utils/durable.ts";
 import type { EndpointSpec, EndpointStatus, ProposerStatus, SyncRequest } from "./client.ts";
 import { Endpoint } from "./endpoint.ts";
 import { EndpointDirectory, exists } from "./endpoint_directory.ts";
-import type { EndpointRun, HostServices } from "./endpoint_run.ts";
+import type { HostServices } from "./endpoint_run.ts";
 import { readEndpointState } from "./endpoint_state.ts";
+import { PrimaryRun } from "./primary_run.ts";
 import { syncTimeline } from "./timeline_sync.ts";
 
 const log = logger("compute", "host");
@@ -77,7 +78,8 @@ export class ComputeHost {
       endpoint = new Endpoint(this.#services, this.#directoryOf(name), spec);
       this.#endpoints.set(name, endpoint);
     }
-    return await endpoint.start(spec);
+    const writer = this.#writerRun(spec.tenant_id, spec.timeline_id);
+    return await endpoint.start(spec, writer?.lsn ?? INVALID_LSN);
   }
 
   /** Settles where a timeline ends; a running writer of it knows without. */
@@ -86,7 +88,7 @@ export class ComputeHost {
     while (this.#isStarting(timeline_id)) {
       await new Promise((resolve) => setTimeout(resolve, STARTING_POLL_MS));
     }
-    if (this.#runOf(tenant_id, timeline_id) !== undefined) {
+    if (this.#writerRun(tenant_id, timeline_id) !== undefined) {
       return await this.writerOf(tenant_id, timeline_id);
     }
     let sync = this.#syncs.get(timeline_id);
@@ -99,14 +101,15 @@ export class ComputeHost {
 
   #isStarting(timeline: TimelineId): boolean {
     return [...this.#endpoints.values()].some((endpoint) =>
-      endpoint.spec.timeline_id === timeline && endpoint.status().status === "starting"
+      endpoint.spec.timeline_id === timeline && endpoint.spec.mode === "Primary" &&
+      endpoint.status().status === "starting"
     );
   }
 
-  #runOf(tenant: TenantId, timeline: TimelineId): EndpointRun | undefined {
+  #writerRun(tenant: TenantId, timeline: TimelineId): PrimaryRun | undefined {
     for (const { spec, run } of this.#endpoints.values()) {
       if (spec.tenant_id !== tenant || spec.timeline_id !== timeline) continue;
-      if (run !== undefined && run.failure === undefined) return run;
+      if (run instanceof PrimaryRun && run.failure === undefined) return run;
     }
     return undefined;
   }
@@ -131,7 +134,7 @@ export class ComputeHost {
 
   /** The running writer of a timeline. Throws NotFound. */
   async writerOf(tenant: TenantId, timeline: TimelineId): Promise<ProposerStatus> {
-    const run = this.#runOf(tenant, timeline);
+    const run = this.#writerRun(tenant, timeline);
     if (run === undefined) {
       throw new NotFound(`Cannot find a running writer of timeline ${tenant}/${timeline} here`);
     }
@@ -152,6 +155,7 @@ export class ComputeHost {
     for (const { run } of this.#endpoints.values()) {
       if (run === undefined) continue;
       totals.running++;
+      if (!(run instanceof PrimaryRun)) continue;
       totals.bufferBytes += run.proposer.bufferBytes;
       totals.uncommittedBytes += run.proposer.endLsn - run.proposer.acknowledgedLsn;
     }

@@ -48,7 +48,7 @@ export class Endpoint {
   /** What it is now. */
   status(): EndpointStatus {
     const spec = this.#spec;
-    const lsn = this.#run?.proposer.acknowledgedLsn ?? this.#lastLsn;
+    const lsn = this.#run?.lsn ?? this.#lastLsn;
     return {
       endpoint_id: spec.endpoint_id,
       tenant_id: spec.tenant_id,
@@ -65,8 +65,11 @@ export class Endpoint {
     };
   }
 
-  /** Starts unless it runs and answers a query. Throws Conflict if it runs on another timeline. */
-  start(spec: EndpointSpec): Promise<EndpointStatus> {
+  /**
+   * Starts unless it runs and answers a query; a replica then has what ends at `atLeast`. Throws
+   * Conflict if it runs on another timeline.
+   */
+  start(spec: EndpointSpec, atLeast: Lsn): Promise<EndpointStatus> {
     return this.#inTurn(async () => {
       if (this.#status === "running" && await this.#run?.answers()) {
         if (this.#spec.timeline_id === spec.timeline_id) return this.status();
@@ -79,12 +82,13 @@ export class Endpoint {
       this.#status = "starting";
       this.#error = undefined;
       try {
-        const { run, timings } = await startEndpoint(
-          this.#services,
+        const { run, timings } = await startEndpoint({
+          services: this.#services,
           spec,
-          this.#directory,
-          (why) => this.#crashed(why),
-        );
+          directory: this.#directory,
+          atLeast,
+          onFailure: (why) => this.#crashed(why),
+        });
         this.#began(run, timings);
       } catch (thrown) {
         this.#status = "stopped";
@@ -114,7 +118,7 @@ export class Endpoint {
 
   #began(run: EndpointRun, timings: StartTimings | null): void {
     this.#run = run;
-    this.#startLsn = run.proposer.startLsn;
+    this.#startLsn = run.startLsn;
     this.#timings = timings;
     this.#status = "running";
     // It may have failed, and have said so, in the moment before it was ours to watch
@@ -124,7 +128,7 @@ export class Endpoint {
 
   #crashed(why: string): void {
     if (this.#status === "starting") return; // the start reports it
-    this.#lastLsn = this.#run?.proposer.acknowledgedLsn ?? this.#lastLsn;
+    this.#lastLsn = this.#run?.lsn ?? this.#lastLsn;
     this.#run = undefined;
     this.#status = "crashed";
     this.#error = why;
@@ -139,7 +143,10 @@ export class Endpoint {
   stop(mode: "fast" | "immediate"): Promise<EndpointStatus> {
     return this.#inTurn(async () => {
       await this.#settle();
-      if (this.#run !== undefined) this.#lastLsn = await this.#run.stop(mode);
+      if (this.#run !== undefined) {
+        await this.#run.stop(mode);
+        this.#lastLsn = this.#run.lsn;
+      }
       this.#run = undefined;
       this.#status = "stopped";
       this.#error = undefined;

@@ -1,24 +1,19 @@
 /**
- * One run of an endpoint: a Postgres with its WAL proposer, from the start (start_endpoint.ts) or
- * adoption (adoption.ts) to the end.
+ * One run of an endpoint: a Postgres and what serves it, from the start (start_endpoint.ts) or
+ * adoption (adoption.ts) to the end. What it is served with depends on its kind: primary_run.ts,
+ * read_only_run.ts.
  *
  * A run ends in one of two ways. Asked for: `stop`. Otherwise it has failed: Postgres ended by
- * itself, or somebody else was elected. Then whatever is left is killed at once and the local data
- * is thrown away; nothing is ever recovered locally (without full page images a torn page would go
- * unseen), and nothing is lost, because what was acknowledged is in the safekeepers.
+ * itself, or may not go on. Then whatever is left is killed at once and the local data is thrown
+ * away; nothing is ever recovered locally (without full page images a torn page would go unseen),
+ * and nothing is lost, because what was acknowledged is in the safekeepers.
  */
 import { assert } from "../libs/utils/assert.ts";
-import { pgVersion } from "../libs/postgres/versions.ts";
 import { messageOf, TimedOut } from "../libs/utils/errors.ts";
 import type { PgClient } from "../libs/pgwire/client.ts";
 import { ServerError } from "../libs/pgwire/messages.ts";
-import type { SlotState } from "../libs/postgres/replication_slot.ts";
 import { logger } from "../libs/utils/log.ts";
-import { formatLsn, type Lsn } from "../libs/utils/lsn.ts";
-import type { KnownFiles } from "./carried/files.ts";
-import { writeSlotNames } from "./carried/slot_names.ts";
-import { SlotCarrier } from "./carried/slots.ts";
-import { carryStopped } from "./carried/stopped.ts";
+import type { Lsn } from "../libs/utils/lsn.ts";
 import type { EndpointSpec } from "./client.ts";
 import type { EndpointDirectory } from "./endpoint_directory.ts";
 import { removeEndpointState } from "./endpoint_state.ts";
@@ -26,19 +21,10 @@ import { CLEAN_EXIT, type Launcher, type PostgresProcess } from "./postgres_proc
 import type { PrivateSocket } from "./private_socket.ts";
 import type { ReadyDirectory } from "./ready_directory.ts";
 import type { ReadyFiles } from "./ready_files.ts";
-import { takeWalTail } from "./wal_tail.ts";
-import { WalProposer, type WalProposerOptions } from "./wal_proposer/driver.ts";
-import { PostgresStream } from "./wal_proposer/postgres_stream.ts";
 import { withinLimit } from "./wal_proposer/time_limit.ts";
 
 const log = logger("compute", "endpoint");
 
-/** A fast stop whose last WAL no quorum takes for so long becomes an immediate one. */
-const STOP_WITHOUT_QUORUM_MS_MAX = 10_000;
-/** Longest fast stop in any case. */
-const STOP_MS_MAX = 120_000;
-/** How often a stop looks at the quorum's progress. */
-const STOP_LOOK_MS = 100;
 /** PostgreSQL itself kills its processes 5 s after an immediate shutdown began. */
 const QUIT_MS_MAX = 6000;
 const KILL_MS_MAX = 5000;
@@ -54,52 +40,48 @@ export interface HostServices {
   readonly readyDirectory: ReadyDirectory;
 }
 
-/** PG_VERSION_NUM of some minor release: safekeepers look at the major version only. */
-export function versionNumber(spec: EndpointSpec): number {
-  return spec.pg_version * 10000;
+/** What every run is made of. */
+export interface RunParts {
+  readonly services: HostServices;
+  readonly spec: EndpointSpec;
+  readonly directory: EndpointDirectory;
+  /** The only entry of synchronous_standby_names: nobody can guess it. */
+  readonly standbyName: string;
+  /** Called once, when a failed run has been cleaned up. */
+  readonly onFailure: (why: string) => void;
 }
 
 /** See the head of the file. */
-export class EndpointRun {
-  readonly spec: EndpointSpec;
-  readonly proposer: WalProposer;
+export abstract class EndpointRun {
   readonly services: HostServices;
+  readonly spec: EndpointSpec;
   readonly directory: EndpointDirectory;
   readonly standbyName: string;
-  /** The files of pgdata that the storage has too; kept up to date while it runs. */
-  readonly carried: KnownFiles = new Map();
   readonly #onFailure: (why: string) => void;
   #process: PostgresProcess | undefined;
-  #stream: PostgresStream | undefined;
-  #slots: SlotCarrier | undefined;
   #background: Promise<void> = Promise.resolve();
   #ending = false;
   #failure: string | undefined;
   #cleared: Promise<void> = Promise.resolve();
 
-  /** `onFailure` is called once, when a failed run has been cleaned up. */
-  constructor(
-    services: HostServices,
-    spec: EndpointSpec,
-    directory: EndpointDirectory,
-    standbyName: string,
-    proposing: Pick<WalProposerOptions, "walSegmentSize" | "resume">,
-    onFailure: (why: string) => void,
-  ) {
-    this.services = services;
-    this.spec = spec;
-    this.directory = directory;
-    this.standbyName = standbyName;
-    this.#onFailure = onFailure;
-    this.proposer = new WalProposer({
-      ...proposing,
-      tenantId: spec.tenant_id,
-      timelineId: spec.timeline_id,
-      pgVersionNum: versionNumber(spec),
-      safekeepers: spec.safekeepers.map(({ id, host, pg_port }) => ({ id, host, pgPort: pg_port })),
-      onDeposed: (why) => this.#fail(why),
-    });
+  constructor(parts: RunParts) {
+    this.services = parts.services;
+    this.spec = parts.spec;
+    this.directory = parts.directory;
+    this.standbyName = parts.standbyName;
+    this.#onFailure = parts.onFailure;
   }
+
+  /** Where Postgres was started. */
+  abstract get startLsn(): Lsn;
+  /** Where it stands, if that is known without asking: for a writer, what is committed. */
+  abstract get lsn(): Lsn | undefined;
+  /** Ends Postgres in an orderly way; returns when it has ended or that takes too long. */
+  protected abstract shutDown(): Promise<void>;
+  /** Closes connections to Postgres and whatever waits on them: it has ended. */
+  protected abstract disconnect(): Promise<void>;
+  /** Ends everything else. `isOrderly`: Postgres was asked to end, and did so by itself. */
+  protected abstract finish(isOrderly: boolean): Promise<void>;
 
   /** Why the run failed, as soon as it has. */
   get failure(): string | undefined {
@@ -118,7 +100,7 @@ export class EndpointRun {
   /** Watches over a launched or adopted Postgres from now on. */
   attach(process: PostgresProcess): void {
     this.#process = process;
-    process.exited.then((how) => this.#fail(`Postgres ended by itself with ${how}`));
+    process.exited.then((how) => this.fail(`Postgres ended by itself with ${how}`));
   }
 
   /** A connection of the superuser, over the endpoint's own socket. */
@@ -130,39 +112,6 @@ export class EndpointRun {
   /** A session in the database "postgres". */
   openSession(): Promise<PgClient> {
     return this.connect({ database: "postgres", application_name: "neon compute host" });
-  }
-
-  /** Starts to take WAL out of Postgres; resolves when the stream is open. */
-  async openStream(slotExists: boolean): Promise<void> {
-    this.#stream = new PostgresStream(
-      this.proposer,
-      this.standbyName,
-      slotExists,
-      (parameters) => this.connect(parameters),
-    );
-    this.#stream.start();
-    await this.#stream.opened;
-  }
-
-  /**
-   * Carries logical slots from now on (carried/slots.ts); `slots` are those that the storage has.
-   * Resolves when Postgres keeps for them what it must. Call it when the stream is open.
-   */
-  async carrySlots(slots: readonly SlotState[]): Promise<void> {
-    const { spec, directory, proposer } = this;
-    this.#slots = new SlotCarrier({
-      endpoint: spec.endpoint_id,
-      pgdata: directory.pgdata,
-      pgMajor: spec.pg_version,
-      known: this.carried,
-      slots,
-      connect: () => this.openSession(),
-      holdCatalog: (xmin) => this.#stream?.holdCatalog(xmin),
-      committed: (lsn, timeoutMs) => proposer.committed(lsn, timeoutMs),
-      keepWalFrom: (lsn) => proposer.keepWalFrom(lsn),
-      onSlots: (names) => writeSlotNames(directory.slotsFile, names),
-    });
-    await this.#slots.start();
   }
 
   /**
@@ -185,7 +134,7 @@ export class EndpointRun {
     } catch (thrown) {
       if (thrown instanceof TimedOut) throw thrown;
       // An error that it sent (too many connections, say) is an answer too
-      if (!(thrown instanceof ServerError)) this.#fail("Postgres ended while nobody watched it");
+      if (!(thrown instanceof ServerError)) this.fail("Postgres ended while nobody watched it");
     }
     await this.#cleared;
     return this.#failure === undefined;
@@ -207,7 +156,8 @@ export class EndpointRun {
     });
   }
 
-  #fail(why: string): void {
+  /** It may not go on. */
+  protected fail(why: string): void {
     if (this.#ending || this.#failure !== undefined) return;
     this.#failure = why;
     log.error("{endpoint} crashed: {why}", { endpoint: this.spec.endpoint_id, why });
@@ -223,68 +173,23 @@ export class EndpointRun {
     await this.#clear();
   }
 
-  /** Stops Postgres and everything around it; returns what is committed. */
-  async stop(mode: "fast" | "immediate"): Promise<Lsn> {
+  /** Stops Postgres and everything around it. */
+  async stop(mode: "fast" | "immediate"): Promise<void> {
     this.#ending = true;
-    if (mode === "fast") await this.#shutDown();
+    if (mode === "fast") await this.shutDown();
     await this.#clear(true);
-    return this.proposer.acknowledgedLsn;
-  }
-
-  /** Fast shutdown: Postgres ends when its last WAL record is acknowledged. */
-  async #shutDown(): Promise<void> {
-    const { process, proposer } = this;
-    await process.signal("INT");
-    const began = performance.now();
-    let progressed = began;
-    let commitLsn = proposer.commitLsn;
-    while (!(await process.endsWithin(STOP_LOOK_MS))) {
-      const now = performance.now();
-      if (proposer.commitLsn !== commitLsn || proposer.commitLsn >= proposer.endLsn) {
-        commitLsn = proposer.commitLsn;
-        progressed = now;
-      }
-      const isStuck = now - progressed > STOP_WITHOUT_QUORUM_MS_MAX;
-      if (!isStuck && now - began < STOP_MS_MAX) continue;
-      log.warning("{endpoint}: stopping immediately, {why}", {
-        endpoint: this.spec.endpoint_id,
-        why: isStuck
-          ? `no quorum takes the WAL behind ${formatLsn(proposer.acknowledgedLsn)}`
-          : "the shutdown takes too long",
-      });
-      return;
-    }
   }
 
   /** Leaves nothing running and no data behind; empty files may stay after an orderly end. */
   async #clear(asked = false): Promise<void> {
     const isOrderly = await this.#kill() && asked;
-    await this.#slots?.stop();
-    await this.#stream?.stop();
+    await this.disconnect();
     await this.#background;
-    if (isOrderly) await this.#carry();
-    else if (this.#process !== undefined && !this.proposer.isDeposed) {
-      const version = pgVersion(this.spec.pg_version);
-      await takeWalTail({ pgdata: this.directory.pgdata, version, proposer: this.proposer });
-    }
-    await this.proposer.stop();
+    await this.finish(isOrderly);
     removeEndpointState(this.directory.stateFile);
     if (isOrderly) this.directory.retireData();
     else this.directory.discardData();
     this.directory.sweep();
-  }
-
-  /** Statistics and the like, which Postgres has left in its files only now. */
-  async #carry(): Promise<void> {
-    const { pgdata, arena } = this.directory;
-    try {
-      await carryStopped({ pgdata, arena, known: this.carried }, this.proposer);
-    } catch (thrown) {
-      log.warning("{endpoint}: statistics and free space maps are not kept: {why}", {
-        endpoint: this.spec.endpoint_id,
-        why: messageOf(thrown),
-      });
-    }
   }
 
   /** True if the postmaster ended by itself: it does so only when all its processes have. */

@@ -3,8 +3,9 @@
  * the Postgres over, or knows that it may not: the file `state` in the endpoint's directory, sealed
  * JSON.
  *
- * It is written durably before the first append of a term (then without a process) and again when
- * Postgres runs, and removed when the endpoint stops.
+ * It is written durably before the first append of a term (then without a process), or before a
+ * Postgres that only reads is launched, and again when Postgres runs, and removed when the endpoint
+ * stops.
  */
 import { readSealedFile, type SealedFormat, writeSealedFile } from "../libs/utils/sealed_file.ts";
 import { removeFile } from "../libs/utils/durable.ts";
@@ -16,31 +17,43 @@ import type { ProcessIdentity } from "./postgres_process.ts";
 
 const FORMAT: SealedFormat = { magic: "NCES", version: 1, what: "endpoint state file" };
 
-/** See the head of the file. */
-export interface EndpointState {
+/** Of any endpoint. */
+interface CommonState {
   readonly spec: EndpointSpec;
-  /** The term that this Postgres streams under. */
-  readonly term: number;
-  /** Where the term starts, and Postgres. */
+  /** Where Postgres was started; the term of a primary begins there. */
   readonly startLsn: Lsn;
-  readonly history: TermHistory;
   readonly standbyName: string;
   readonly bootId: string;
   /** Undefined until Postgres was launched. */
   readonly process?: ProcessIdentity;
 }
 
+/** Of a primary: also the term that it streams under. */
+export interface PrimaryState extends CommonState {
+  readonly term: number;
+  readonly history: TermHistory;
+}
+
+/** Of a replica or a static endpoint. */
+export interface ReadOnlyState extends CommonState {
+  readonly term?: undefined;
+}
+
+/** See the head of the file. */
+export type EndpointState = PrimaryState | ReadOnlyState;
+
 /** The state as JSON: LSNs are text. */
-type StateJson = Omit<EndpointState, "startLsn" | "history"> & {
+type StateJson = Omit<CommonState, "startLsn"> & {
   readonly startLsn: string;
-  readonly history: readonly { readonly term: number; readonly lsn: string }[];
+  readonly term?: number;
+  readonly history?: readonly { readonly term: number; readonly lsn: string }[];
 };
 
 /** Writes the file durably. */
 export function writeEndpointState(path: string, state: EndpointState): void {
-  const json: StateJson = {
-    ...state,
-    startLsn: formatLsn(state.startLsn),
+  const common = { ...state, startLsn: formatLsn(state.startLsn) };
+  const json = state.term === undefined ? common : {
+    ...common,
     history: state.history.map(({ term, lsn }) => ({ term, lsn: formatLsn(lsn) })),
   };
   writeSealedFile(path, FORMAT, new TextEncoder().encode(JSON.stringify(json)));
@@ -51,10 +64,13 @@ export function readEndpointState(path: string): EndpointState | undefined {
   const file = ifThere(() => readSealedFile(path, FORMAT));
   if (file === undefined) return undefined;
   const json = JSON.parse(new TextDecoder().decode(file.body)) as StateJson;
+  const { term, history, ...rest } = json;
+  const common = { ...rest, startLsn: parseLsn(json.startLsn) };
+  if (term === undefined || history === undefined) return common;
   return {
-    ...json,
-    startLsn: parseLsn(json.startLsn),
-    history: json.history.map(({ term, lsn }) => ({ term, lsn: parseLsn(lsn) })),
+    ...common,
+    term,
+    history: history.map(({ term, lsn }) => ({ term, lsn: parseLsn(lsn) })),
   };
 }
 

@@ -35,7 +35,10 @@ const specSchema = z.strictObject({
   endpoint_id: z.string(),
   tenant_id: tenantSchema,
   timeline_id: timelineSchema,
-  mode: z.literal("Primary"),
+  mode: z.union([
+    z.enum(["Primary", "Replica"]),
+    z.strictObject({ Static: z.string().regex(/^[0-9A-F]{1,8}\/[0-9A-F]{1,8}$/) }),
+  ]),
   pg_version: z.int().min(14).max(18),
   pg_port: port,
   pg_bin_dir: z.string().startsWith("/"),

@@ -11,7 +11,7 @@ import { decodeControlFile } from "../libs/postgres/control_file.ts";
 import { endOfCheckpointRecord } from "../libs/postgres/wal/start_checkpoint.ts";
 import { newTenantId, newTimelineId } from "../libs/utils/id.ts";
 import { addLsn, type Lsn, parseLsn } from "../libs/utils/lsn.ts";
-import { writeBasebackup } from "../pageserver/basebackup/basebackup.ts";
+import { Basebackup } from "../pageserver/basebackup/basebackup.ts";
 import { importCluster } from "../pageserver/import/import_cluster.ts";
 import { WalIngest } from "../pageserver/ingest/wal_ingest.ts";
 import { PageReader } from "../pageserver/page_service/page_reader.ts";
@@ -221,7 +221,7 @@ async function restartFromBackup(
   const tarPath = join(original.directory, "backup.tar");
   const file = Deno.openSync(tarPath, { write: true, create: true });
   const began = performance.now();
-  await writeBasebackup({ served, reader, lsn, kind: "full" }, async (chunk) => {
+  await new Basebackup({ served, reader, lsn, kind: "full" }).write(async (chunk) => {
     for (let done = 0; done < chunk.length;) done += await file.write(chunk.subarray(done));
   });
   file.close();

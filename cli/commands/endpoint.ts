@@ -2,6 +2,7 @@
 import { Command } from "@commander-js/extra-typings";
 import { MAIN_BRANCH } from "../control_plane/config.ts";
 import { stopEndpoint } from "../control_plane/endpoint_stop.ts";
+import { endpointMode, formatMode } from "../control_plane/endpoint_modes.ts";
 import { parseEndpointSettings } from "../control_plane/endpoint_records.ts";
 import {
   connectionString,
@@ -11,7 +12,9 @@ import {
   startEndpoint,
 } from "../control_plane/endpoints.ts";
 import { openEnvironment, tenantOf } from "../control_plane/environment.ts";
-import { port, repeated, stopMode, tenantId } from "../options.ts";
+import { lsn, port, repeated, stopMode, tenantId, trueOrFalse } from "../options.ts";
+import type { EndpointMode } from "../../compute/client.ts";
+import type { Lsn } from "../../libs/utils/lsn.ts";
 import { printJson, printLine, printTable } from "../output.ts";
 
 const TENANT_HELP = "which tenant (default: the default one)";
@@ -21,14 +24,25 @@ interface CreationOptions {
   branchName?: string;
   pgPort?: number;
   config?: string[];
+  hotStandby?: boolean;
+  lsn?: Lsn;
 }
 
-function endpointOptions({ branchName, pgPort, config }: CreationOptions): EndpointOptions {
+function endpointOptions(options: CreationOptions): EndpointOptions {
+  const { branchName, pgPort, config, hotStandby, lsn } = options;
   return {
+    ...(hotStandby === undefined && lsn === undefined
+      ? {}
+      : { mode: endpointMode(hotStandby === true, lsn) }),
     ...(branchName === undefined ? {} : { branch: branchName }),
     ...(pgPort === undefined ? {} : { pgPort }),
     ...(config === undefined ? {} : { settings: parseEndpointSettings(config) }),
   };
+}
+
+/** Nothing for a primary, which is what is expected. */
+function kindOf(mode: EndpointMode): string {
+  return mode === "Primary" ? "" : `, ${formatMode(mode)}`;
 }
 
 function create() {
@@ -38,6 +52,8 @@ function create() {
     .option("--branch-name <name>", "the branch it serves", MAIN_BRANCH)
     .option("--tenant-id <id>", TENANT_HELP, tenantId)
     .option("--pg-port <port>", "its port (default: the next free one)", port)
+    .option("--hot-standby <true|false>", "a read replica, which follows the branch", trueOrFalse)
+    .option("--lsn <lsn>", "one that reads the branch as of this LSN, and stays there", lsn)
     .option("-c, --config <name=value>", "a setting of PostgreSQL; may be repeated", repeated)
     .action(async (name, options) => {
       const env = openEnvironment();
@@ -59,6 +75,12 @@ function start() {
     .option("--tenant-id <id>", TENANT_HELP, tenantId)
     .option("--pg-port <port>", "the port of a new endpoint (default: the next free one)", port)
     .option(
+      "--hot-standby <true|false>",
+      "a new read replica, which follows the branch",
+      trueOrFalse,
+    )
+    .option("--lsn <lsn>", "a new one that reads the branch as of this LSN, and stays there", lsn)
+    .option(
       "-c, --config <name=value>",
       "a setting of PostgreSQL, of a new endpoint; may be repeated",
       repeated,
@@ -72,7 +94,7 @@ function start() {
           if (options.json) return;
           printLine(
             `Starting ${isNew ? "new" : "existing"} endpoint ${name} (PostgreSQL ` +
-              `v${record.pg_version}) on timeline ${record.timeline_id} ...`,
+              `v${record.pg_version}${kindOf(record.mode)}) on timeline ${record.timeline_id} ...`,
           );
         },
       });
@@ -106,6 +128,8 @@ function list() {
         printJson(endpoints);
         return;
       }
+      // Neon's own table as long as there is nothing to tell apart
+      const hasModes = endpoints.some(({ mode }) => mode !== "Primary");
       const rows = endpoints.map((endpoint) => [
         endpoint.endpoint,
         endpoint.address,
@@ -113,8 +137,10 @@ function list() {
         endpoint.branch_name ?? "?",
         endpoint.lsn ?? "---",
         endpoint.status,
+        ...(hasModes ? [typeof endpoint.mode === "string" ? endpoint.mode : "Static"] : []),
       ]);
-      printTable(["ENDPOINT", "ADDRESS", "TIMELINE", "BRANCH NAME", "LSN", "STATUS"], rows);
+      const titles = ["ENDPOINT", "ADDRESS", "TIMELINE", "BRANCH NAME", "LSN", "STATUS"];
+      printTable([...titles, ...(hasModes ? ["MODE"] : [])], rows);
     });
 }
 

@@ -1,5 +1,6 @@
 /** `neon status`: what is running. Exit code 0 if all daemons are, 1 otherwise. */
 import { Command } from "@commander-js/extra-typings";
+import { formatMode } from "../control_plane/endpoint_modes.ts";
 import { listEndpoints } from "../control_plane/endpoints.ts";
 import { displayPath, openEnvironment } from "../control_plane/environment.ts";
 import { allRoles, roleStatus } from "../control_plane/lifecycle.ts";
@@ -22,7 +23,8 @@ export function command(): Command {
         const rows = [
           ...roles.map((role) => [role.name, role.address, String(role.pid ?? "---"), role.status]),
           ...endpoints.map((endpoint) => [
-            `endpoint ${endpoint.endpoint}`,
+            `endpoint ${endpoint.endpoint}` +
+            (endpoint.mode === "Primary" ? "" : ` (${formatMode(endpoint.mode)})`),
             endpoint.address,
             "---",
             endpoint.status,

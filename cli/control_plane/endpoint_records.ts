@@ -4,8 +4,11 @@
  *
  *     {"endpoint_id": "main", "tenant_id": "9ef8...", "timeline_id": "de20...", "mode": "Primary",
  *      "pg_port": 55432, "pg_version": 17, "settings": {"work_mem": "64MB"}}
+ *
+ * The mode of a read replica is "Replica", that of a static endpoint {"Static": "0/16B5A50"}.
  */
 import { join } from "node:path";
+import type { EndpointMode } from "../../compute/client.ts";
 import { fsyncDirectory, makeDirectory, replaceFile } from "../../libs/utils/durable.ts";
 import { BadRequest, Corrupt, messageOf, Unavailable } from "../../libs/utils/errors.ts";
 import type { TenantId, TimelineId } from "../../libs/utils/id.ts";
@@ -19,7 +22,7 @@ export interface EndpointRecord {
   endpoint_id: string;
   tenant_id: TenantId;
   timeline_id: TimelineId;
-  mode: "Primary";
+  mode: EndpointMode;
   pg_port: number;
   pg_version: number;
   /** Lines of postgresql.conf, if there are any. */

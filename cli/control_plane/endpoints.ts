@@ -3,12 +3,13 @@
  * at what runs, one durable definition if it is new, and one call that returns when PostgreSQL has
  * answered a query.
  */
-import type { EndpointStatus } from "../../compute/client.ts";
+import type { EndpointMode, EndpointStatus } from "../../compute/client.ts";
 import { parseAddress } from "../../libs/utils/address.ts";
 import { BadRequest, Conflict, NotFound, Unavailable } from "../../libs/utils/errors.ts";
 import type { TenantId, TimelineId } from "../../libs/utils/id.ts";
 import { computeClient } from "./clients.ts";
 import { branchName, branchTimeline, LOOPBACK, MAIN_BRANCH } from "./config.ts";
+import { checkStaticLsn, formatMode } from "./endpoint_modes.ts";
 import {
   checkEndpointName,
   type EndpointRecord,
@@ -40,6 +41,8 @@ export interface EndpointOptions {
   tenant?: TenantId;
   branch?: string;
   pgPort?: number;
+  /** A primary by default. */
+  mode?: EndpointMode;
   /** Settings of PostgreSQL; its own file and ALTER SYSTEM go before them. */
   settings?: EndpointSettings;
 }
@@ -74,7 +77,7 @@ export function createEndpoint(
       endpoint_id: name,
       tenant_id: tenant,
       timeline_id: timeline,
-      mode: "Primary",
+      mode: options.mode ?? "Primary",
       pg_port: options.pgPort ?? nextFreePort(records, env.config.compute.first_pg_port),
       pg_version: pgVersion,
       ...(options.settings === undefined ? {} : { settings: options.settings }),
@@ -109,6 +112,13 @@ function checkSame(env: Environment, record: EndpointRecord, options: EndpointOp
       `Cannot start endpoint "${name}" on port ${options.pgPort}: it has port ${record.pg_port}`,
     );
   }
+  if (options.mode !== undefined && formatMode(options.mode) !== formatMode(record.mode)) {
+    throw new BadRequest(
+      `Cannot start endpoint "${name}" as ${formatMode(options.mode)}: it exists as ` +
+        `${formatMode(record.mode)}; choose another name, or first "neon endpoint stop ${name} ` +
+        `--destroy"`,
+    );
+  }
   const before = record.settings ?? {};
   const changed = Object.entries(options.settings ?? {})
     .find(([key, value]) => before[key] !== value);
@@ -129,13 +139,14 @@ function checkOnlyPrimary(
 ): void {
   const other = known.find((status) =>
     status.endpoint_id !== name && status.tenant_id === tenant &&
-    status.timeline_id === timeline &&
+    status.timeline_id === timeline && status.mode === "Primary" &&
     (status.status === "running" || status.status === "starting")
   );
   if (other === undefined) return;
   throw new Conflict(
     `Cannot start endpoint "${name}": endpoint "${other.endpoint_id}" already is the primary of ` +
-      `timeline ${timeline}; stop it, or make a branch`,
+      `timeline ${timeline}; stop it, make a branch, or make this one a replica ` +
+      `(--hot-standby true)`,
   );
 }
 
@@ -207,7 +218,9 @@ export async function startEndpoint(
   const running = await compute.endpoints();
   const before = running.find((status) => status.endpoint_id === name);
   const isUp = before?.status === "running" || before?.status === "starting";
-  if (!isUp) checkOnlyPrimary(name, owner, timeline, running);
+  const mode = existing?.mode ?? options.mode ?? "Primary";
+  if (!isUp && mode === "Primary") checkOnlyPrimary(name, owner, timeline, running);
+  if (!isUp) await checkStaticLsn(env, owner, timeline, mode);
   const record = existing ?? await createEndpoint(env, owner, name, options);
   if (!isUp) {
     checkPortFree(record);
@@ -225,6 +238,7 @@ export interface ListedEndpoint {
   tenant_id: TenantId;
   timeline_id: TimelineId;
   branch_name: string | null;
+  mode: EndpointMode;
   lsn: string | null;
   status: "running" | "starting" | "stopped" | "crashed";
 }
@@ -255,7 +269,12 @@ export async function listEndpoints(
       tenant_id: record.tenant_id,
       timeline_id: record.timeline_id,
       branch_name: branchName(env.config, record.tenant_id, record.timeline_id) ?? null,
-      lsn: status?.status === "running" ? status.lsn : null,
+      mode: record.mode,
+      lsn: typeof record.mode === "object"
+        ? record.mode.Static
+        : status?.status === "running"
+        ? status.lsn
+        : null,
       status: status?.status ?? alone,
     };
   });

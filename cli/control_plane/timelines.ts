@@ -40,7 +40,7 @@ export interface CreatedBranch {
  * The position that contains every row whose commit has returned: what the running writer has
  * committed; without one, what the safekeepers are sure of; else what an election finds.
  */
-async function committedPosition(
+export async function committedPosition(
   env: Environment,
   tenant: TenantId,
   timeline: TimelineId,

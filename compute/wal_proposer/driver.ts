@@ -25,13 +25,16 @@ import { catchUp } from "./catch_up.ts";
 import { Conversation, type ConversationPorts } from "./conversation.ts";
 import { type AppendRange, Proposer, type WonTerm } from "./proposer.ts";
 import { type LinkEvents, type SafekeeperAddress, SafekeeperLink } from "./safekeeper_link.ts";
+import { StandbyFeedback } from "./standby_feedback.ts";
 import { withinLimit } from "./time_limit.ts";
 import { WalBuffer } from "./wal_buffer.ts";
 import {
   APPEND_RESPONSE_BYTES,
+  APPEND_RESPONSE_CATALOG_XMIN_AT,
   APPEND_RESPONSE_FLUSH_AT,
   APPEND_RESPONSE_TAG,
   APPEND_RESPONSE_TERM_AT,
+  APPEND_RESPONSE_XMIN_AT,
   readU64,
 } from "./wire.ts";
 
@@ -82,6 +85,9 @@ interface CommitWaiter {
 export class WalProposer implements LinkEvents {
   /** Called with each new commit LSN; the replication stream acknowledges to Postgres. */
   onCommit: (lsn: Lsn) => void = () => {};
+  /** Called when `standbyFeedback` has changed, and every second. */
+  onStandbyFeedback: () => void = () => {};
+  readonly standbyFeedback: StandbyFeedback;
   readonly options: WalProposerOptions;
   readonly #proposer: Proposer;
   readonly #conversation: Conversation;
@@ -111,6 +117,7 @@ export class WalProposer implements LinkEvents {
     this.#conversation = new Conversation(this.#proposer, options, this.#ports());
     if (resume !== undefined) this.#buffer = new WalBuffer(resume.streamFrom);
     this.#catchingUp = ids.map(() => false);
+    this.standbyFeedback = new StandbyFeedback(ids.length);
     this.#election.promise.catch(() => {}); // whoever waits sees it
     const startup = {
       user: "wal_proposer",
@@ -303,6 +310,7 @@ export class WalProposer implements LinkEvents {
   #beat(): void {
     const now = performance.now();
     this.#conversation.beat(now, STRANDED_MS_MAX);
+    this.onStandbyFeedback();
     this.#links.forEach((link, peer) => {
       if (link.copy === undefined) return;
       if (now - link.lastReceivedMs > SILENCE_MS_MAX) {
@@ -323,9 +331,18 @@ export class WalProposer implements LinkEvents {
       const term = readU64(payload, APPEND_RESPONSE_TERM_AT);
       const flushLsn = readU64(payload, APPEND_RESPONSE_FLUSH_AT);
       if (this.#proposer.appended(peer, term, flushLsn)) this.#committed();
+      this.#noteStandbys(
+        peer,
+        readU64(payload, APPEND_RESPONSE_XMIN_AT),
+        readU64(payload, APPEND_RESPONSE_CATALOG_XMIN_AT),
+      );
       if (payload.length > APPEND_RESPONSE_BYTES) this.#noteFeedback(payload);
       if (this.#conversation.settle()) this.pump();
     } else if (this.#conversation.answered(peer, decodeAcceptorMessage(payload))) this.pump();
+  }
+
+  #noteStandbys(peer: number, xmin: number, catalogXmin: number): void {
+    if (this.standbyFeedback.note(peer, xmin, catalogXmin)) this.onStandbyFeedback();
   }
 
   #noteFeedback(payload: Uint8Array): void {
@@ -339,6 +356,7 @@ export class WalProposer implements LinkEvents {
 
   closed(peer: number, why: string): void {
     this.#conversation.closed(peer);
+    this.#noteStandbys(peer, 0, 0);
     if (this.#stopped) return;
     log.warning("connection to safekeeper {id} ended: {why}", {
       id: this.#links[peer]!.address.id,

@@ -4,7 +4,8 @@
  * Postgres sends bytes from the start LSN on, and its commits wait until this "standby" (the only
  * one that synchronous_standby_names accepts) has acknowledged them. We acknowledge what a quorum
  * of safekeepers has on disk: written = flushed = applied, at once when it rises and whenever
- * Postgres asks. The physical slot makes Postgres keep in pg_wal what is not acknowledged.
+ * Postgres asks. The physical slot makes Postgres keep in pg_wal what is not acknowledged, and rows
+ * that replicas still read, of which we tell it as a standby would of its own queries.
  */
 import { Corrupt, messageOf } from "../../libs/utils/errors.ts";
 import { logger } from "../../libs/utils/log.ts";
@@ -13,12 +14,13 @@ import type { PgClient } from "../../libs/pgwire/client.ts";
 import type { CopyBoth } from "../../libs/pgwire/copy_both.ts";
 import {
   postgresTime,
-  queueCatalogXmin,
+  queueHotStandbyFeedback,
   queueStandbyStatus,
   ReplicationTag,
   XLOG_DATA_HEADER_BYTES,
 } from "../../libs/pgwire/replication.ts";
 import type { WalProposer } from "./driver.ts";
+import { lowestXid } from "./standby_feedback.ts";
 import { readU64 } from "./wire.ts";
 
 const log = logger("compute", "wal_proposer");
@@ -41,27 +43,36 @@ export class PostgresStream {
   readonly #standbyName: string;
   #slotExists: boolean;
   #copy: CopyBoth | undefined;
-  /** What Postgres was last told to keep of its catalogs; undefined before the first time. */
+  /** For logical slots, a full transaction id; undefined while that is not known. */
   #catalogXmin: number | undefined;
+  /** Told on this connection: what replicas hold back. Undefined if nothing was. */
+  #toldXmin: number | undefined;
+  #toldCatalogXmin = 0;
   #statusTime = postgresTime(Date.now());
   #stopped = false;
   readonly #stopping = Promise.withResolvers<void>();
   #done: Promise<void> = Promise.resolve();
 
-  /** `connect` opens a connection over the endpoint's own socket with these startup parameters. */
+  /**
+   * `connect` opens a connection over the endpoint's own socket with these startup parameters;
+   * `catalogXmin` is what `holdCatalog` will say, undefined if that follows later.
+   */
   constructor(
     proposer: WalProposer,
     standbyName: string,
     slotExists: boolean,
+    catalogXmin: number | undefined,
     connect: (parameters: Record<string, string>) => Promise<PgClient>,
   ) {
     this.#proposer = proposer;
     this.#standbyName = standbyName;
     this.#slotExists = slotExists;
+    this.#catalogXmin = catalogXmin;
     this.#connect = connect;
     this.opened = this.#opened.promise;
     this.opened.catch(() => {});
     proposer.onCommit = (lsn) => this.#acknowledge(lsn);
+    proposer.onStandbyFeedback = () => this.#tellFeedback();
   }
 
   /** Streams until `stop`, opening the stream again when it breaks. */
@@ -84,13 +95,7 @@ export class PostgresStream {
    */
   holdCatalog(catalogXmin: number): void {
     this.#catalogXmin = catalogXmin;
-    if (this.#copy !== undefined) this.#sendCatalogXmin(this.#copy);
-  }
-
-  #sendCatalogXmin(copy: CopyBoth): void {
-    if (this.#catalogXmin === undefined) return;
-    queueCatalogXmin(copy, this.#catalogXmin, postgresTime(Date.now()));
-    copy.flush().catch(() => copy.close());
+    this.#tellFeedback();
   }
 
   async #run(): Promise<void> {
@@ -137,8 +142,9 @@ export class PostgresStream {
     }
     if (this.#stopped) return copy.close();
     this.#copy = copy;
+    this.#toldXmin = undefined;
     this.#acknowledge(this.#proposer.acknowledgedLsn);
-    this.#sendCatalogXmin(copy);
+    this.#tellFeedback();
     this.#opened.resolve();
     await this.#receive(copy);
   }
@@ -176,6 +182,21 @@ export class PostgresStream {
     const copy = this.#copy;
     if (copy === undefined) return;
     queueStandbyStatus(copy, lsn, this.#statusTime);
+    copy.flush().catch(() => copy.close()); // the receiving loop sees the end
+  }
+  /**
+   * What logical slots and replicas need kept. Postgres's slot remembers what it was told, also by
+   * an earlier stream, so each one tells it anew.
+   */
+  #tellFeedback(): void {
+    const copy = this.#copy;
+    if (copy === undefined || this.#catalogXmin === undefined) return;
+    const { xmin, catalogXmin: ofReplicas } = this.#proposer.standbyFeedback;
+    const catalogXmin = lowestXid(ofReplicas, this.#catalogXmin);
+    if (xmin === this.#toldXmin && catalogXmin === this.#toldCatalogXmin) return;
+    this.#toldXmin = xmin;
+    this.#toldCatalogXmin = catalogXmin;
+    queueHotStandbyFeedback(copy, xmin, catalogXmin, postgresTime(Date.now()));
     copy.flush().catch(() => copy.close()); // the receiving loop sees the end
   }
 }

@@ -10,6 +10,9 @@ export const APPEND_RESPONSE_TAG = 0x61;
 /** Offsets in an AppendResponse: tag, u32 generation, u64 term, u64 flush LSN. */
 export const APPEND_RESPONSE_TERM_AT = 5;
 export const APPEND_RESPONSE_FLUSH_AT = 13;
+/** What its replicas still read: u64 xmin, u64 catalog xmin, behind commit LSN and a time. */
+export const APPEND_RESPONSE_XMIN_AT = 37;
+export const APPEND_RESPONSE_CATALOG_XMIN_AT = 45;
 /** Where pageserver feedback starts in an AppendResponse that carries some. */
 export const APPEND_RESPONSE_BYTES = 53;
 

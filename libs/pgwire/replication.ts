@@ -27,6 +27,7 @@ export const ReplicationTag = {
 /** Bytes before the WAL in an 'w' payload. */
 export const XLOG_DATA_HEADER_BYTES = 25;
 
+const TWO_32 = 4294967296;
 const POSTGRES_EPOCH_MS = 946684800000;
 
 /** Microseconds since 2000-01-01 for a Unix time in milliseconds. */
@@ -84,15 +85,21 @@ export function queueStandbyStatus(copy: CopyBoth, position: Lsn, time: bigint):
   view.setUint8(at + 33, 0);
 }
 
-/** Assembles 'h': the catalogs as `catalogXmin` (a full transaction id, 0: none) sees them are needed. */
-export function queueCatalogXmin(copy: CopyBoth, catalogXmin: number, time: bigint): void {
+/** Assembles 'h' of full transaction ids; 0 = none. */
+export function queueHotStandbyFeedback(
+  copy: CopyBoth,
+  xmin: number,
+  catalogXmin: number,
+  time: bigint,
+): void {
   const at = copy.reserve(25);
   const view = copy.sendView;
   view.setUint8(at, ReplicationTag.hotStandbyFeedback);
   view.setBigInt64(at + 1, time);
-  view.setBigUint64(at + 9, 0n);
-  view.setUint32(at + 17, catalogXmin % 2 ** 32);
-  view.setUint32(at + 21, Math.floor(catalogXmin / 2 ** 32));
+  [xmin, catalogXmin].forEach((full, i) => {
+    view.setUint32(at + 9 + 8 * i, full % TWO_32);
+    view.setUint32(at + 13 + 8 * i, Math.floor(full / TWO_32));
+  });
 }
 
 /** Assembles 'z' around an encoded feedback. */

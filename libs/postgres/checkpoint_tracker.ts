@@ -10,7 +10,10 @@
  *  - an online checkpoint only raises them, and says nothing about nextOid;
  *  - the commit timestamps that there are follow from the commits; both fields are 0 while
  *    track_commit_timestamp is off, as PostgreSQL has them (commit_ts.c);
- *  - oldestXid moves with the truncation of pg_xact, not only at the next checkpoint.
+ *  - oldestXid moves with the truncation of pg_xact, not only at the next checkpoint;
+ *  - which transactions are running is not kept: it is what pg_xact calls neither committed nor
+ *    aborted, from oldestRunning on. That moves with the primary's own snapshots, which it writes
+ *    every 15 s, and a shutdown checkpoint ends everything but what is prepared.
  *
  * The state that is kept with each LSN is serialise().
  */
@@ -44,7 +47,9 @@ import { XACT_OPCODE_MASK, XactRecord } from "./xact_record.ts";
 import { advancePast, circlePrecedes, fullXidBefore, xidPrecedes } from "./xid.ts";
 
 const TWO_32 = 4294967296;
-const STATE_VERSION = 1;
+const STATE_VERSION = 2;
+/** Without oldestRunning. */
+const OLDER_STATE_VERSION = 1;
 
 /** The state of a cluster at one LSN. */
 export class CheckpointTracker {
@@ -53,6 +58,7 @@ export class CheckpointTracker {
   #parameters: WalParameters;
   /** Full xids of the transactions that are prepared and not finished. */
   readonly #prepared: Set<number>;
+  #oldestRunning: number;
   readonly #xact = new XactRecord();
   #changed = false;
 
@@ -68,6 +74,7 @@ export class CheckpointTracker {
     this.#parameters = { ...parameters };
     if (!parameters.trackCommitTimestamp) this.#forgetCommitTs();
     this.#prepared = new Set(preparedXids);
+    this.#oldestRunning = checkPoint.nextXid;
   }
 
   /** The counters. Read only: they change with the next apply(). */
@@ -83,6 +90,14 @@ export class CheckpointTracker {
   /** Full xids of prepared transactions. */
   get preparedXids(): ReadonlySet<number> {
     return this.#prepared;
+  }
+
+  /**
+   * No transaction with a full xid below is running, prepared ones excepted.
+   * Invariant: oldestRunning <= nextXid.
+   */
+  get oldestRunning(): number {
+    return this.#oldestRunning;
   }
 
   /** The full xid of an xid that a record up to here names. */
@@ -160,6 +175,7 @@ export class CheckpointTracker {
     const { oldestCommitTsXid, newestCommitTsXid } = this.#checkPoint;
     this.#checkPoint = { ...checkPoint, oldestCommitTsXid, newestCommitTsXid };
     this.#advanceOldestCommitTs(checkPoint.oldestCommitTsXid);
+    this.#oldestRunning = checkPoint.nextXid;
     this.#changed = true;
   }
 
@@ -266,13 +282,18 @@ export class CheckpointTracker {
   }
 
   #applyRunningXacts(cursor: RecordCursor): void {
-    const { nextXid } = readRunningXacts(cursor);
+    const { nextXid, oldestRunningXid } = readRunningXacts(cursor);
     this.#advanceXid(nextXid === FIRST_NORMAL_XID ? TWO_32 - 1 : nextXid - 1);
+    const oldest = this.fullXid(oldestRunningXid);
+    if (oldest <= this.#oldestRunning) return;
+    this.#oldestRunning = oldest;
+    this.#changed = true;
   }
 
   /**
    * The state at this LSN, about 120 bytes, little endian:
-   *   version u8 | CheckPoint 88 | wal_level u32 | five limits u32 | flags u8 | count u32
+   *   version u8 | CheckPoint 88 | wal_level u32 | five limits u32 | flags u8
+   *   | oldestRunning u64 (from version 2 on) | count u32
    *   | full xid u64 of each prepared transaction
    */
   serialise(): Uint8Array<ArrayBuffer> {
@@ -282,6 +303,7 @@ export class CheckpointTracker {
     writer.u32(limits.maxConnections).u32(limits.maxWorkerProcesses).u32(limits.maxWalSenders);
     writer.u32(limits.maxPreparedTransactions).u32(limits.maxLocksPerTransaction);
     writer.u8((walLogHints ? 1 : 0) | (trackCommitTimestamp ? 2 : 0));
+    writer.u64(BigInt(this.#oldestRunning));
     writer.u32(this.#prepared.size);
     for (const full of [...this.#prepared].sort((a, b) => a - b)) writer.u64(BigInt(full));
     return writer.bytes();
@@ -291,7 +313,7 @@ export class CheckpointTracker {
   static restore(bytes: Uint8Array, version: PgVersion): CheckpointTracker {
     const reader = new ByteReader(bytes, "little", "checkpoint state");
     const stateVersion = reader.u8();
-    if (stateVersion !== STATE_VERSION) {
+    if (stateVersion !== STATE_VERSION && stateVersion !== OLDER_STATE_VERSION) {
       throw new Corrupt(`Cannot read checkpoint state: its version is ${stateVersion}`);
     }
     const checkPoint = decodeCheckPoint(reader.raw(CHECKPOINT_SIZE), 0, version);
@@ -308,9 +330,15 @@ export class CheckpointTracker {
     const flags = reader.u8();
     parameters.walLogHints = (flags & 1) !== 0;
     parameters.trackCommitTimestamp = (flags & 2) !== 0;
+    // Too low is harmless: transactions that a crash has ended are then taken for running ones
+    const oldestRunning = stateVersion === OLDER_STATE_VERSION
+      ? fullXidBefore(checkPoint.nextXid, checkPoint.oldestXid)
+      : Number(reader.u64());
     const prepared = Array.from({ length: reader.u32() }, () => Number(reader.u64()));
     reader.end();
     const tracker = new CheckpointTracker(version, checkPoint, parameters, prepared);
+    tracker.#oldestRunning = oldestRunning;
+    assert(oldestRunning <= checkPoint.nextXid, "no xid runs that was not given out");
     assert(prepared.every((full) => full < checkPoint.nextXid), "prepared xids are below nextXid");
     return tracker;
   }

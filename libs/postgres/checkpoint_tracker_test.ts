@@ -226,3 +226,29 @@ Deno.test("parameters follow PARAMETER_CHANGE, and the state survives serialise(
     Corrupt,
   );
 });
+
+Deno.test("oldestRunning moves with snapshots of what runs, and with shutdowns", () => {
+  const t = tracker({ nextXid: EPOCH + 10, oldestXid: 5 });
+  assert.equal(t.oldestRunning, EPOCH + 10);
+  const snapshot = (next: number, oldest: number) =>
+    t.apply(at(V17, Rmgr.STANDBY, StandbyInfo.RUNNING_XACTS, 0, words(0, 0, 0, next, oldest, 0)));
+  t.apply(heap(20));
+  assert.equal(t.oldestRunning, EPOCH + 10, "nobody has said that anything ended");
+  assert.equal(snapshot(21, 15), true);
+  assert.equal(t.oldestRunning, EPOCH + 15);
+  assert.equal(snapshot(21, 15), false);
+  snapshot(21, 12);
+  assert.equal(t.oldestRunning, EPOCH + 15, "it never goes back");
+  assert.equal(CheckpointTracker.restore(t.serialise(), V17).oldestRunning, EPOCH + 15);
+  const checkPoint = encodeCheckPoint({ ...emptyCheckPoint(), nextXid: EPOCH + 40 }, V17);
+  t.apply(at(V17, Rmgr.XLOG, XlogInfo.CHECKPOINT_SHUTDOWN, 0, checkPoint));
+  assert.equal(t.oldestRunning, EPOCH + 40);
+});
+
+Deno.test("restore() reads the state that was kept before there was oldestRunning", () => {
+  const state = tracker({ nextXid: EPOCH + 10, oldestXid: 5 }).serialise();
+  const count = state.length - 4;
+  const older = Uint8Array.from([1, ...state.slice(1, count - 8), ...state.slice(count)]);
+  const restored = CheckpointTracker.restore(older, V17);
+  assert.deepEqual([restored.checkPoint.nextXid, restored.oldestRunning], [EPOCH + 10, EPOCH + 5]);
+});

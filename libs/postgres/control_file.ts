@@ -22,7 +22,7 @@ import {
   decodeCheckPoint,
   encodeCheckPoint,
 } from "./checkpoint.ts";
-import { PAGE_SIZE, RELATION_SEGMENT_PAGES } from "./constants.ts";
+import { PAGE_SIZE, RELATION_SEGMENT_PAGES, WAL_TIMELINE_ID } from "./constants.ts";
 import { PG_VERSIONS, type PgVersion } from "./versions.ts";
 
 /** Size of the file. */
@@ -253,5 +253,24 @@ export function shutdownControlFile(args: ShutdownArgs): ControlFile {
     dataChecksumVersion: args.dataChecksumVersion,
     defaultCharSigned: args.defaultCharSigned ?? true,
     nonce: args.nonce,
+  };
+}
+
+/** What a synthesized standby says; see wal/standby_start.ts. */
+interface StandbyArgs extends Omit<ShutdownArgs, "start"> {
+  /** The checkpoint record that replay begins with; `checkPoint` is what it holds. */
+  checkPointLsn: Lsn;
+  /** Where queries may begin. */
+  consistentLsn: Lsn;
+}
+
+/** The control file of a standby that replays from a checkpoint and serves from `consistentLsn`. */
+export function standbyControlFile(args: StandbyArgs): ControlFile {
+  return {
+    ...shutdownControlFile({ ...args, start: args.checkPointLsn }),
+    state: DbState.IN_ARCHIVE_RECOVERY,
+    checkPoint: args.checkPoint,
+    minRecoveryPoint: args.consistentLsn,
+    minRecoveryPointTimelineId: WAL_TIMELINE_ID,
   };
 }

@@ -6,6 +6,7 @@
 import { crc32c } from "../utils/crc32c.ts";
 import { Corrupt } from "../utils/errors.ts";
 import type { PgVersion } from "./versions.ts";
+import { XactRecord } from "./xact_record.ts";
 import { fullXidBefore } from "./xid.ts";
 
 const CRC_BYTES = 4;
@@ -46,4 +47,11 @@ export function twoPhaseFile(mainData: Uint8Array): Uint8Array<ArrayBuffer> {
   file.set(mainData);
   new DataView(file.buffer).setUint32(mainData.length, crc32c(mainData), true);
   return file;
+}
+
+/** Xids of the subtransactions of a prepared transaction. Throws Corrupt. */
+export function preparedSubxacts(mainData: Uint8Array, version: PgVersion): number[] {
+  const record = new XactRecord();
+  record.decodePrepared(mainData, version);
+  return Array.from({ length: record.subxactCount }, (_, i) => record.subxact(i));
 }

@@ -92,6 +92,17 @@ export class XactRecord {
     else this.#decodeEnd(cursor.info, version);
   }
 
+  /** Reads the main data of a PREPARE record, as two-phase state is kept. Throws Corrupt. */
+  decodePrepared(main: Uint8Array, version: PgVersion): void {
+    this.#bytes = main;
+    this.#view = new DataView(main.buffer, main.byteOffset, main.length);
+    this.#at = 0;
+    this.#end = main.length;
+    this.#lsn = INVALID_LSN;
+    this.opcode = XactInfo.PREPARE;
+    this.#decodePrepare(version);
+  }
+
   /** Xid of the i-th subtransaction. */
   subxact(i: number): number {
     return this.#view.getUint32(this.#subxactsAt + 4 * i, true);

@@ -35,7 +35,7 @@ export function sealBytes(format: SealedFormat, body: Uint8Array): Uint8Array<Ar
 }
 
 /** Checks the frame; returns version and body. Throws Corrupt naming `path`. */
-function unsealBytes(
+export function unsealBytes(
   format: SealedFormat,
   bytes: Uint8Array,
   path: string,

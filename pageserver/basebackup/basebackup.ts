@@ -8,13 +8,21 @@
  *          host lays out sparse files by it, and makes the WAL segment itself
  *   full   the same with all relation data and the WAL segment: boots as it is
  *
+ * Either can be for a standby instead: it begins its replay with synthetic records that end exactly
+ * at the LSN (libs/postgres/wal/standby_start.ts) and serves queries at once. One that `follows`
+ * the timeline is given what is in progress there, and sees it when it commits. One that stays at
+ * its LSN, which may be any, is not: what is in progress there is invisible to it for ever. A lazy
+ * backup has these records in the file standby_start.
+ *
  * global/pg_control comes last, so that a directory from an interrupted backup cannot be started.
  * PostgreSQL resets no unlogged relation after a clean shutdown, so each one's init fork is sent a
  * second time as its main fork, in place of whatever main fork there was.
  */
 import { dirname } from "node:path";
 import { encodeLazyFilesMap, LAZY_FILES_MAP_NAME } from "../../libs/basebackup/lazy_files_map.ts";
+import { encodeStandbyStart, STANDBY_START_NAME } from "../../libs/basebackup/standby_start.ts";
 import type { CheckPoint } from "../../libs/postgres/checkpoint.ts";
+import type { CheckpointTracker } from "../../libs/postgres/checkpoint_tracker.ts";
 import {
   DEFAULT_TABLESPACE,
   FORK_INIT,
@@ -26,14 +34,22 @@ import {
 import {
   encodeControlFile,
   shutdownControlFile,
+  standbyControlFile,
   type WalParameters,
 } from "../../libs/postgres/control_file.ts";
 import { encodeOriginFile, ORIGIN_FILE } from "../../libs/postgres/replication_origin.ts";
 import { relationSegmentPath, type RelTag } from "../../libs/postgres/relation.ts";
 import { SlruKind, slruSegmentPath } from "../../libs/postgres/slru.ts";
 import { twoPhaseFile, twoPhaseFileName } from "../../libs/postgres/two_phase.ts";
+import type { WalIdentity } from "../../libs/postgres/wal/page_header.ts";
+import { splitIntoSegments } from "../../libs/postgres/wal/sparse_segment.ts";
+import {
+  shortestRecordBefore,
+  synthesizeStandbyWal,
+} from "../../libs/postgres/wal/standby_start.ts";
 import { startLsnAfter, synthesizeStartWal } from "../../libs/postgres/wal/start_checkpoint.ts";
-import { addLsn, INVALID_LSN, type Lsn } from "../../libs/utils/lsn.ts";
+import { BadRequest } from "../../libs/utils/errors.ts";
+import { formatLsn, INVALID_LSN, type Lsn } from "../../libs/utils/lsn.ts";
 import { type TarSink, TarWriter } from "../../libs/utils/tar_writer.ts";
 import type { PageReader } from "../page_service/page_reader.ts";
 import { originProgressAt } from "../ingest/replication_origins.ts";
@@ -42,6 +58,7 @@ import { carriedFiles } from "../carried_files.ts";
 import { relmapKey, twophaseKey, twophaseXid } from "../repository/key.ts";
 import type { ServedTimeline } from "../served_timeline.ts";
 import { dataDirectories, EMPTY_FILES, FULL_BACKUP_CONFIGURATION, versionFile } from "./layout.ts";
+import { runningTransactions } from "./running_transactions.ts";
 
 /** Bytes of zeros written at once into a WAL segment. */
 const ZERO_RUN_BYTES = 128 * 1024;
@@ -55,6 +72,8 @@ interface BasebackupOptions {
   /** An LSN that has arrived. */
   readonly lsn: Lsn;
   readonly kind: "lazy" | "full";
+  /** "follows" needs the LSN at which the timeline stands. */
+  readonly standby?: "follows" | "stays" | undefined;
 }
 
 /** One fork to send or to name in the map. */
@@ -63,29 +82,33 @@ interface Fork {
   readonly blocks: number;
 }
 
-/** Writes the whole archive. Throws Corrupt if something at that LSN cannot be read. */
-export async function writeBasebackup(options: BasebackupOptions, sink: TarSink): Promise<void> {
-  await new Basebackup(options, new TarWriter(sink)).write();
-}
-
-class Basebackup {
+/**
+ * One base backup. What it is of is settled when it is made, however long it takes to write.
+ * Throws BadRequest where there can be none.
+ */
+export class Basebackup {
   readonly #options: BasebackupOptions;
-  readonly #tar: TarWriter;
+  #tar!: TarWriter;
   readonly #checkPoint: CheckPoint;
   readonly #parameters: WalParameters;
   readonly #prevLsn: Lsn;
+  readonly #standby: Standby | undefined;
 
-  constructor(options: BasebackupOptions, tar: TarWriter) {
+  constructor(options: BasebackupOptions) {
     this.#options = options;
-    this.#tar = tar;
     const tracker = restoreTracker(options.served, options.lsn);
     this.#checkPoint = tracker.checkPoint;
     this.#parameters = tracker.parameters;
     this.#prevLsn = previousLsn(options);
+    if (options.standby !== undefined) {
+      this.#standby = synthesizeStandby(options, tracker, this.#checkPoint, this.#prevLsn);
+    }
   }
 
-  async write(): Promise<void> {
+  /** Writes the whole archive, once. Throws Corrupt if something at that LSN cannot be read. */
+  async write(sink: TarSink): Promise<void> {
     const { kind } = this.#options;
+    this.#tar = new TarWriter(sink);
     await this.#skeleton();
     await this.#slrus();
     await this.#databases();
@@ -157,6 +180,7 @@ class Basebackup {
     const stored = logged.filter(({ tag }) => !unlogged.has(relationName(tag)));
     for (const { tag, blocks } of initForks) {
       await this.#fork(tag, blocks, tag);
+      if (this.#standby !== undefined) continue; // recovery resets it itself
       await this.#fork(tag, blocks, { ...tag, fork: FORK_MAIN });
     }
     if (kind === "full") {
@@ -166,6 +190,8 @@ class Basebackup {
     const forks = stored.map(({ tag, blocks }) => ({ ...tag, blocks }));
     const { prevLsn, pgMajor } = { prevLsn: this.#prevLsn, pgMajor: served.version.major };
     await this.#tar.file(LAZY_FILES_MAP_NAME, encodeLazyFilesMap({ lsn, prevLsn, pgMajor, forks }));
+    if (this.#standby === undefined) return;
+    await this.#tar.file(STANDBY_START_NAME, encodeStandbyStart(this.#standby));
   }
 
   /** Sends the pages of `source` as the segment files of `target`. */
@@ -210,9 +236,10 @@ class Basebackup {
   /**
    * What PostgreSQL keeps outside its WAL. Logical slots need the WAL before the start, which only
    * who lays out a lazy backup can get, and are of no use without their snapshots, or these without
-   * slots.
+   * slots. A standby has none of it: slots are the primary's, and recovery discards statistics.
    */
   async #carriedFiles(): Promise<void> {
+    if (this.#standby !== undefined) return;
     const { served, lsn, kind } = this.#options;
     const files = carriedFiles(served.timeline, lsn);
     const withSlots = kind === "lazy" && files.some((file) => file.kind === "slot");
@@ -225,15 +252,17 @@ class Basebackup {
 
   async #wal(): Promise<void> {
     const { served, lsn } = this.#options;
-    const { systemId, walSegmentSize } = served.control;
-    const segments = synthesizeStartWal({
-      x: lsn,
-      prev: this.#prevLsn,
-      checkPoint: this.#checkPoint,
-      systemId,
-      version: served.version,
-      segmentSize: walSegmentSize,
-    });
+    const { walSegmentSize } = served.control;
+    const identity = walIdentity(served);
+    const standby = this.#standby;
+    const segments = standby !== undefined
+      ? splitIntoSegments(identity, standby.start, standby.wal)
+      : synthesizeStartWal({
+        ...identity,
+        x: lsn,
+        prev: this.#prevLsn,
+        checkPoint: this.#checkPoint,
+      });
     const zeros = new Uint8Array(ZERO_RUN_BYTES);
     for (const { segmentName, pieces } of segments) {
       await this.#tar.beginFile(`pg_wal/${segmentName}`, walSegmentSize);
@@ -259,17 +288,28 @@ class Basebackup {
     const { served, lsn } = this.#options;
     const { systemId, walSegmentSize, nonce, defaultCharSigned } = served.control;
     const { dataChecksumVersion } = served.control;
-    const control = shutdownControlFile({
+    const standby = this.#standby;
+    const common = {
       version: served.version,
       systemId,
-      start: startLsnAfter(lsn, walSegmentSize),
-      checkPoint: this.#checkPoint,
       parameters: this.#parameters,
       walSegmentSize,
       dataChecksumVersion,
       nonce,
       defaultCharSigned,
-    });
+    };
+    const control = standby !== undefined
+      ? standbyControlFile({
+        ...common,
+        checkPointLsn: standby.start,
+        checkPoint: standby.checkPoint,
+        consistentLsn: standby.end,
+      })
+      : shutdownControlFile({
+        ...common,
+        start: startLsnAfter(lsn, walSegmentSize),
+        checkPoint: this.#checkPoint,
+      });
     await this.#tar.file("global/pg_control", encodeControlFile(control));
   }
 }
@@ -278,12 +318,43 @@ function relationName(tag: RelTag): string {
   return `${tag.spc}/${tag.db}/${tag.rel}`;
 }
 
+/** What a standby begins with. */
+type Standby = ReturnType<typeof synthesizeStandbyWal> & { readonly transactions: number };
+
+function walIdentity({ control, version }: ServedTimeline): WalIdentity {
+  return { systemId: control.systemId, version, segmentSize: control.walSegmentSize };
+}
+
+function synthesizeStandby(
+  { served, reader, lsn, standby }: BasebackupOptions,
+  tracker: CheckpointTracker,
+  checkPoint: CheckPoint,
+  prev: Lsn,
+): Standby {
+  const { timeline } = served;
+  const follows = standby === "follows";
+  if (follows && lsn !== timeline.lastRecordLsn) {
+    throw new BadRequest(
+      `Cannot take a base backup at ${formatLsn(lsn)} for a standby that follows the timeline: ` +
+        `it stands at ${formatLsn(timeline.lastRecordLsn)}`,
+    );
+  }
+  // Where a timeline begins nothing runs: its first server ends what its ancestor had in progress
+  const onlyPrepared = !follows || lsn <= timeline.startLsn;
+  const running = runningTransactions({ served, reader, tracker, lsn, onlyPrepared });
+  const identity = walIdentity(served);
+  const wal = synthesizeStandbyWal({ ...identity, lsn, prev, checkPoint, running });
+  return { ...wal, transactions: running.xids.length };
+}
+
 /**
- * Start of the record that ends at the backup's LSN. For an LSN in the past it is not known; the
- * synthetic checkpoint is then the first record of a history of its own (a branch, a read-only
- * endpoint), and PostgreSQL only wants its previous-record pointer to be lower.
+ * Start of the record that ends at the backup's LSN. For an LSN in the past it is not known; what
+ * is synthesized there then begins a history of its own (a branch, a read-only endpoint), and
+ * PostgreSQL only wants its previous-record pointer to be lower. A standby and a server that both
+ * begin where the timeline does get the same answer.
  */
 function previousLsn({ served, lsn }: BasebackupOptions): Lsn {
   const { lastRecordLsn, prevRecordLsn } = served.timeline;
-  return lsn === lastRecordLsn && prevRecordLsn !== INVALID_LSN ? prevRecordLsn : addLsn(lsn, -8);
+  if (lsn === lastRecordLsn && prevRecordLsn !== INVALID_LSN) return prevRecordLsn;
+  return shortestRecordBefore(lsn, served.control.walSegmentSize);
 }

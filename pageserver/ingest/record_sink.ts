@@ -14,6 +14,7 @@ import type { Key } from "../repository/key.ts";
 import type { KeyInterner, ObjectId } from "../repository/key_interner.ts";
 import type { BlobRef, Timeline } from "../repository/timeline.ts";
 import type { ServedTimeline } from "../served_timeline.ts";
+import { HeldLocks } from "./held_locks.ts";
 import { originProgressAt } from "./replication_origins.ts";
 
 const ZERO_PAGE = new Uint8Array(PAGE_SIZE);
@@ -25,6 +26,7 @@ export class RecordSink {
   readonly interner: KeyInterner;
   readonly version: PgVersion;
   readonly tracker: CheckpointTracker;
+  readonly locks: HeldLocks;
   /** The current record. */
   readonly cursor: RecordCursor;
   /** Progress of replication origins, all earlier records considered. */
@@ -37,6 +39,7 @@ export class RecordSink {
     this.interner = served.timeline.interner;
     this.version = served.version;
     this.tracker = tracker;
+    this.locks = new HeldLocks(served.timeline, tracker.checkPoint.nextXid);
     this.cursor = cursor;
     this.origins = new Map(originProgressAt(this.timeline, this.timeline.lastRecordLsn));
   }

@@ -43,6 +43,13 @@ export function ingestTransaction(sink: RecordSink): void {
   putStatus(sink);
   const isCommit = opcode === XactInfo.COMMIT || opcode === XactInfo.COMMIT_PREPARED;
   if (isCommit) putCommitTimestamps(sink, record);
+  if (sink.locks.any) releaseLocks(sink);
+}
+
+/** The end of a transaction releases its locks, and those of its subtransactions. */
+function releaseLocks({ locks, tracker }: RecordSink): void {
+  locks.release(tracker.fullXid(record.xid));
+  for (let i = 0; i < record.subxactCount; i++) locks.release(tracker.fullXid(record.subxact(i)));
 }
 
 function dropRelation(sink: RecordSink, spc: number, db: number, rel: number): void {

@@ -30,6 +30,7 @@ import { ingestMultixact, isMultixactTruncate } from "./multixact.ts";
 import { RecordSink } from "./record_sink.ts";
 import { ingestRelationMap } from "./relation_map.ts";
 import { ingestReplicationOrigin } from "./replication_origins.ts";
+import { ingestStandby } from "./standby.ts";
 import { ingestStorage } from "./storage.ts";
 import { ingestTransaction } from "./transaction.ts";
 import { ingestVisibilityMap } from "./visibility_map.ts";
@@ -161,6 +162,9 @@ export class WalIngest {
         return undefined;
       case Rmgr.SMGR:
         ingestStorage(sink);
+        return undefined;
+      case Rmgr.STANDBY:
+        ingestStandby(sink);
         return undefined;
       case Rmgr.CLOG:
         ingestClog(sink);

@@ -3,6 +3,8 @@
  *
  *   pagestream_v2 <tenant> <timeline>            pagestream_v3 likewise
  *   basebackup <tenant> <timeline> [<lsn>|latest] [--gzip] [--lazy] [--replica]
+ *                                                --replica: for a standby, which follows the
+ *                                                timeline, or stays at the LSN if one is given
  *   fullbackup <tenant> <timeline> [<lsn> [<prev lsn>]]
  *   lease lsn <tenant> <timeline> <lsn>
  *   set ...                                      accepted, no effect
@@ -14,7 +16,7 @@ import { BadRequest, messageOf, NotFound } from "../../libs/utils/errors.ts";
 import { parseTenantId, parseTimelineId } from "../../libs/utils/id.ts";
 import { logger } from "../../libs/utils/log.ts";
 import { type Lsn, parseLsn } from "../../libs/utils/lsn.ts";
-import { writeBasebackup } from "../basebackup/basebackup.ts";
+import { Basebackup } from "../basebackup/basebackup.ts";
 import { pageServiceMetrics } from "../metrics.ts";
 import type { TenantManager } from "../repository/tenant_manager.ts";
 import type { Timeline } from "../repository/timeline.ts";
@@ -143,8 +145,13 @@ async function basebackup(
   const lsns = rest.filter((word) => !word.startsWith("--"));
   noMoreWords(lsns, 1);
   pageServiceMetrics.commands.inc({ command: "Basebackup" });
-  const kind = flags.includes("--lazy") ? "lazy" : "full";
-  await sendBackup(session, context, timeline, lsns[0], kind, flags.includes("--gzip"));
+  const lsn = lsnWord(lsns[0]);
+  await sendBackup(session, context, timeline, {
+    lsn,
+    kind: flags.includes("--lazy") ? "lazy" : "full",
+    gzip: flags.includes("--gzip"),
+    standby: !flags.includes("--replica") ? undefined : lsn === undefined ? "follows" : "stays",
+  });
 }
 
 async function fullbackup(
@@ -155,30 +162,43 @@ async function fullbackup(
   const timeline = findTimeline(context, words, 1);
   noMoreWords(words, 5);
   pageServiceMetrics.commands.inc({ command: "Fullbackup" });
-  await sendBackup(session, context, timeline, words[3], "full", false);
+  await sendBackup(session, context, timeline, {
+    lsn: lsnWord(words[3]),
+    kind: "full",
+    gzip: false,
+  });
+}
+
+function lsnWord(word: string | undefined): Lsn | undefined {
+  return word === undefined || word.toLowerCase() === "latest" ? undefined : parseLsn(word);
+}
+
+/** What kind of backup is wanted. */
+interface WantedBackup {
+  /** The newest if undefined. */
+  readonly lsn: Lsn | undefined;
+  readonly kind: "lazy" | "full";
+  readonly gzip: boolean;
+  readonly standby?: "follows" | "stays" | undefined;
 }
 
 async function sendBackup(
   session: PgSession,
   context: PageServiceContext,
   timeline: Timeline,
-  lsnText: string | undefined,
-  kind: "lazy" | "full",
-  gzip: boolean,
+  backup: WantedBackup,
 ): Promise<void> {
   const { reader, waitLsnTimeoutMs, signal, now } = context;
-  const wanted = lsnText === undefined || lsnText.toLowerCase() === "latest"
-    ? undefined
-    : parseLsn(lsnText);
+  const { lsn: wanted, kind, standby } = backup;
   checkReadable(timeline, wanted);
   const began = now();
   await timeline.waitForLsn(wanted ?? timeline.startLsn, waitLsnTimeoutMs, signal);
   const lsn = wanted ?? timeline.lastRecordLsn;
-  const options = { served: servedTimeline(timeline), reader, lsn, kind };
+  const archive = new Basebackup({ served: servedTimeline(timeline), reader, lsn, kind, standby });
   await session.beginCopyOut();
   try {
-    if (gzip) await sendCompressed(session, (sink) => writeBasebackup(options, sink));
-    else await writeBasebackup(options, (chunk) => session.copyData(chunk));
+    if (backup.gzip) await sendCompressed(session, (sink) => archive.write(sink));
+    else await archive.write((chunk) => session.copyData(chunk));
   } catch (thrown) {
     throw new StreamBroken(`Cannot complete a base backup: ${messageOf(thrown)}`);
   }

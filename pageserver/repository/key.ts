@@ -12,6 +12,7 @@
  *   02 0 0 xid>>40 xid>>32 xid    two-phase state file
  *   03 0 0 0 0 0                  control file of the imported cluster
  *   03 0 0 0 0 1                  state of the checkpoint tracker
+ *   04 xid>>32 part 0 0 xid       AccessExclusive locks that a transaction took
  *   61 spc db rel fork 0          blocks in a relation fork, u32 LE
  *   62 kind .. .. 0 ..            carried files        (not inherited by branches)
  *   63 0 0 0 0 id                 replication origin's progress, u64 (not inherited by branches)
@@ -45,6 +46,7 @@ export const KeyClass = {
   slru: 0x01,
   twophase: 0x02,
   control: 0x03,
+  standbyLock: 0x04,
   relationSize: 0x61,
   auxFile: 0x62,
   replicationOrigin: 0x63,
@@ -84,6 +86,19 @@ export function twophaseKey(xid: number): Key {
 /** The transaction id of a two-phase key. */
 export function twophaseXid(key: Key): number {
   return (key.f4 * 256 + key.f5) * TWO_32 + key.f6;
+}
+
+/**
+ * AccessExclusive locks of a transaction, by its full xid; many are in several parts. They are
+ * released by the end of the transaction, so nothing is ever deleted.
+ */
+export function standbyLockKey(xid: number, part: number): Key {
+  return makeKey(KeyClass.standbyLock, Math.floor(xid / TWO_32), part, 0, 0, xid % TWO_32);
+}
+
+/** The full transaction id of a key of locks. */
+export function standbyLockXid(key: Key): number {
+  return key.f2 * TWO_32 + key.f6;
 }
 
 /** The control file of the imported cluster. */
@@ -206,6 +221,8 @@ export function describeKey(key: Key): string {
       return `state file of prepared transaction ${twophaseXid(key)}`;
     case KeyClass.control:
       return key.f6 === 1 ? "checkpoint state" : "control file";
+    case KeyClass.standbyLock:
+      return `locks of transaction ${standbyLockXid(key)}`;
     case KeyClass.relationSize:
       return `size of relation ${relation}`;
     case KeyClass.replicationOrigin:

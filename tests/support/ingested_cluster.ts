@@ -10,7 +10,7 @@ import { decodeControlFile } from "../../libs/postgres/control_file.ts";
 import { endOfCheckpointRecord } from "../../libs/postgres/wal/start_checkpoint.ts";
 import { newTenantId, newTimelineId } from "../../libs/utils/id.ts";
 import type { Lsn } from "../../libs/utils/lsn.ts";
-import { writeBasebackup } from "../../pageserver/basebackup/basebackup.ts";
+import { Basebackup } from "../../pageserver/basebackup/basebackup.ts";
 import { importCluster } from "../../pageserver/import/import_cluster.ts";
 import { WalIngest } from "../../pageserver/ingest/wal_ingest.ts";
 import { PageReader } from "../../pageserver/page_service/page_reader.ts";
@@ -87,7 +87,7 @@ export class IngestedCluster implements AsyncDisposable {
     const tarPath = join(this.#server.directory, "backup.tar");
     using file = Deno.openSync(tarPath, { write: true, create: true, truncate: true });
     const options = { served: this.served, reader: this.#reader, lsn, kind: "full" } as const;
-    await writeBasebackup(options, async (chunk) => {
+    await new Basebackup(options).write(async (chunk) => {
       for (let done = 0; done < chunk.length;) done += await file.write(chunk.subarray(done));
     });
     replaceData(this.#server, tarPath);

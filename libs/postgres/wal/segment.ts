@@ -72,3 +72,33 @@ export function advanceOverHeaders(lsn: Lsn, count: number, segmentSize: number)
   }
   return at as Lsn;
 }
+
+/**
+ * Where `count` record bytes begin that end at `lsn`: the inverse of advanceOverHeaders. A position
+ * right behind a page header counts as the page boundary before it; the result is one where a
+ * record can begin, never within a header.
+ */
+export function retreatOverHeaders(lsn: Lsn, count: number, segmentSize: number): Lsn {
+  let at: number = lsn;
+  let left = count;
+  for (;;) {
+    const pageStart = at - 1 - (at - 1) % PAGE_SIZE;
+    const first = pageStart + pageHeaderSize(pageStart, segmentSize);
+    if (left <= at - first) return (at - left) as Lsn;
+    left -= Math.max(0, at - first);
+    at = pageStart;
+  }
+}
+
+/** How many record bytes there are from `from` to `to`, page headers not counted. */
+export function recordBytesBetween(from: Lsn, to: Lsn, segmentSize: number): number {
+  let bytes = 0;
+  for (let at: number = from; at < to;) {
+    const pageStart = at - at % PAGE_SIZE;
+    const first = Math.max(at, pageStart + pageHeaderSize(pageStart, segmentSize));
+    const end = Math.min(to, pageStart + PAGE_SIZE);
+    bytes += Math.max(0, end - first);
+    at = end;
+  }
+  return bytes;
+}

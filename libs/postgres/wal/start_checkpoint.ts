@@ -11,18 +11,11 @@
 import { assert } from "../../utils/assert.ts";
 import { alignLsn, type Lsn } from "../../utils/lsn.ts";
 import { type CheckPoint, CHECKPOINT_SIZE, encodeCheckPoint } from "../checkpoint.ts";
-import { PAGE_SIZE, RECORD_HEADER_SIZE, Rmgr, WAL_TIMELINE_ID, XlogInfo } from "../constants.ts";
+import { RECORD_HEADER_SIZE, Rmgr, WAL_TIMELINE_ID, XlogInfo } from "../constants.ts";
 import type { PgVersion } from "../versions.ts";
-import { type WalIdentity, writePageHeader } from "./page_header.ts";
 import { buildRecord, WalWriter } from "./record_builder.ts";
-import {
-  advanceOverHeaders,
-  pageHeaderSize,
-  segmentName,
-  segmentNumber,
-  segmentStart,
-  skipPageHeader,
-} from "./segment.ts";
+import { advanceOverHeaders, skipPageHeader } from "./segment.ts";
+import { type SparseSegment, splitIntoSegments } from "./sparse_segment.ts";
 
 /** Bytes of the checkpoint record: header, data header, CheckPoint. */
 const CHECKPOINT_RECORD_SIZE = RECORD_HEADER_SIZE + 2 + CHECKPOINT_SIZE;
@@ -50,24 +43,6 @@ interface StartWalArgs {
   segmentSize: number;
 }
 
-/** Bytes at an offset of a file. */
-interface FilePiece {
-  offset: number;
-  bytes: Uint8Array;
-}
-
-/** One WAL segment file as the few pieces, in order, that are not zeros. */
-interface SparseSegment {
-  segmentName: string;
-  pieces: FilePiece[];
-}
-
-function headerPiece(identity: WalIdentity, pageStart: Lsn): FilePiece {
-  const bytes = new Uint8Array(pageHeaderSize(pageStart, identity.segmentSize));
-  writePageHeader(new DataView(bytes.buffer), 0, identity, pageStart, 0);
-  return { offset: pageStart % identity.segmentSize, bytes };
-}
-
 /**
  * The segment file(s) with which PostgreSQL starts at X: one, or two if the record crosses into the
  * next. The caller makes each file `segmentSize` bytes long; what no piece covers is zero.
@@ -91,23 +66,5 @@ export function synthesizeStartWal(args: StartWalArgs): SparseSegment[] {
     main: encodeCheckPoint(checkPoint, args.version),
   }));
   assert(writer.end === endOfCheckpointRecord(start, segmentSize), "the record ends as computed");
-  return splitBySegment(args, writer, x);
-}
-
-function splitBySegment(args: StartWalArgs, writer: WalWriter, x: Lsn): SparseSegment[] {
-  const { segmentSize } = args;
-  const segments: SparseSegment[] = [];
-  const bytes = writer.bytes();
-  for (let done = 0; done < bytes.length;) {
-    const at = (x + done) as Lsn;
-    const segment = segmentNumber(at, segmentSize);
-    const offset = at % segmentSize;
-    const count = Math.min(bytes.length - done, segmentSize - offset);
-    const pieces: FilePiece[] = [{ offset, bytes: bytes.slice(done, done + count) }];
-    if (offset % PAGE_SIZE !== 0) pieces.unshift(headerPiece(args, (at - at % PAGE_SIZE) as Lsn));
-    if (offset >= PAGE_SIZE) pieces.unshift(headerPiece(args, segmentStart(segment, segmentSize)));
-    segments.push({ segmentName: segmentName(WAL_TIMELINE_ID, segment, segmentSize), pieces });
-    done += count;
-  }
-  return segments;
+  return splitIntoSegments(args, x, writer.bytes());
 }

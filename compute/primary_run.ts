@@ -1,0 +1,147 @@
+/**
+ * A run that writes: Postgres with its WAL proposer, whose term it has, and the stream that takes
+ * the WAL out of it. It fails when somebody else is elected.
+ */
+import type { SlotState } from "../libs/postgres/replication_slot.ts";
+import { pgVersion } from "../libs/postgres/versions.ts";
+import { messageOf } from "../libs/utils/errors.ts";
+import { logger } from "../libs/utils/log.ts";
+import { formatLsn, type Lsn } from "../libs/utils/lsn.ts";
+import type { KnownFiles } from "./carried/files.ts";
+import { writeSlotNames } from "./carried/slot_names.ts";
+import { SlotCarrier } from "./carried/slots.ts";
+import { carryStopped } from "./carried/stopped.ts";
+import { EndpointRun, type RunParts } from "./endpoint_run.ts";
+import { takeWalTail } from "./wal_tail.ts";
+import { WalProposer, type WalProposerOptions } from "./wal_proposer/driver.ts";
+import { PostgresStream } from "./wal_proposer/postgres_stream.ts";
+
+const log = logger("compute", "endpoint");
+
+/** A fast stop whose last WAL no quorum takes for so long becomes an immediate one. */
+const STOP_WITHOUT_QUORUM_MS_MAX = 10_000;
+/** Longest fast stop in any case. */
+const STOP_MS_MAX = 120_000;
+/** How often a stop looks at the quorum's progress. */
+const STOP_LOOK_MS = 100;
+/** PG_VERSION_NUM of a major version's first release; safekeepers compare the major version. */
+const VERSION_NUMBER_FACTOR = 10_000;
+
+/** See the head of the file. */
+export class PrimaryRun extends EndpointRun {
+  readonly proposer: WalProposer;
+  /** The files of pgdata that the storage has too; kept up to date while it runs. */
+  readonly carried: KnownFiles = new Map();
+  #stream: PostgresStream | undefined;
+  #slots: SlotCarrier | undefined;
+
+  constructor(parts: RunParts, proposing: Pick<WalProposerOptions, "walSegmentSize" | "resume">) {
+    super(parts);
+    const { spec } = parts;
+    this.proposer = new WalProposer({
+      ...proposing,
+      tenantId: spec.tenant_id,
+      timelineId: spec.timeline_id,
+      pgVersionNum: spec.pg_version * VERSION_NUMBER_FACTOR,
+      safekeepers: spec.safekeepers.map(({ id, host, pg_port }) => ({ id, host, pgPort: pg_port })),
+      onDeposed: (why) => this.fail(why),
+    });
+  }
+
+  override get startLsn(): Lsn {
+    return this.proposer.startLsn;
+  }
+
+  override get lsn(): Lsn {
+    return this.proposer.acknowledgedLsn;
+  }
+
+  /**
+   * Starts to take WAL out of Postgres; resolves when the stream is open. With logical slots
+   * `carrySlots` is to follow.
+   */
+  async openStream(slotExists: boolean, logicalSlots: number): Promise<void> {
+    this.#stream = new PostgresStream(
+      this.proposer,
+      this.standbyName,
+      slotExists,
+      logicalSlots === 0 ? 0 : undefined,
+      (parameters) => this.connect(parameters),
+    );
+    this.#stream.start();
+    await this.#stream.opened;
+  }
+
+  /**
+   * Carries logical slots from now on (carried/slots.ts); `slots` are those that the storage has.
+   * Resolves when Postgres keeps for them what it must. Call it when the stream is open.
+   */
+  async carrySlots(slots: readonly SlotState[]): Promise<void> {
+    const { spec, directory, proposer } = this;
+    this.#slots = new SlotCarrier({
+      endpoint: spec.endpoint_id,
+      pgdata: directory.pgdata,
+      pgMajor: spec.pg_version,
+      known: this.carried,
+      slots,
+      connect: () => this.openSession(),
+      holdCatalog: (xmin) => this.#stream?.holdCatalog(xmin),
+      committed: (lsn, timeoutMs) => proposer.committed(lsn, timeoutMs),
+      keepWalFrom: (lsn) => proposer.keepWalFrom(lsn),
+      onSlots: (names) => writeSlotNames(directory.slotsFile, names),
+    });
+    await this.#slots.start();
+  }
+
+  /** Fast shutdown: Postgres ends when its last WAL record is acknowledged. */
+  protected override async shutDown(): Promise<void> {
+    const { process, proposer } = this;
+    await process.signal("INT");
+    const began = performance.now();
+    let progressed = began;
+    let commitLsn = proposer.commitLsn;
+    while (!(await process.endsWithin(STOP_LOOK_MS))) {
+      const now = performance.now();
+      if (proposer.commitLsn !== commitLsn || proposer.commitLsn >= proposer.endLsn) {
+        commitLsn = proposer.commitLsn;
+        progressed = now;
+      }
+      const isStuck = now - progressed > STOP_WITHOUT_QUORUM_MS_MAX;
+      if (!isStuck && now - began < STOP_MS_MAX) continue;
+      log.warning("{endpoint}: stopping immediately, {why}", {
+        endpoint: this.spec.endpoint_id,
+        why: isStuck
+          ? `no quorum takes the WAL behind ${formatLsn(proposer.acknowledgedLsn)}`
+          : "the shutdown takes too long",
+      });
+      return;
+    }
+  }
+
+  protected override async disconnect(): Promise<void> {
+    await this.#slots?.stop();
+    await this.#stream?.stop();
+  }
+
+  protected override async finish(isOrderly: boolean): Promise<void> {
+    if (isOrderly) await this.#carry();
+    else if (this.pid !== undefined && !this.proposer.isDeposed) {
+      const version = pgVersion(this.spec.pg_version);
+      await takeWalTail({ pgdata: this.directory.pgdata, version, proposer: this.proposer });
+    }
+    await this.proposer.stop();
+  }
+
+  /** Statistics and the like, which Postgres has left in its files only now. */
+  async #carry(): Promise<void> {
+    const { pgdata, arena } = this.directory;
+    try {
+      await carryStopped({ pgdata, arena, known: this.carried }, this.proposer);
+    } catch (thrown) {
+      log.warning("{endpoint}: statistics and free space maps are not kept: {why}", {
+        endpoint: this.spec.endpoint_id,
+        why: messageOf(thrown),
+      });
+    }
+  }
+}

@@ -1,0 +1,83 @@
+/**
+ * A run that only reads: Postgres as a standby, which follows the safekeepers by itself (a replica)
+ * or stays where it is (a static endpoint). Its pages come as of its start LSN for as long as it
+ * runs, so a lease holds that LSN.
+ *
+ * It must never be promoted: the WAL of what it then wrote would go nowhere. Nothing can keep
+ * PostgreSQL from obeying pg_promote(), so two things follow: commits after it wait for a standby
+ * that does not exist, and the run fails at once. The sign is that standby.signal is gone, which
+ * PostgreSQL removes before it lets anybody write (PostgreSQL 17, xlog.c, StartupXLOG).
+ */
+import { assert } from "../libs/utils/assert.ts";
+import { type Lsn, parseLsn } from "../libs/utils/lsn.ts";
+import type { EndpointMode } from "./client.ts";
+import { exists } from "./endpoint_directory.ts";
+import { EndpointRun } from "./endpoint_run.ts";
+import { LsnLease, takeLease } from "./lsn_lease.ts";
+
+/** How often standby.signal is looked for. */
+const PROMOTION_LOOK_MS = 100;
+/** Longest fast shutdown. */
+const STOP_MS_MAX = 30_000;
+
+/** The file that makes Postgres a standby. */
+export const STANDBY_SIGNAL = "standby.signal";
+
+/** The LSN of a static endpoint; undefined for the others. */
+export function staticLsn(mode: EndpointMode): Lsn | undefined {
+  return typeof mode === "string" ? undefined : parseLsn(mode.Static);
+}
+
+/** See the head of the file. */
+export class ReadOnlyRun extends EndpointRun {
+  #startLsn: Lsn | undefined;
+  #lease: LsnLease | undefined;
+  #promotionTimer: ReturnType<typeof setInterval> | undefined;
+
+  override get startLsn(): Lsn {
+    assert(this.#startLsn !== undefined, "the basebackup has said where it starts");
+    return this.#startLsn;
+  }
+
+  /** Where a static endpoint stays; a replica has to be asked. */
+  override get lsn(): Lsn | undefined {
+    return staticLsn(this.spec.mode);
+  }
+
+  /** Takes the lease of the LSN that it starts at. Throws BadRequest if that is refused. */
+  async startAt(lsn: Lsn): Promise<void> {
+    this.#startLsn = lsn;
+    const validUntil = await takeLease(this.spec, lsn);
+    this.#lease = new LsnLease(this.spec, lsn, validUntil);
+  }
+
+  /** Goes on with what an earlier host started at that LSN. */
+  resumeAt(lsn: Lsn): void {
+    this.#startLsn = lsn;
+    this.#lease = new LsnLease(this.spec, lsn, 0);
+  }
+
+  /** Fails if Postgres is promoted from now on. */
+  watchPromotion(): void {
+    const path = `${this.directory.pgdata}/${STANDBY_SIGNAL}`;
+    this.#promotionTimer = setInterval(() => {
+      if (exists(path)) return;
+      clearInterval(this.#promotionTimer);
+      this.fail("it was promoted, and may not write");
+    }, PROMOTION_LOOK_MS);
+  }
+
+  protected override async shutDown(): Promise<void> {
+    await this.process.signal("INT");
+    await this.process.endsWithin(STOP_MS_MAX);
+  }
+
+  protected override disconnect(): Promise<void> {
+    clearInterval(this.#promotionTimer);
+    return Promise.resolve();
+  }
+
+  protected override async finish(): Promise<void> {
+    await this.#lease?.giveUp();
+  }
+}

@@ -1,0 +1,211 @@
+/**
+ * The start of a primary, in the order that its safety rests on:
+ *
+ *   1. an election among the safekeepers: gives the term, and the LSN where the history ends
+ *   2. (term, LSN) written durably, before anything is appended under that term
+ *   3. a basebackup of that LSN; relation files laid out sparse, a shutdown checkpoint synthesized
+ *   4. Postgres launched; it finds a clean shutdown and accepts connections without recovery
+ *   5. its WAL stream opened; from now on a commit waits for a quorum
+ *   6. a query answered, with the stream in force (sync_state = sync): only now it is announced
+ *
+ * What can overlap does: directories are prepared and the pageserver is connected to during the
+ * election, and the durable write happens while the pageserver works.
+ */
+import type { PgClient } from "../libs/pgwire/client.ts";
+import { TimedOut } from "../libs/utils/errors.ts";
+import { logger } from "../libs/utils/log.ts";
+import { WAL_SEGMENT_SIZE } from "../libs/postgres/constants.ts";
+import type { SlotState } from "../libs/postgres/replication_slot.ts";
+import {
+  type Basebackup,
+  connectPageserver,
+  fetchBasebackup,
+  writeStartWal,
+} from "./basebackup.ts";
+import { writeSlotNames } from "./carried/slot_names.ts";
+import { fetchSlotsWal, oldestRestartLsn } from "./carried/slot_wal.ts";
+import type { EndpointSpec } from "./client.ts";
+import { type PrimaryState, writeEndpointState } from "./endpoint_state.ts";
+import {
+  disableSubscriptions,
+  isFirstStart,
+  mayHaveSubscriptions,
+} from "./inherited_subscriptions.ts";
+import { plannedLengths } from "./lazy_files/lay_out.ts";
+import { fixedSettings, isLogical, postgresConf } from "./postgres_settings.ts";
+import type { PrimaryRun } from "./primary_run.ts";
+import {
+  ANSWER_MS_MAX,
+  checkedMap,
+  checkMinorVersion,
+  connectAsClient,
+  launch,
+  layOut,
+  makingOf,
+  type PhaseClock,
+} from "./start_steps.ts";
+import type { Election } from "./wal_proposer/driver.ts";
+import { withinLimit } from "./wal_proposer/time_limit.ts";
+
+const log = logger("compute", "start");
+
+/** Longest wait for a quorum of safekeepers. */
+const ELECTION_MS_MAX = 10_000;
+/** Longest wait for the WAL stream to be the synchronous standby. */
+const SYNC_MS_MAX = 10_000;
+const SYNC_LOOK_MS = 1;
+
+/** False if this run has only disabled subscriptions, and another one is to follow. */
+export async function bringUpPrimary(run: PrimaryRun, clock: PhaseClock): Promise<boolean> {
+  const { services, spec, directory, proposer } = run;
+  proposer.start();
+  const connecting = connectPageserver(spec);
+  try {
+    connecting.catch(() => {}); // thrown below, unless the election fails first
+    const prepared = directory.prepare(spec.postgres_user, services.readyDirectory);
+    const { savedSettings } = prepared;
+    const election = await proposer.elected(ELECTION_MS_MAX);
+    clock.end("election");
+    const { startLsn } = election;
+    const { pgdata } = directory;
+    const client = await connecting;
+    const fetching = fetchBasebackup(client, spec, startLsn, pgdata, makingOf(run));
+    fetching.catch(() => {});
+    const state = stateOf(run, election);
+    writeEndpointState(directory.stateFile, state);
+    const basebackup = await fetching;
+    clock.end("basebackup");
+    const map = checkedMap(basebackup, spec, startLsn);
+    for (const [path, crc] of basebackup.carried) run.carried.set(path, crc);
+    const withoutSubscriptions = isFirstStart(election) &&
+      mayHaveSubscriptions(map, Deno.readFileSync(`${pgdata}/global/pg_filenode.map`));
+    writeStartWal(pgdata, map.lsn, map.prevLsn, basebackup.control, makingOf(run));
+    await layOut(run, map, basebackup, prepared, postgresConf(spec, false));
+    const slots = await getSlotWal(run, election, basebackup);
+    clock.end("files");
+    const { preparedTransactions } = basebackup;
+    await launch(
+      run,
+      fixedSettings({
+        spec,
+        standbyName: run.standbyName,
+        preparedTransactions,
+        logicalSlots: slots.length,
+        withoutSubscriptions,
+        savedSettings: new TextDecoder().decode(savedSettings),
+      }),
+    );
+    clock.end("postgres");
+    await withinLimit(
+      Promise.all([run.openStream(false, slots.length), firstQuery(spec, withoutSubscriptions)]),
+      ANSWER_MS_MAX,
+      () => new TimedOut("Cannot start Postgres: it does not answer its first query"),
+    );
+    if (isLogical(spec, slots.length)) {
+      writeSlotNames(directory.slotsFile, slots.map(({ name }) => name));
+      await run.carrySlots(slots);
+    }
+    clock.end("first_query");
+    if (!withoutSubscriptions) {
+      afterStart(run, state, preparedTransactions);
+      services.readyDirectory.make(plannedLengths(map), spec.postgres_user)
+        .then(() => services.ready.fill());
+    }
+    return !withoutSubscriptions;
+  } finally {
+    connecting.then((client) => client.close(), () => {});
+  }
+}
+
+function stateOf(run: PrimaryRun, { term, startLsn, history }: Election): PrimaryState {
+  return {
+    spec: run.spec,
+    term,
+    startLsn,
+    history,
+    standbyName: run.standbyName,
+    bootId: run.services.bootId,
+  };
+}
+
+/** The WAL before the start, as far as logical slots need it; returns the slots that have it. */
+async function getSlotWal(
+  run: PrimaryRun,
+  { donor, term, startLsn }: Election,
+  { slots }: Basebackup,
+): Promise<readonly SlotState[]> {
+  const { spec, directory, proposer } = run;
+  const kept = await fetchSlotsWal({
+    source: donor,
+    tenantId: spec.tenant_id,
+    timelineId: spec.timeline_id,
+    term,
+    pgdata: directory.pgdata,
+    owner: spec.postgres_user,
+    walSegmentSize: WAL_SEGMENT_SIZE,
+    startLsn,
+  }, slots);
+  proposer.keepWalFrom(oldestRestartLsn(kept) ?? Infinity);
+  return kept;
+}
+
+/** A client's first query over TCP, and the stream's place as the synchronous standby. */
+async function firstQuery(spec: EndpointSpec, withoutSubscriptions: boolean): Promise<void> {
+  const client = await connectAsClient(spec);
+  try {
+    const { rows } = await client.query("SELECT current_setting('server_version_num')");
+    checkMinorVersion(Number(rows[0]![0]));
+    const deadline = performance.now() + SYNC_MS_MAX;
+    while (!(await isSynchronous(client))) {
+      if (performance.now() > deadline) {
+        throw new TimedOut("Cannot start Postgres: its WAL stream is not synchronous");
+      }
+      await new Promise((resolve) => setTimeout(resolve, SYNC_LOOK_MS));
+    }
+    if (withoutSubscriptions) await disableSubscriptions(client, spec.endpoint_id);
+  } finally {
+    client.close();
+  }
+}
+
+/** The function under pg_stat_replication: the view would read more catalogs. */
+async function isSynchronous(client: PgClient): Promise<boolean> {
+  const { rows } = await client.query(
+    "SELECT 1 FROM pg_stat_get_wal_senders() WHERE sync_state = 'sync'",
+  );
+  return rows.length > 0;
+}
+
+/** What is not needed for the first query. */
+function afterStart(run: PrimaryRun, state: PrimaryState, preparedTransactions: number): void {
+  const { spec, directory } = run;
+  run.inBackground("record the process", async () => {
+    writeEndpointState(directory.stateFile, { ...state, process: await run.process.identity() });
+  });
+  run.inBackground("start autovacuum", async () => {
+    Deno.writeTextFileSync(`${directory.pgdata}/postgresql.conf`, postgresConf(spec, true));
+    await run.process.signal("HUP");
+  });
+  if (preparedTransactions > 0) {
+    run.inBackground("list prepared transactions", () => logPreparedTransactions(spec));
+  }
+  directory.sweep();
+}
+
+/** Prepared transactions come with a branch and hold their locks until somebody ends them. */
+async function logPreparedTransactions(spec: EndpointSpec): Promise<void> {
+  const client = await connectAsClient(spec);
+  try {
+    const { rows } = await client.query("SELECT gid, owner, database FROM pg_prepared_xacts");
+    for (const [gid, owner, database] of rows) {
+      log.warning("{endpoint} has inherited prepared transaction {gid} of {owner} in {database}", {
+        endpoint: spec.endpoint_id,
+        gid,
+        owner,
+        database,
+      });
+    }
+  } finally {
+    client.close();
+  }
+}

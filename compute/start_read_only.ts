@@ -1,0 +1,125 @@
+/**
+ * The start of an endpoint that only reads. Nobody is asked for permission and nothing is made
+ * durable: it cannot write.
+ *
+ *   1. a basebackup for a standby, of the newest LSN, or of the one where a static endpoint stays
+ *   2. relation files laid out sparse; in pg_wal the few synthetic records that came with it
+ *   3. Postgres launched as a standby; it replays these and serves queries
+ *   4. a replica: it has replayed what was committed when its start was asked for
+ */
+import { TimedOut } from "../libs/utils/errors.ts";
+import { formatLsn, type Lsn, parseLsn } from "../libs/utils/lsn.ts";
+import {
+  connectPageserver,
+  fetchStandbyBasebackup,
+  writeDataFile,
+  writeStandbyWal,
+} from "./basebackup.ts";
+import { type ReadOnlyState, writeEndpointState } from "./endpoint_state.ts";
+import { plannedLengths } from "./lazy_files/lay_out.ts";
+import { fixedSettings, postgresConf } from "./postgres_settings.ts";
+import { type ReadOnlyRun, STANDBY_SIGNAL, staticLsn } from "./read_only_run.ts";
+import { standbySettings } from "./standby_settings.ts";
+import {
+  ANSWER_MS_MAX,
+  checkedMap,
+  checkMinorVersion,
+  connectAsClient,
+  launch,
+  layOut,
+  makingOf,
+  type PhaseClock,
+} from "./start_steps.ts";
+import { withinLimit } from "./wal_proposer/time_limit.ts";
+
+/** Longest wait for a replica to have replayed what was committed before. */
+const REPLAY_MS_MAX = 10_000;
+const REPLAY_LOOK_MS = 2;
+
+/** Brings a run up; a replica has then replayed `atLeast`. Always true: no run is to follow. */
+export async function bringUpReadOnly(
+  run: ReadOnlyRun,
+  clock: PhaseClock,
+  atLeast: Lsn,
+): Promise<boolean> {
+  const { services, spec, directory } = run;
+  const { pgdata } = directory;
+  const client = await connectPageserver(spec);
+  try {
+    const prepared = directory.prepare(spec.postgres_user, services.readyDirectory);
+    const wanted = staticLsn(spec.mode);
+    const making = makingOf(run);
+    const basebackup = await fetchStandbyBasebackup(client, spec, wanted, pgdata, making);
+    const map = checkedMap(basebackup, spec, wanted);
+    const leasing = run.startAt(map.lsn);
+    leasing.catch(() => {});
+    clock.end("basebackup");
+    const { control, standby } = basebackup;
+    writeStandbyWal(pgdata, standby, control, making);
+    writeDataFile(`${pgdata}/${STANDBY_SIGNAL}`, new Uint8Array(0), making);
+    await layOut(run, map, basebackup, prepared, postgresConf(spec, true));
+    await leasing;
+    clock.end("files");
+    const state: ReadOnlyState = {
+      spec,
+      startLsn: map.lsn,
+      standbyName: run.standbyName,
+      bootId: services.bootId,
+    };
+    const savedSettings = new TextDecoder().decode(prepared.savedSettings);
+    const { preparedTransactions } = basebackup;
+    const { standbyName } = run;
+    const common = { spec, standbyName, preparedTransactions, logicalSlots: 0, savedSettings };
+    const settings = [
+      ...fixedSettings({ ...common, withoutSubscriptions: false }),
+      ...standbySettings({
+        spec,
+        parameters: control.parameters,
+        transactions: standby.transactions,
+      }),
+    ];
+    writeEndpointState(directory.stateFile, state);
+    await launch(run, settings);
+    run.watchPromotion();
+    clock.end("postgres");
+    await withinLimit(
+      firstQuery(run, wanted === undefined ? atLeast : map.lsn),
+      ANSWER_MS_MAX,
+      () => new TimedOut("Cannot start Postgres: it does not answer its first query"),
+    );
+    clock.end("first_query");
+    run.inBackground("record the process", async () => {
+      writeEndpointState(directory.stateFile, { ...state, process: await run.process.identity() });
+    });
+    directory.sweep();
+    services.readyDirectory.make(plannedLengths(map), spec.postgres_user)
+      .then(() => services.ready.fill());
+    return true;
+  } finally {
+    client.close();
+  }
+}
+
+/** A client's first query over TCP, answered when everything up to `replayed` is visible. */
+async function firstQuery({ spec }: ReadOnlyRun, replayed: Lsn): Promise<void> {
+  const client = await connectAsClient(spec);
+  try {
+    const { rows } = await client.query("SELECT current_setting('server_version_num')");
+    checkMinorVersion(Number(rows[0]![0]));
+    const deadline = performance.now() + REPLAY_MS_MAX;
+    for (;;) {
+      const { rows } = await client.query("SELECT pg_last_wal_replay_lsn()");
+      const position = parseLsn(rows[0]![0]!);
+      if (position >= replayed) return;
+      if (performance.now() > deadline) {
+        throw new TimedOut(
+          `Cannot start replica "${spec.endpoint_id}": it has replayed ${formatLsn(position)}, ` +
+            `committed was ${formatLsn(replayed)}`,
+        );
+      }
+      await new Promise((resolve) => setTimeout(resolve, REPLAY_LOOK_MS));
+    }
+  } finally {
+    client.close();
+  }
+}

@@ -1,0 +1,146 @@
+/**
+ * What the starts of all kinds of endpoints have in common: laying out the data directory from a
+ * basebackup, launching Postgres in it, asking it the first query.
+ */
+import { setImmediate } from "node:timers/promises";
+import { decodeLazyFilesMap, type LazyFilesMap } from "../libs/basebackup/lazy_files_map.ts";
+import { PgClient } from "../libs/pgwire/client.ts";
+import { BadRequest, Corrupt, Unavailable } from "../libs/utils/errors.ts";
+import { formatLsn, type Lsn } from "../libs/utils/lsn.ts";
+import { type Basebackup, type FileMaking, writeDataFile } from "./basebackup.ts";
+import type { EndpointSpec, StartTimings } from "./client.ts";
+import type { Prepared } from "./endpoint_directory.ts";
+import type { EndpointRun } from "./endpoint_run.ts";
+import { layOutInSteps } from "./lazy_files/lay_out.ts";
+import { HBA_CONF, SUPERUSER } from "./postgres_settings.ts";
+
+/** Longest wait for Postgres to accept connections. */
+const READY_MS_MAX = 60_000;
+/** Longest wait for the first query; the library's own limit for a page is 60 s. */
+export const ANSWER_MS_MAX = 75_000;
+
+/**
+ * Before these releases a commit in the first moments after the start did not wait for synchronous
+ * standbys (the checkpointer had not published that there are any).
+ */
+const MINOR_VERSION_FLOORS: Readonly<Record<number, number>> = {
+  14: 140018,
+  15: 150013,
+  16: 160009,
+  17: 170005,
+};
+
+/** Times since the start, by phase. */
+export class PhaseClock {
+  readonly #began = performance.now();
+  #last = this.#began;
+  readonly #phases: Record<string, number> = {};
+
+  /** The phase that began at the last call ends. */
+  end(phase: keyof StartTimings): void {
+    const now = performance.now();
+    this.#phases[phase] = Math.round((now - this.#last) * 10) / 10;
+    this.#last = now;
+  }
+
+  timings(): StartTimings {
+    const total = Math.round((performance.now() - this.#began) * 10) / 10;
+    return { ...this.#phases, total } as unknown as StartTimings;
+  }
+}
+
+/** How the files of a run are made. */
+export function makingOf(run: EndpointRun): FileMaking {
+  return { owner: run.spec.postgres_user, ready: run.services.ready };
+}
+
+/** The basebackup's map. Throws Corrupt if it is of another version, or not of `startLsn`. */
+export function checkedMap(
+  basebackup: Basebackup,
+  spec: EndpointSpec,
+  startLsn: Lsn | undefined,
+): LazyFilesMap {
+  const map = decodeLazyFilesMap(basebackup.mapBytes);
+  const wanted = startLsn ?? map.lsn;
+  if (map.lsn === wanted && map.pgMajor === spec.pg_version) return map;
+  throw new Corrupt(
+    `Cannot start PostgreSQL ${spec.pg_version} at ${formatLsn(wanted)}: the basebackup is of ` +
+      `PostgreSQL ${map.pgMajor} at ${formatLsn(map.lsn)}`,
+  );
+}
+
+/**
+ * Everything in pgdata that is not in the basebackup but WAL. Other endpoints' WAL flows meanwhile.
+ */
+export async function layOut(
+  run: EndpointRun,
+  map: LazyFilesMap,
+  basebackup: Basebackup,
+  { savedSettings, empty }: Prepared,
+  conf: string,
+): Promise<void> {
+  const { spec, directory } = run;
+  const { pgdata } = directory;
+  const making = makingOf(run);
+  const owner = spec.postgres_user;
+  const text = (name: string, content: string) =>
+    writeDataFile(`${pgdata}/${name}`, new TextEncoder().encode(content), making);
+  text("postgresql.conf", conf);
+  text("pg_hba.conf", HBA_CONF);
+  writeDataFile(`${pgdata}/postgresql.auto.conf`, savedSettings, making);
+  writeDataFile(`${pgdata}/global/pg_control`, basebackup.controlBytes, making);
+  const steps = layOutInSteps({
+    pgdata,
+    arenaPath: directory.arena,
+    map,
+    tenantId: spec.tenant_id,
+    timelineId: spec.timeline_id,
+    pageserver: spec.pageserver,
+    bootId: run.services.bootId,
+    keep: basebackup.relationFiles,
+    empty,
+    takeReady: (path) => run.services.ready.take(path),
+    ...(owner === undefined ? {} : { owner }),
+  });
+  while (steps.next().done !== true) await setImmediate();
+}
+
+/** Launches Postgres with these settings; returns when it accepts connections. */
+export async function launch(
+  run: EndpointRun,
+  settings: readonly (readonly [string, string])[],
+): Promise<void> {
+  const { services, spec, directory } = run;
+  const { pgdata, logFile, arena } = directory;
+  const logStart = Deno.statSync(logFile).size;
+  // Its clearing found no Postgres to end, so none may be started now
+  if (run.failure !== undefined) throw new Unavailable(run.failure);
+  run.attach(services.launcher.start({
+    pgdata,
+    logFile,
+    arena,
+    binDir: spec.pg_bin_dir,
+    owner: spec.postgres_user,
+    settings,
+  }));
+  await run.process.ready(pgdata, logFile, logStart, READY_MS_MAX);
+}
+
+/** Throws BadRequest for a Postgres whose first commits might not wait for the WAL proposer. */
+export function checkMinorVersion(versionNumber: number): void {
+  const floor = MINOR_VERSION_FLOORS[Math.floor(versionNumber / 10000)] ?? 0;
+  if (versionNumber >= floor) return;
+  throw new BadRequest(
+    `Cannot use PostgreSQL ${versionNumber}: minor versions before ${floor} have a race at start ` +
+      `that loses commits`,
+  );
+}
+
+/** Connects over TCP, as clients do. */
+export function connectAsClient(spec: EndpointSpec): Promise<PgClient> {
+  return PgClient.connect({ hostname: "127.0.0.1", port: spec.pg_port }, {
+    user: SUPERUSER,
+    database: "postgres",
+    application_name: "neon compute host",
+  });
+}
