@@ -171,6 +171,34 @@ Deno.test("an online checkpoint raises counters and ignores nextOid; NEXTOID set
   assert.equal(t.checkPoint.fullPageWrites, true);
 });
 
+Deno.test("commit timestamps begin and end with their setting, and follow commits between", () => {
+  const t = tracker();
+  const limits = () => [t.checkPoint.oldestCommitTsXid, t.checkPoint.newestCommitTsXid];
+  const track = (on: number) => {
+    const main = Uint8Array.of(...words(100, 8, 10, 0, 64, 1), 0, on);
+    t.apply(at(V17, Rmgr.XLOG, XlogInfo.PARAMETER_CHANGE, 0, main));
+  };
+  t.apply(commit(100));
+  assert.deepEqual(limits(), [0, 0], "off by default");
+  track(1);
+  assert.deepEqual(limits(), [101, 101]);
+  t.apply(commit(103, 104, 107));
+  t.apply(commit(105));
+  assert.deepEqual(limits(), [101, 107]);
+  t.apply(at(V17, Rmgr.COMMIT_TS, ClogInfo.TRUNCATE, 0, words(0, 0, 104)));
+  t.apply(at(V17, Rmgr.COMMIT_TS, ClogInfo.TRUNCATE, 0, words(0, 0, 102)));
+  assert.deepEqual(limits(), [104, 107]);
+  const shutdown = { ...emptyCheckPoint(), nextXid: 108, oldestCommitTsXid: 105 };
+  t.apply(at(V17, Rmgr.XLOG, XlogInfo.CHECKPOINT_SHUTDOWN, 0, encodeCheckPoint(shutdown, V17)));
+  assert.deepEqual(limits(), [105, 107]);
+  track(1);
+  assert.deepEqual(limits(), [105, 107], "another setting has changed");
+  const { checkPoint } = CheckpointTracker.restore(t.serialise(), V17);
+  assert.deepEqual([checkPoint.oldestCommitTsXid, checkPoint.newestCommitTsXid], limits());
+  track(0);
+  assert.deepEqual(limits(), [0, 0]);
+});
+
 Deno.test("multixact records advance ids, members and their xids; truncation sets the oldest", () => {
   const t = tracker({ nextMulti: 5, nextMultiOffset: 10 });
   const create = words(7, 20, 2, 130, 0, 131, 4);

@@ -91,6 +91,13 @@ Deno.test("the last id of a page makes the next page, and its later ZERO does no
     assert.equal(segments(cluster, SlruKind.OFFSETS), "0:2");
   }));
 
+Deno.test("an id whose page nothing has made makes it, and the next page does not wipe it", () =>
+  withCluster(async (cluster) => {
+    await cluster.ingest(create(2048, 10, [600, 601]), offsetsZero(2));
+    assert.deepEqual([0, 1].map((entry) => nextOffset(cluster, 1, entry)), [10, 12]);
+    assert.equal(segments(cluster, SlruKind.OFFSETS), "0:3");
+  }));
+
 Deno.test("the next page that was made before is kept, as newer releases write it", () =>
   withCluster(async (cluster) => {
     await cluster.ingest(offsetsZero(1), create(2047, 10, [600, 601]));

@@ -193,6 +193,30 @@ Deno.test("a commit sets the bits of its transactions that are on the page", () 
   assert.ok(next.bytes.subarray(1).every((byte) => byte === 0));
 });
 
+Deno.test("a commit sets the time of its transactions that are on the page", () => {
+  const subxacts = [818, 819, 821];
+  const time = [0x11, 0x22];
+  const main = [...time.flatMap(u32), ...u32(2), ...[3, ...subxacts].flatMap(u32)];
+  const commit = { rmid: Rmgr.XACT, info: 0x80, xid: 817, main };
+  const entries = (page: PageTarget) =>
+    Array.from({ length: 819 }, (_, i) => i).filter((i) =>
+      page.view.getUint32(10 * i, true) === 0x11 && page.view.getUint32(10 * i + 4, true) === 0x22
+    );
+  const pages = [newPage(), newPage()];
+  for (const [at, page] of pages.entries()) apply(slruKey(SlruKind.COMMIT_TS, at), page, commit);
+  assert.deepEqual(pages.map(entries), [[817, 818], [0, 2]]);
+  const origin = [...u32(0x33), ...u32(0), ...u32(0x44), ...u32(0x55)];
+  const replicated = [...time.flatMap(u32), ...u32(0x20), ...origin];
+  const page = newPage();
+  apply(slruKey(SlruKind.COMMIT_TS, 0), page, { ...commit, main: replicated });
+  assert.equal(page.view.getUint32(8170, true), 0x44, "its own server's time");
+  apply(slruKey(SlruKind.COMMIT_TS, 0), page, { ...commit, info: 0xa0 });
+  assert.equal(page.view.getUint32(8170, true), 0x44, "an abort has no time");
+  const zero = { rmid: Rmgr.COMMIT_TS, info: 0, main: [...u32(0), ...u32(0)] };
+  apply(slruKey(SlruKind.COMMIT_TS, 0), page, zero);
+  assert.ok(page.bytes.every((byte) => byte === 0));
+});
+
 Deno.test("an aborted prepared transaction is the one in the data, not the record's", () => {
   const main = [...u32(0), ...u32(0), ...u32(0x10), ...u32(9)];
   const page = newPage();
