@@ -120,6 +120,10 @@ async function measure(what: string, remoteStorage: string, segments: number): P
 
 async function serveS3(): Promise<never> {
   const s3 = await TestS3.start();
+  Deno.addSignalListener("SIGTERM", async () => {
+    await s3[Symbol.asyncDispose]();
+    Deno.exit(0);
+  });
   console.log(s3.directEndpoint);
   return new Promise(() => {});
 }
@@ -142,4 +146,5 @@ await measure(
   segments,
 );
 server.kill("SIGTERM");
+await server.status;
 Deno.exit(0);

@@ -18,8 +18,11 @@ function dieBefore(n: number): void {
   let steps = 0;
   const step = (name: string) => {
     if (++steps !== n) return;
-    Deno.writeTextFileSync("/dev/stdout", `died before ${name}\n`);
-    Deno.kill(Deno.pid, "SIGKILL");
+    try {
+      Deno.writeTextFileSync("/dev/stdout", `died before ${name}\n`);
+    } finally {
+      Deno.kill(Deno.pid, "SIGKILL"); // also when nobody listens any more
+    }
   };
   const counted = <T extends object>(target: T, names: (keyof T & string)[]) => {
     for (const name of names) {

@@ -175,25 +175,31 @@ export class Watchdog implements AsyncDisposable {
   }
 }
 
+/** Runs `body` on a local Neon of its own that has a default tenant. */
+export async function withNeon(
+  options: LocalNeonOptions,
+  body: (neon: TestNeon) => Promise<void>,
+): Promise<void> {
+  await using local = await startLocalNeon(options);
+  await using _watchdog = options.directory === undefined
+    ? new Watchdog(local.directory)
+    : undefined;
+  const neon = new TestNeon(local, await local.createTenant({ setDefault: true }));
+  try {
+    await body(neon);
+  } catch (thrown) {
+    console.error(logTails(local.directory));
+    throw thrown;
+  } finally {
+    await neon.closeClients();
+  }
+}
+
 /** Registers a test on a local Neon of its own that has a default tenant. */
 export function testWithNeon(
   name: string,
   options: LocalNeonOptions,
   body: (neon: TestNeon) => Promise<void>,
 ): void {
-  Deno.test(name, async () => {
-    await using local = await startLocalNeon(options);
-    await using _watchdog = options.directory === undefined
-      ? new Watchdog(local.directory)
-      : undefined;
-    const neon = new TestNeon(local, await local.createTenant({ setDefault: true }));
-    try {
-      await body(neon);
-    } catch (thrown) {
-      console.error(logTails(local.directory));
-      throw thrown;
-    } finally {
-      await neon.closeClients();
-    }
-  });
+  Deno.test(name, () => withNeon(options, body));
 }

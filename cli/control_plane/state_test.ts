@@ -1,5 +1,7 @@
 import assert from "node:assert/strict";
 import { join } from "node:path";
+import { parse } from "smol-toml";
+import type { StorageLocation } from "../../libs/remote_storage/location.ts";
 import { newTenantId, newTimelineId } from "../../libs/utils/id.ts";
 import {
   branchName,
@@ -22,6 +24,7 @@ import {
 import { changeConfig, displayPath, tenantOf, timelineOfBranch } from "./environment.ts";
 import { archiveName } from "./initdb_cache.ts";
 import { withDirectoryLock } from "./repo_dir.ts";
+import { safekeeperRole, writeSettings } from "./roles.ts";
 import { parseSettings, settingsWithoutEffect } from "./tenant_settings.ts";
 import {
   listTenantRecords,
@@ -171,6 +174,35 @@ inTemporaryDirectory("endpoint definitions are listed by name and can be removed
   assert.equal(loadEndpointRecord(directory, "a"), undefined);
   Deno.writeTextFileSync(join(directory, "endpoints/b/endpoint.json"), "{");
   assert.throws(() => loadEndpointRecord(directory, "b"), /Cannot read ".*endpoint.json"/);
+});
+
+inTemporaryDirectory("remote storage comes to the safekeepers' settings, and goes", (directory) => {
+  const config = defaultConfig(1, 17);
+  const write = (remote_storage?: StorageLocation) => {
+    const chosen = remote_storage === undefined ? config : { ...config, remote_storage };
+    const env = { repoDir: directory, config: chosen };
+    const role = safekeeperRole(env, config.safekeepers[0]!);
+    writeSettings(role);
+    return { role, settings: structuredClone(parse(Deno.readTextFileSync(role.settingsFile))) };
+  };
+  const { role } = write();
+  Deno.writeTextFileSync(role.settingsFile, "enable_offload = true\n", { append: true });
+  const local = write({ local_path: join(directory, "a", "b") });
+  const path = join(directory, "a", "b", "safekeepers");
+  assert.deepEqual(local.settings["remote_storage"], { local_path: path });
+  assert.ok(Deno.statSync(path).isDirectory);
+  assert.ok(local.role.permissions.some((flag) => flag.endsWith(`,${path}`)));
+  const bucket = { bucket_name: "wal", bucket_region: "x", endpoint: "http://127.0.0.1:9000" };
+  const remote = write(bucket);
+  assert.deepEqual(remote.settings["remote_storage"], {
+    ...bucket,
+    prefix_in_bucket: "safekeepers",
+  });
+  assert.ok(remote.role.permissions.some((flag) => flag.endsWith(",127.0.0.1:9000")));
+  assert.ok(remote.role.environment?.includes("AWS_SECRET_ACCESS_KEY"));
+  const { settings } = write();
+  assert.equal(settings["remote_storage"], undefined);
+  assert.equal(settings["enable_offload"], true, "other settings stay");
 });
 
 Deno.test("checkEndpointName() refuses what cannot be a directory name", () => {

@@ -40,9 +40,10 @@ export const remoteStorageConfig = z.union([directoryConfig, bucketConfig]);
 export function checkRemoteStorage(value: unknown, what: string): StorageLocation {
   const { success, data, error } = remoteStorageConfig.safeParse(value);
   if (success) return data;
+  const why = z.prettifyError(error).replaceAll(/\s*\n\s*/g, " ");
   throw new BadRequest(
     `Cannot use ${what}: expected {local_path = "/..."} or {bucket_name = "...", ` +
-      `bucket_region = "..."}; ${z.prettifyError(error)}`,
+      `bucket_region = "..."}; ${why}`,
   );
 }
 
