@@ -18,8 +18,8 @@ import { expectedWal, SEGMENT, START, TestSafekeeper, TestWriter } from "./wal_b
 /** On one directory: WAL only grows, and all of it is compared after each crash. */
 const CRASHES = 15;
 const DIRECTORIES = Math.ceil(Number(Deno.env.get("NEON_CRASH_MOMENTS") ?? CRASHES) / CRASHES);
-/** About what two rounds of the child take. */
-const STEPS_MAX = 150;
+/** Within getting WAL back, within the first round, and about what four rounds take. */
+const STEPS_MAX = [15, 80, 300];
 
 interface Life {
   /** The last position that was acknowledged. */
@@ -98,7 +98,7 @@ async function crashAgainAndAgain(random: ReturnType<typeof seededRandom>): Prom
     let offloads = 0;
     const deaths = new Map<string, number>();
     for (let crash = 0; crash < CRASHES; crash++) {
-      const life = await liveAndDie(directory, remote, random.between(1, STEPS_MAX));
+      const life = await liveAndDie(directory, remote, random.between(1, random.pick(STEPS_MAX)));
       acknowledged = Math.max(acknowledged, life.acknowledged);
       offloads += life.offloads;
       deaths.set(life.last, (deaths.get(life.last) ?? 0) + 1);
