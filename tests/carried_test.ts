@@ -88,6 +88,27 @@ testWithNeon("statistics and free space maps, in every PostgreSQL version", {}, 
   }
 });
 
+testWithNeon("autovacuum goes on from what an earlier Postgres counted", {}, async (neon) => {
+  const settings = { autovacuum_naptime: "1s" };
+  const open = async () => neon.connect(await neon.local.startEndpoint("main", { settings }));
+  const first = await open();
+  await first.unsafe("ALTER SYSTEM SET autovacuum = off");
+  await first.unsafe("SELECT pg_reload_conf()");
+  await first.unsafe(`
+    CREATE TABLE t (id int, v text);
+    INSERT INTO t SELECT i, 'x' FROM generate_series(1, ${ROWS}) i;
+    DELETE FROM t WHERE id % 2 = 0;`);
+  await first.unsafe("ALTER SYSTEM RESET autovacuum"); // from the next start on
+  await first.end();
+  await neon.local.stopEndpoint("main");
+  const second = await open();
+  await until("autovacuum has removed what was deleted before the stop", async () => {
+    const [row] = await second`SELECT autovacuum_count::int AS n, n_dead_tup::int AS dead
+      FROM pg_stat_user_tables WHERE relname = 't'`;
+    return row?.["n"] > 0 && row?.["dead"] === 0;
+  });
+});
+
 testWithNeon("stock PostgreSQL recovers from an archive across stops", {}, async (neon) => {
   const open = async () => neon.connect(await neon.local.startEndpoint("main"));
   const first = await open();
