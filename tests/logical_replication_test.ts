@@ -146,6 +146,20 @@ async function testSlots(neon: TestNeon): Promise<void> {
   assert.deepEqual([...rest], []);
 }
 
+testWithNeon("a slot that was dropped without a host stays dropped", {}, async (neon) => {
+  const main = neon.connect(await neon.local.startEndpoint("main", LOGICAL));
+  await main`SELECT pg_create_logical_replication_slot('a', 'test_decoding')`;
+  await main`SELECT pg_create_logical_replication_slot('b', 'test_decoding')`;
+  await untilCarried(neon, ["a", "b"]);
+  await neon.killRole("compute");
+  await main`SELECT pg_drop_replication_slot('a')`;
+  await neon.local.start(); // it takes Postgres over
+  await untilCarried(neon, ["b"]);
+  neon.killPostgres("main");
+  const again = neon.connect(await neon.local.startEndpoint("main"));
+  assert.deepEqual(await slotNames(again), ["b"]);
+});
+
 /** Waits until the host has noted these slots; that one is gone, only when the storage knows it. */
 async function untilCarried(neon: TestNeon, names: string[]): Promise<void> {
   const path = `${neon.local.directory}/compute/endpoints/main/slots`;

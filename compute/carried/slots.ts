@@ -13,7 +13,7 @@
  * copy needs (hot standby feedback), and lets go when the quorum has a newer one. The same goes for
  * WAL, which the safekeepers keep.
  */
-import { CARRIED_PREFIX } from "../../libs/basebackup/carried_files.ts";
+import { CARRIED_PREFIX, carriedKind, slotName } from "../../libs/basebackup/carried_files.ts";
 import type { PgClient } from "../../libs/pgwire/client.ts";
 import type { SlotState } from "../../libs/postgres/replication_slot.ts";
 import { messageOf, TimedOut } from "../../libs/utils/errors.ts";
@@ -35,7 +35,7 @@ const log = logger("compute", "slots");
 
 /** Changes that come in quick succession are carried together. */
 const SETTLE_MS = 100;
-/** Least time between two advances of a slot that are carried, and between looks without a cause. */
+/** Least time between two advances that are carried, and between two looks without a cause. */
 const ADVANCE_MS = 5000;
 /** A smaller advance is not carried before the stop. */
 const ADVANCE_BYTES_MIN = 64 * 1024;
@@ -63,7 +63,7 @@ interface SlotCarrierOptions {
   committed(lsn: Lsn, timeoutMs: number): Promise<void>;
   /** See WalProposer. */
   keepWalFrom(lsn: number): void;
-  /** Called before anything is told of these slots for the first time, and when one is gone. */
+  /** Called with what the storage may have: before it is told of a slot, after one is gone. */
   onSlots(names: readonly string[]): void;
 }
 
@@ -102,16 +102,21 @@ export class SlotCarrier {
   }
 
   #watch(): void {
-    const watcher = Deno.watchFs(`${this.#options.pgdata}/pg_replslot`);
-    this.#watcher = watcher;
-    (async () => {
-      for await (const _event of watcher) this.#carryWithin(SETTLE_MS);
-    })().catch((thrown) => this.#complain(thrown));
+    try {
+      this.#watcher = Deno.watchFs(`${this.#options.pgdata}/pg_replslot`);
+    } catch (thrown) {
+      this.#complain(thrown); // no inotify instance is left: it looks every ADVANCE_MS instead
+    }
+    this.#follow(this.#watcher).catch((thrown) => this.#complain(thrown));
+  }
+
+  async #follow(watcher: Deno.FsWatcher | undefined): Promise<void> {
+    for await (const _event of watcher ?? []) this.#carryWithin(SETTLE_MS);
   }
 
   #complain(thrown: unknown): void {
     if (this.#stopped) return;
-    log.warning("{endpoint}: slots cannot be carried now: {why}", {
+    log.warning("{endpoint}: slots are carried late: {why}", {
       endpoint: this.#options.endpoint,
       why: messageOf(thrown),
     });
@@ -128,7 +133,8 @@ export class SlotCarrier {
       this.#turn = this.#turn.then(() => this.#carry())
         .catch((thrown) => this.#complain(thrown))
         .then(() => {
-          if (this.#carried.size > 0) this.#carryWithin(ADVANCE_MS);
+          const mustLook = this.#carried.size > 0 || this.#watcher === undefined;
+          if (mustLook) this.#carryWithin(ADVANCE_MS);
         });
     }, ms);
   }
@@ -159,7 +165,8 @@ export class SlotCarrier {
     if (added.length > 0) {
       const wanted = oldestRestartLsn([...this.#carried.values(), ...added]);
       this.#options.keepWalFrom(wanted ?? Infinity);
-      onSlots(slotsOf(present).map(({ name }) => name));
+      const noted = [...known.keys()].filter((path) => carriedKind(path) === "slot").map(slotName);
+      onSlots([...new Set([...noted, ...added.map(({ name }) => name)])]);
       await this.#holdAll([...this.#carried.values(), ...added]);
       // What is carried must be no older than what is held from now on
       ({ present, changed } = this.#look());

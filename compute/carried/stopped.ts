@@ -62,7 +62,7 @@ export async function carryStopped(cluster: StoppedCluster, proposer: WalPropose
   });
 }
 
-/** Whether the WAL ends with the shutdown checkpoint of this cluster, as it does when all is well. */
+/** Whether the WAL ends with this cluster's shutdown checkpoint, as it does when all is well. */
 function endsWithCheckpoint(control: ControlFile, proposer: WalProposer): boolean {
   const end = endOfCheckpointRecord(control.checkPointLsn, control.walSegmentSize);
   if (control.state === DbState.SHUT_DOWN && end === proposer.endLsn) return true;
