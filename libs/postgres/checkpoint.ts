@@ -91,9 +91,14 @@ export function encodeCheckPoint(
   checkPoint: CheckPoint,
   version: PgVersion,
 ): Uint8Array<ArrayBuffer> {
-  assert(Number.isSafeInteger(checkPoint.nextXid), "nextXid is a safe integer");
   const bytes = new Uint8Array(CHECKPOINT_SIZE);
-  const view = new DataView(bytes.buffer);
+  writeCheckPoint(checkPoint, version, new DataView(bytes.buffer));
+  return bytes;
+}
+
+/** Encodes into the first 88 bytes of `view`, whose padding must be zero. */
+export function writeCheckPoint(checkPoint: CheckPoint, version: PgVersion, view: DataView): void {
+  assert(Number.isSafeInteger(checkPoint.nextXid), "nextXid is a safe integer");
   const u32 = (at: number, value: number) => view.setUint32(at, value, true);
   u32(0, lsnLow(checkPoint.redo));
   u32(4, lsnHigh(checkPoint.redo));
@@ -114,5 +119,4 @@ export function encodeCheckPoint(
   u32(72, checkPoint.oldestCommitTsXid);
   u32(76, checkPoint.newestCommitTsXid);
   u32(80, checkPoint.oldestActiveXid);
-  return bytes;
 }

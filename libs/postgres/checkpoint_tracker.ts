@@ -24,7 +24,7 @@ import {
   type CheckPoint,
   CHECKPOINT_SIZE,
   decodeCheckPoint,
-  encodeCheckPoint,
+  writeCheckPoint,
 } from "./checkpoint.ts";
 import { FIRST_MULTIXACT, FIRST_NORMAL_XID, Rmgr, XactInfo, XlogInfo } from "./constants.ts";
 import type { WalParameters } from "./control_file.ts";
@@ -60,6 +60,10 @@ export class CheckpointTracker {
   readonly #prepared: Set<number>;
   #oldestRunning: number;
   readonly #xact = new XactRecord();
+  /** What serialise() fills. */
+  readonly #writer = new ByteWriter("little");
+  readonly #checkPointBytes = new Uint8Array(CHECKPOINT_SIZE);
+  readonly #checkPointView = new DataView(this.#checkPointBytes.buffer);
   #changed = false;
 
   /** Starts after a clean shutdown with this checkpoint; `preparedXids` are full xids. */
@@ -295,16 +299,22 @@ export class CheckpointTracker {
    *   version u8 | CheckPoint 88 | wal_level u32 | five limits u32 | flags u8
    *   | oldestRunning u64 (from version 2 on) | count u32
    *   | full xid u64 of each prepared transaction
+   *
+   * Valid until the next call: ingest stores it for every transaction, so nothing is made anew.
    */
   serialise(): Uint8Array<ArrayBuffer> {
-    const { walLevel, walLogHints, trackCommitTimestamp, ...limits } = this.#parameters;
-    const writer = new ByteWriter("little", CHECKPOINT_SIZE + 64 + 8 * this.#prepared.size);
-    writer.u8(STATE_VERSION).raw(encodeCheckPoint(this.#checkPoint, this.version)).u32(walLevel);
-    writer.u32(limits.maxConnections).u32(limits.maxWorkerProcesses).u32(limits.maxWalSenders);
-    writer.u32(limits.maxPreparedTransactions).u32(limits.maxLocksPerTransaction);
+    const parameters = this.#parameters;
+    const { walLogHints, trackCommitTimestamp } = parameters;
+    writeCheckPoint(this.#checkPoint, this.version, this.#checkPointView);
+    const writer = this.#writer.reset();
+    writer.u8(STATE_VERSION).raw(this.#checkPointBytes).u32(parameters.walLevel);
+    writer.u32(parameters.maxConnections).u32(parameters.maxWorkerProcesses);
+    writer.u32(parameters.maxWalSenders).u32(parameters.maxPreparedTransactions);
+    writer.u32(parameters.maxLocksPerTransaction);
     writer.u8((walLogHints ? 1 : 0) | (trackCommitTimestamp ? 2 : 0));
     writer.u64(BigInt(this.#oldestRunning));
     writer.u32(this.#prepared.size);
+    if (this.#prepared.size === 0) return writer.bytes();
     for (const full of [...this.#prepared].sort((a, b) => a - b)) writer.u64(BigInt(full));
     return writer.bytes();
   }

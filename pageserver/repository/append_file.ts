@@ -11,7 +11,7 @@
  * the buffer is kept.
  */
 import { assert } from "../../libs/utils/assert.ts";
-import { crc32c } from "../../libs/utils/crc32c.ts";
+import { crc32cOf } from "../../libs/utils/crc32c.ts";
 import { writeAll } from "../../libs/utils/durable.ts";
 import { Unavailable } from "../../libs/utils/errors.ts";
 import { checkBlob, checkBlobLength } from "./blob_source.ts";
@@ -74,7 +74,7 @@ export class AppendFile {
     }
     const at = position - this.#flushedBytes;
     this.#bufferView.setUint32(at, length, true);
-    this.#bufferView.setUint32(at + 4, crc32c(bytes.subarray(start, start + length), length), true);
+    this.#bufferView.setUint32(at + 4, crc32cOf(bytes, start, length, length), true);
     this.#advance(BLOB_HEADER_BYTES);
     this.#append(bytes, start, length);
     const rest = this.#length & 7;
@@ -157,7 +157,7 @@ export class AppendFile {
 
   #pad(count: number): void {
     const at = this.#length - this.#flushedBytes;
-    this.#buffer.fill(0, at, at + count);
+    for (let i = 0; i < count; i++) this.#buffer[at + i] = 0;
     this.#advance(count);
   }
 
