@@ -30,6 +30,27 @@ Deno.test("WAL is committed by a quorum, and one that was down is caught up", as
   });
 });
 
+Deno.test("a safekeeper that never answers delays nothing, and is left after a while", async () => {
+  await withCluster(async (cluster) => {
+    await using hung = await cluster.hang(2);
+    const abandoned = hung.abandoned();
+    const proposer = cluster.propose();
+    const begun = performance.now();
+    const { startLsn } = await proposer.elected(WAIT_MS);
+    const wal = new TestWal(startLsn);
+    write(proposer, wal.append(100, 1000));
+    await proposer.committed(wal.end, WAIT_MS);
+    const limitMs = 4000; // it is given five seconds to answer
+    assert.ok(performance.now() - begun < limitMs, "the election and the commit did not wait");
+    await abandoned;
+    const again = cluster.propose();
+    await again.elected(WAIT_MS);
+    const stopping = performance.now();
+    await Promise.all([proposer.stop(), again.stop()]);
+    assert.ok(performance.now() - stopping < limitMs, "neither did the stop");
+  });
+});
+
 Deno.test("a second proposer deposes the first", async () => {
   await withCluster(async (cluster) => {
     const deposed = Promise.withResolvers<string>();

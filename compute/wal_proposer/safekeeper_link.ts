@@ -5,7 +5,7 @@
  * Writes never wait for anybody: messages gather in the send buffer while the socket is busy, and
  * the driver is told when it is free again. A safekeeper that hangs only fills its own socket.
  */
-import { messageOf, TimedOut } from "../../libs/utils/errors.ts";
+import { messageOf, TimedOut, Unavailable } from "../../libs/utils/errors.ts";
 import { PgClient } from "../../libs/pgwire/client.ts";
 import type { CopyBoth } from "../../libs/pgwire/copy_both.ts";
 import { START_WAL_PUSH_COMMAND } from "../../libs/safekeeper_protocol/messages.ts";
@@ -55,6 +55,8 @@ export class SafekeeperLink {
   #retryMs = RETRY_MS_MIN;
   #wake: (() => void) | undefined;
   #done: Promise<void> | undefined;
+  /** The connection that is being opened. */
+  #attempt: AbortController | undefined;
 
   constructor(
     peer: number,
@@ -76,6 +78,7 @@ export class SafekeeperLink {
   /** Closes for good. */
   async stop(): Promise<void> {
     this.#stopped = true;
+    this.#attempt?.abort();
     this.copy?.close();
     this.#wake?.();
     await this.#done;
@@ -154,17 +157,25 @@ export class SafekeeperLink {
     this.#events.closed(this.#peer, why);
   }
 
+  /** Opens a connection, within a limit; one that is given up is closed. */
   async #open(): Promise<CopyBoth> {
-    const connecting = openPush(this.address, this.#startup);
+    const attempt = new AbortController();
+    this.#attempt = attempt;
+    const givenUp = Promise.withResolvers<never>();
+    attempt.signal.addEventListener("abort", () => {
+      givenUp.reject(new Unavailable("the connection is not wanted any more"));
+    });
     try {
       return await withinLimit(
-        connecting,
+        Promise.race([openPush(this.address, this.#startup, attempt.signal), givenUp.promise]),
         CONNECT_MS_MAX,
         () => new TimedOut(`Cannot connect to safekeeper ${this.address.id}: no answer`),
       );
     } catch (thrown) {
-      connecting.then((copy) => copy.close(), () => {}); // one that answers after the limit
+      attempt.abort();
       throw thrown;
+    } finally {
+      this.#attempt = undefined;
     }
   }
 
@@ -183,10 +194,12 @@ export class SafekeeperLink {
 async function openPush(
   address: SafekeeperAddress,
   startup: Readonly<Record<string, string>>,
+  signal: AbortSignal,
 ): Promise<CopyBoth> {
   const client = await PgClient.connect(
     { hostname: address.host, port: address.pgPort },
     startup,
+    signal,
   );
   try {
     return await client.copyBoth(START_WAL_PUSH_COMMAND);

@@ -16,6 +16,40 @@ export const START = parseLsn("0/2000028");
 export const WAIT_MS = 10_000;
 const NO_BROKER: InfoSink = { publish() {} };
 
+/** Accepts connections and never says a word. */
+class HungSafekeeper implements AsyncDisposable {
+  readonly #listener: Deno.TcpListener;
+  readonly #connections: Promise<void>[] = [];
+  readonly #accepting: Promise<void>;
+  #left: () => void = () => {};
+
+  constructor(address: string) {
+    const { hostname, port } = parseAddress(address);
+    this.#listener = Deno.listen({ hostname, port });
+    this.#accepting = this.#accept();
+  }
+
+  async #accept(): Promise<void> {
+    for await (const connection of this.#listener) {
+      this.#connections.push((async () => {
+        await new Response(connection.readable).arrayBuffer().catch(() => {});
+        this.#left();
+      })());
+    }
+  }
+
+  /** Resolves when a client has given up. */
+  async abandoned(): Promise<void> {
+    await new Promise<void>((resolve) => this.#left = resolve);
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    this.#listener.close();
+    await this.#accepting;
+    await Promise.all(this.#connections);
+  }
+}
+
 /** See the head of the file. */
 class Cluster {
   readonly tenantId = newTenantId();
@@ -56,6 +90,12 @@ class Cluster {
   async stop(id: number): Promise<void> {
     await this.#running.get(id)?.close();
     this.#running.delete(id);
+  }
+
+  /** In place of the safekeeper something accepts connections and never says a word. */
+  async hang(id: number): Promise<HungSafekeeper> {
+    await this.stop(id);
+    return new HungSafekeeper(this.#ports.get(id)![0]);
   }
 
   async close(): Promise<void> {

@@ -43,13 +43,21 @@ export class PgClient {
 
   /**
    * Connects and completes the startup. Throws what Deno.connect throws, ServerError if the server
-   * refuses, Unavailable if it hangs up.
+   * refuses, Unavailable if it hangs up. When `signal` aborts the connection is closed, then or
+   * later: a server that does not answer keeps no socket.
    */
   static async connect(
     address: PgAddress,
     parameters: Readonly<Record<string, string>>,
+    signal?: AbortSignal,
   ): Promise<PgClient> {
-    return await PgClient.over(await open(address), parameters);
+    const connection = await open(address);
+    if (signal?.aborted) {
+      connection.close();
+      throw new Unavailable("the connection is not wanted any more");
+    }
+    signal?.addEventListener("abort", () => closeQuietly(connection), { once: true });
+    return await PgClient.over(connection, parameters);
   }
 
   /** Like `connect`, over a connection that is open already and belongs to the client from here on. */
@@ -148,11 +156,7 @@ export class PgClient {
 
   /** Closes the connection. */
   close(): void {
-    try {
-      this.#connection.close();
-    } catch {
-      // closed before
-    }
+    closeQuietly(this.#connection);
   }
 
   #send(sql: string): Promise<void> {
@@ -172,6 +176,14 @@ export class PgClient {
     if (!(await this.#reader.next())) {
       throw new Unavailable("Cannot read from the server: it closed the connection");
     }
+  }
+}
+
+function closeQuietly(connection: Deno.Conn): void {
+  try {
+    connection.close();
+  } catch {
+    // closed before
   }
 }
 

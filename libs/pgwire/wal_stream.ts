@@ -32,23 +32,24 @@ interface WalStreamOptions {
  */
 export async function receiveTermWal(options: WalStreamOptions): Promise<void> {
   const { hostname, port, tenantId, timelineId, silenceMsMax } = options;
-  let client: PgClient | undefined;
+  const attempt = new AbortController();
   let isSilent = true;
   let isLate = false;
+  let isTaking = false; // then it is not the sender that holds things up
   const watch = setInterval(() => {
-    if (isSilent) {
+    if (isSilent && !isTaking) {
       isLate = true;
-      client?.close();
+      attempt.abort();
     }
     isSilent = true;
   }, silenceMsMax);
   try {
-    client = await PgClient.connect({ hostname, port }, {
+    const client = await PgClient.connect({ hostname, port }, {
       user: options.name,
       database: "replication",
       application_name: options.name,
       options: `-c timeline_id=${timelineId} -c tenant_id=${tenantId}`,
-    });
+    }, attempt.signal);
     let at = options.from;
     const copy = await client.copyBoth(
       `START_REPLICATION PHYSICAL ${formatLsn(at)} (term='${options.term}')`,
@@ -65,13 +66,15 @@ export async function receiveTermWal(options: WalStreamOptions): Promise<void> {
         throw new Unavailable(`WAL at ${formatLsn(message.start)} came, not at ${formatLsn(at)}`);
       }
       at = addLsn(at, message.wal.length);
+      isTaking = true;
       await options.take(message.wal, at);
+      isTaking = false;
     }
   } catch (thrown) {
     if (isLate) throw new TimedOut(`no WAL within ${silenceMsMax / 1000} s`);
     throw thrown;
   } finally {
     clearInterval(watch);
-    client?.close();
+    attempt.abort();
   }
 }

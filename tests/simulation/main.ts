@@ -7,7 +7,6 @@
  *   deno task sim --variants                  the broken variants, and when each is caught
  */
 import { parseArgs } from "node:util";
-import { messageOf } from "../../libs/utils/errors.ts";
 import { simulate, type Totals, trace } from "./simulate.ts";
 import { loadVariant, VARIANTS } from "./variants.ts";
 
@@ -24,8 +23,10 @@ schedule out of one seed. Stops at the first schedule that breaks a rule, and pr
   --help        show this
 `;
 
-/** Schedules that a worker runs before it takes more. */
+/** Schedules that are run before more are taken. */
 const PORTION = 2000;
+/** After so many it is said how far things are. */
+const PROGRESS = 100_000;
 
 interface Found {
   readonly seed: number;
@@ -45,17 +46,24 @@ async function runAll(
     for (const key of Object.keys(totals) as (keyof Totals)[]) totals[key] += more[key];
   };
   const portion = () => {
+    if (next > first && (next - first) % PROGRESS === 0) console.error(`${next - first} schedules`);
     const from = next;
     next = Math.min(first + count, next + PORTION);
     return { first: from, count: next - from };
   };
+  const isOver = () => next >= first + count || failures.length > 0;
   if (workers === 1) {
-    const { totals: sum, failure: found } = simulate(first, count);
-    return { totals: sum, failure: found && { seed: found.seed, why: messageOf(found.error) } };
+    while (!isOver()) {
+      const range = portion();
+      const { totals: more, failure } = simulate(range.first, range.count);
+      add(more);
+      if (failure !== undefined) failures.push({ seed: failure.seed, why: failure.error.message });
+    }
+    return { totals, failure: failures[0] };
   }
   await Promise.all(Array.from({ length: workers }, async () => {
     const worker = new Worker(import.meta.resolve("./simulate_worker.ts"), { type: "module" });
-    while (next < first + count && failures.length === 0) {
+    while (!isOver()) {
       const answer = new Promise<MessageEvent>((resolve) => worker.onmessage = resolve);
       worker.postMessage(portion());
       const { data } = await answer;
@@ -64,7 +72,7 @@ async function runAll(
     }
     worker.terminate();
   }));
-  return { totals, failure: failures.sort((a, b) => a.seed - b.seed)[0] };
+  return { totals, failure: failures.sort((one, other) => one.seed - other.seed)[0] };
 }
 
 async function runVariants(): Promise<boolean> {
