@@ -302,7 +302,7 @@ export class Timeline {
       peerHorizonLsn,
       remoteConsistentLsn,
       backupLsn: this.backup === undefined ? undefined : backupLsn,
-      firstLsn: segmentStart(this.#removedBelow, state.walSegmentSize),
+      firstLsn: this.firstLsn,
       sentLsns: [...this.receivers].map((receiver) => receiver.sentLsn),
     });
     const segment = segmentNumber(horizon, state.walSegmentSize);
@@ -310,6 +310,11 @@ export class Timeline {
     this.checkpoint();
     removedSegments.inc(storage.removeBelow(horizon));
     this.#removedBelow = segment;
+  }
+
+  /** WAL before was removed from the disk. */
+  get firstLsn(): Lsn {
+    return segmentStart(this.#removedBelow, this.#core.acceptor.state.walSegmentSize);
   }
 
   /** Whether the WAL is in remote storage alone. */

@@ -77,6 +77,16 @@ export class WalBackup {
     this.#nodeId = nodeId;
     this.#settings = settings;
     this.#now = now;
+    this.#beginWhereWalBegins();
+  }
+
+  /** What was removed before there was remote storage nobody needs, nor can anybody upload it. */
+  #beginWhereWalBegins(): void {
+    const { firstLsn, timelineId, acceptor, isOffloaded } = this.#timeline;
+    if (isOffloaded || acceptor.backupLsn >= firstLsn) return;
+    this.#timeline.backedUp(firstLsn);
+    const fields = { timeline: timelineId, lsn: formatLsn(firstLsn) };
+    log.warning("{timeline}: remote storage has no WAL before {lsn}: it was removed", fields);
   }
 
   #view(): BackupView {

@@ -175,7 +175,7 @@ export class TestWriter {
         beginLsn: (this.end + at) as Lsn,
         endLsn: (this.end + at + part.length) as Lsn,
         commitLsn,
-        truncateLsn: START,
+        truncateLsn: commitLsn,
         wal: part,
       });
     }

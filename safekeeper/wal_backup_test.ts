@@ -176,6 +176,30 @@ Deno.test("an idle timeline leaves the disk, and comes back for a writer and for
   });
 });
 
+Deno.test("remote storage that comes later begins with the WAL that is still there", async () => {
+  await withStorage(async (directory, storage) => {
+    let safekeeper = new TestSafekeeper(directory, undefined);
+    let writer = await TestWriter.elect(safekeeper.address);
+    await writer.writeTo((6 * SEGMENT + 5000) as Lsn);
+    safekeeper.consumed();
+    assert.deepEqual(safekeeper.local(), [`${name(6)}.partial`]);
+    await assert.rejects(assertServes(safekeeper), /is not on this safekeeper/);
+    writer.close();
+    await safekeeper.close();
+
+    safekeeper = new TestSafekeeper(directory, storage, NEVER);
+    writer = await TestWriter.elect(safekeeper.address);
+    await writer.writeTo((9 * SEGMENT + 5000) as Lsn);
+    await safekeeper.backup.tick();
+    safekeeper.consumed();
+    assert.deepEqual(await safekeeper.remote(), [6, 7, 8].map(name));
+    assert.deepEqual(safekeeper.local(), [name(8), `${name(9)}.partial`]);
+    await assertServes(safekeeper, (6 * SEGMENT) as Lsn);
+    writer.close();
+    await safekeeper.close();
+  });
+});
+
 Deno.test("a timeline that ends with its segment comes back as well", async () => {
   await withStorage(async (directory, storage) => {
     const safekeeper = new TestSafekeeper(directory, storage);

@@ -1,10 +1,12 @@
 /**
  * WAL in remote storage, with real processes: stock PostgreSQL recovers from the segments alone, a
- * pageserver that lost everything is fed from there, and an idle timeline lives in a bucket.
+ * standby and a pageserver that lost everything are fed from there through the safekeepers, and an
+ * idle timeline lives in a bucket.
  */
 import assert from "node:assert/strict";
 import { join } from "node:path";
 import { parse, stringify } from "smol-toml";
+import type { SafekeeperConfig } from "../cli/control_plane/config.ts";
 import { safekeeperClient } from "../cli/control_plane/clients.ts";
 import { PgClient } from "../libs/pgwire/client.ts";
 import { TEST_BUCKET, TEST_CREDENTIALS, TestS3 } from "../libs/remote_storage/s3_server_fixture.ts";
@@ -110,28 +112,74 @@ async function fullBackup(
   client.close();
 }
 
-/** What stock PostgreSQL has after recovery from a base backup and an archive. */
-async function recovered(tar: string, archive: string, tables: string[]): Promise<unknown[]> {
+/** Runs `body` on a stock PostgreSQL that was started on a full backup with a signal file. */
+async function onBackup<T>(
+  tar: string,
+  signal: "recovery.signal" | "standby.signal",
+  settings: Record<string, string>,
+  body: (client: PgClient) => Promise<T>,
+): Promise<T> {
   const { binDir } = await binariesOf(17);
   const server = new StockPostgres(binDir);
   try {
     server.superuser = "cloud_admin";
     replaceData(server, tar);
-    Deno.writeTextFileSync(join(server.dataDir, "recovery.signal"), "");
-    await server.start({ restore_command: `cp ${archive}/%f %p`, hot_standby: "off" });
+    Deno.writeTextFileSync(join(server.dataDir, signal), "");
+    await server.start(settings);
     const client = await server.connect();
-    const found = [];
-    for (const table of tables) {
-      const { rows } = await client.query(CONTENTS(table));
-      found.push({ rows: Number(rows[0]![0]), hash: rows[0]![1] });
-      await client.query("CREATE EXTENSION IF NOT EXISTS amcheck");
-      await client.query(`SELECT bt_index_parent_check('${table}_pkey', true)`);
-    }
+    const found = await body(client);
     client.close();
     return found;
   } finally {
     await server.remove();
   }
+}
+
+async function contentsOf(client: PgClient, tables: string[]): Promise<unknown[]> {
+  const found = [];
+  for (const table of tables) {
+    const { rows } = await client.query(CONTENTS(table));
+    found.push({ rows: Number(rows[0]![0]), hash: rows[0]![1] });
+  }
+  return found;
+}
+
+/** What stock PostgreSQL has after recovery from a base backup and an archive. */
+function recovered(tar: string, archive: string, tables: string[]): Promise<unknown[]> {
+  const settings = { restore_command: `cp ${archive}/%f %p`, hot_standby: "off" };
+  return onBackup(tar, "recovery.signal", settings, async (client) => {
+    await client.query("CREATE EXTENSION IF NOT EXISTS amcheck");
+    for (const table of tables) {
+      await client.query(`SELECT bt_index_parent_check('${table}_pkey', true)`);
+    }
+    return await contentsOf(client, tables);
+  });
+}
+
+/** What a stock standby has that follows a safekeeper from a base backup on. */
+async function followed(neon: TestNeon, tar: string, tables: string[]): Promise<unknown[]> {
+  const { tenantId, timelineId } = neon.tenant;
+  const [{ pg_port }] = neon.local.environment().config.safekeepers as [SafekeeperConfig];
+  const [{ commit_lsn }] = await safekeeperStatus(neon) as [TimelineStatus];
+  const settings = {
+    primary_conninfo: `host=127.0.0.1 port=${pg_port} user=standby ` +
+      `options='-c timeline_id=${timelineId} -c tenant_id=${tenantId}'`,
+    recovery_target_timeline: "current",
+    // At least the primary's
+    max_connections: "500",
+    max_wal_senders: "50",
+    max_worker_processes: "50",
+    max_prepared_transactions: "500",
+  };
+  return await onBackup(tar, "standby.signal", settings, async (client) => {
+    await until("the standby has everything", async () => {
+      const { rows } = await client.query(
+        `SELECT pg_last_wal_replay_lsn() >= '${commit_lsn}'::pg_lsn`,
+      );
+      return rows[0]![0] === "t";
+    });
+    return await contentsOf(client, tables);
+  });
 }
 
 async function recoverFromStorage(neon: TestNeon, directory: string): Promise<void> {
@@ -181,6 +229,7 @@ async function recoverFromStorage(neon: TestNeon, directory: string): Promise<vo
       ),
   );
   await neon.local.stopEndpoint("main");
+  assert.deepEqual(await followed(neon, base, ["one", "two"]), expected);
   await pageserver.deleteTimeline(tenantId, branch.timelineId);
   await pageserver.deleteTimeline(tenantId, timelineId);
   await pageserver.importBasebackup(tenantId, timelineId, 17, (await Deno.open(base)).readable);
@@ -188,7 +237,7 @@ async function recoverFromStorage(neon: TestNeon, directory: string): Promise<vo
   assert.deepEqual(await contents(again, ["one", "two"]), expected);
 }
 
-Deno.test("stock PostgreSQL, and a pageserver that lost everything, recover from remote storage", async () => {
+Deno.test("stock PostgreSQL, a new standby and a lost pageserver are fed from remote storage", async () => {
   const directory = Deno.makeTempDirSync({ prefix: "wal_archive_" });
   Deno.chmodSync(directory, 0o755); // PostgreSQL's user reads it
   try {
