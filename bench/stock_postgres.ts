@@ -53,10 +53,11 @@ export class StockPostgres implements AsyncDisposable {
     parent: string,
     port: number,
     settings: Readonly<Record<string, string>> = {},
+    initdb = ["-U", USER, "-A", "trust", "-E", "UTF8", "--locale=C"],
   ): Promise<StockPostgres> {
     const stock = new StockPostgres(binDir, user, parent, port, settings);
     try {
-      stock.#initdb();
+      stock.#initdb(initdb);
       await stock.#launch();
       return stock;
     } catch (thrown) {
@@ -70,9 +71,9 @@ export class StockPostgres implements AsyncDisposable {
     return join(this.#directory, "data");
   }
 
-  #initdb(): void {
+  #initdb(options: readonly string[]): void {
     const { success, stderr } = new Deno.Command(join(this.#binDir, "initdb"), {
-      args: ["-D", this.dataDir, "-U", USER, "-A", "trust", "-E", "UTF8", "--locale=C"],
+      args: ["-D", this.dataDir, ...options],
       cwd: this.#directory,
       ...commandUser(this.#user),
     }).outputSync();

@@ -33,8 +33,8 @@ const CONTROL_FILE_BYTES = 8192;
 /** Files that a cluster makes anew at its first start. */
 const LEFT_OUT = /^(pg_wal\/.+|postmaster\.opts|.*\/pg_internal\.init|pg_internal\.init)$/;
 
-/** Options of initdb: the same cluster on every machine, whatever its locale is. */
-function initdbOptions(major: number): string[] {
+/** Options of initdb but the directory: the same cluster on every machine, whatever its locale is. */
+export function initdbOptions(major: number): string[] {
   const locale = major >= 17
     // The builtin provider compares by code point and needs nothing of the system (hazard: indexes
     // made under one glibc are wrong under another).
