@@ -1,6 +1,6 @@
 /**
- * A stock cluster of the same programs and kind that may make no tablespaces either: what the tests give
- * there is what they have to give on an endpoint.
+ * A stock cluster of the same programs and kind as the endpoint's, that may make no tablespaces
+ * either: what the tests give there is what they have to give on an endpoint.
  */
 import { join } from "node:path";
 import { StockPostgres } from "../../bench/stock_postgres.ts";
