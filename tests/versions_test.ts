@@ -7,6 +7,7 @@
 import assert from "node:assert/strict";
 import type { TenantId } from "../libs/utils/id.ts";
 import { type Sql, type TestNeon, testWithNeon } from "./harness.ts";
+import { caughtUp } from "./support/replicas.ts";
 import { testedVersions } from "./support/postgres_versions.ts";
 
 const ROWS = Deno.env.get("NEON_TEST_MATRIX") === "1" ? 50_000 : 3_000;
@@ -92,6 +93,7 @@ async function testVersion(neon: TestNeon, major: number): Promise<void> {
   assert.deepEqual(await contents(again), before, "after the restart");
   await check(again);
   await readAllBlocks(again);
+  await checkReplica(neon, again, major, tenantId);
   await again`INSERT INTO t VALUES (-1, 0, 'main alone')`;
   await branchOf(neon, tenantId, major);
   const branch = await open(`branch${major}`, "branch");
@@ -99,6 +101,36 @@ async function testVersion(neon: TestNeon, major: number): Promise<void> {
   assert.deepEqual(await contents(branch), before, "on the branch");
   await check(branch);
   assert.equal((await again`SELECT 1 FROM t WHERE id = -1`).length, 1);
+}
+
+/** A replica that starts while a transaction is open sees it when it commits, and all else. */
+async function checkReplica(
+  neon: TestNeon,
+  main: Sql,
+  major: number,
+  tenant: TenantId,
+): Promise<void> {
+  const port = Number((await main`SHOW port`)[0]!["port"]);
+  const open = neon.connect({ name: "main", host: "127.0.0.1", port, connectionString: "" });
+  await main`CREATE TABLE seen (v text)`;
+  await open.unsafe(`BEGIN; INSERT INTO seen VALUES ('open'); SAVEPOINT a;
+    INSERT INTO seen VALUES ('sub'); SAVEPOINT b; LOCK big IN ACCESS EXCLUSIVE MODE`);
+  await main`INSERT INTO seen VALUES ('committed')`;
+  const options = { tenant, branch: "main", mode: "Replica" } as const;
+  const replica = neon.connect(await neon.local.startEndpoint(`replica${major}`, options));
+  const seen = async () => (await replica`SELECT v FROM seen ORDER BY v`).map((row) => row["v"]);
+  assert.deepEqual(await seen(), ["committed"]);
+  await replica`SET lock_timeout = '50ms'`;
+  await assert.rejects(replica`SELECT FROM big`, /lock timeout/);
+  await open.unsafe("COMMIT");
+  await caughtUp(replica, main);
+  assert.deepEqual(await seen(), ["committed", "open", "sub"]);
+  assert.deepEqual(await contents(replica), await contents(main), "on the replica");
+  await main`VACUUM FULL t`;
+  await main`DROP TABLE seen`;
+  await caughtUp(replica, main);
+  assert.deepEqual(await contents(replica), await contents(main), "after new files");
+  await neon.local.stopEndpoint(`replica${major}`);
 }
 
 async function branchOf(neon: TestNeon, tenant: TenantId, major: number): Promise<void> {
