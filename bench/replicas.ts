@@ -1,10 +1,11 @@
 /**
- * What a read replica costs: `neon endpoint start` of one to the first query, on a small and a large
- * database, which may not differ; and how far it is behind under a write load, as a client sees it:
- * from the moment a commit has returned on the primary until a query on the replica shows the row.
+ * What a read replica costs: `neon endpoint start` of one to the first query, on a small and a
+ * large database, which may not differ; and how far it is behind under a write load, as a client
+ * sees it: from the moment a commit has returned on the primary until a query on the replica shows
+ * the row.
  *
- * Run: deno task bench:replicas [--starts 10] [--small 3] [--large 100] [--seconds 10] [--json FILE]
- * (sizes are pgbench's scale: 15 MB each)
+ * Run: deno task bench:replicas [--starts 10] [--small 3] [--large 100] [--seconds 10]
+ * [--json FILE] (sizes are pgbench's scale: 15 MB each)
  */
 import type { EndpointStatus, StartTimings } from "../compute/client.ts";
 import { SUPERUSER } from "../cli/control_plane/endpoints.ts";

@@ -33,7 +33,7 @@ import {
 import { withinLimit } from "./wal_proposer/time_limit.ts";
 
 /** Longest wait for a replica to have replayed what was committed before. */
-const REPLAY_MS_MAX = 10_000;
+const REPLAY_MS_MAX = 60_000;
 const REPLAY_LOOK_MS = 2;
 
 /** Brings a run up; a replica has then replayed `atLeast`. Always true: no run is to follow. */

@@ -268,7 +268,7 @@ interface StandbyArgs extends Omit<ShutdownArgs, "start"> {
 export function standbyControlFile(args: StandbyArgs): ControlFile {
   return {
     ...shutdownControlFile({ ...args, start: args.checkPointLsn }),
-    state: DbState.IN_ARCHIVE_RECOVERY,
+    state: DbState.SHUT_DOWN_IN_RECOVERY,
     checkPoint: args.checkPoint,
     minRecoveryPoint: args.consistentLsn,
     minRecoveryPointTimelineId: WAL_TIMELINE_ID,
