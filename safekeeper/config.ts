@@ -9,6 +9,7 @@
  *   partial_backup_timeout_ms = 900000
  *   enable_offload = false
  *   eviction_min_resident_ms = 900000
+ *   wal_backup_parallel_jobs = 2
  *   log_level = "info"
  *
  * Without `remote_storage` WAL is kept until the pageserver has it durably, and the settings
@@ -38,6 +39,8 @@ export const safekeeperConfig = z.strictObject({
   enable_offload: z.boolean().default(false),
   /** How long a timeline must be idle for that. */
   eviction_min_resident_ms: z.int().min(0).default(15 * MINUTE_MS),
+  /** Segments of one timeline uploaded at once: more are faster, but commits then wait longer. */
+  wal_backup_parallel_jobs: z.int().min(1).max(100).default(2),
   log_level: logLevelSetting,
 });
 

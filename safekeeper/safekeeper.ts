@@ -91,6 +91,7 @@ function remoteBackup(
     partialTimeoutMs: config.partial_backup_timeout_ms,
     offload: config.enable_offload,
     minResidentMs: config.eviction_min_resident_ms,
+    parallelUploads: config.wal_backup_parallel_jobs,
   };
   return { storage, settings, now: () => performance.now() };
 }

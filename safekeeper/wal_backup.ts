@@ -38,9 +38,6 @@ import { openSegment, RESTORE_NAME } from "./wal_segments.ts";
 
 const log = logger("safekeeper", "wal_backup");
 
-/** Segments of one timeline that are uploaded at once. */
-const PARALLEL_UPLOADS = 5;
-
 /** When what is done. */
 export interface WalBackupSettings {
   /** An unfinished segment is uploaded when it differs for so long from what was uploaded. */
@@ -49,6 +46,8 @@ export interface WalBackupSettings {
   readonly offload: boolean;
   /** How long a timeline must be idle for that. */
   readonly minResidentMs: number;
+  /** Segments of one timeline that are uploaded at once. */
+  readonly parallelUploads: number;
 }
 
 /** See the head of the file. */
@@ -134,7 +133,8 @@ export class WalBackup {
 
   async #uploadSegments(): Promise<void> {
     const { acceptor } = this.#timeline;
-    const window = new UploadWindow(acceptor.backupLsn, this.wal.segmentSize, PARALLEL_UPLOADS);
+    const { parallelUploads } = this.#settings;
+    const window = new UploadWindow(acceptor.backupLsn, this.wal.segmentSize, parallelUploads);
     const running = new Set<Promise<void>>();
     let failed: { thrown: unknown } | undefined;
     for (;;) {

@@ -30,7 +30,12 @@ const timelineId = parseTimelineId("22222222222222222222222222222222");
 export const PREFIX = `${tenantId}/${timelineId}/`;
 
 /** Everything is done at once. */
-export const EAGER: WalBackupSettings = { partialTimeoutMs: 0, offload: true, minResidentMs: 0 };
+export const EAGER: WalBackupSettings = {
+  partialTimeoutMs: 0,
+  offload: true,
+  minResidentMs: 0,
+  parallelUploads: 5,
+};
 
 /** Every fourth segment ends with a record. */
 const EVEN_END = 4 * SEGMENT;

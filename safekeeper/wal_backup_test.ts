@@ -21,7 +21,7 @@ import {
   TestWriter,
 } from "./wal_backup_fixture.ts";
 
-const NEVER = { partialTimeoutMs: Infinity, offload: false, minResidentMs: 0 };
+const NEVER = { partialTimeoutMs: Infinity, offload: false, minResidentMs: 0, parallelUploads: 5 };
 
 const name = (segment: number) =>
   `0000000100000000${segment.toString(16).padStart(8, "0")}`
@@ -122,7 +122,7 @@ Deno.test("one safekeeper uploads for all, another one when it is away", async (
 
 Deno.test("an idle timeline leaves the disk, and comes back for a writer and for a reader", async () => {
   await withStorage(async (directory, storage) => {
-    const settings = { partialTimeoutMs: 1000, offload: true, minResidentMs: 3000 };
+    const settings = { ...EAGER, partialTimeoutMs: 1000, minResidentMs: 3000 };
     let safekeeper = new TestSafekeeper(directory, storage, settings);
     let writer = await TestWriter.elect(safekeeper.address);
     await writer.writeTo((5 * SEGMENT + 5000) as Lsn);
