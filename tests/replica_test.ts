@@ -3,14 +3,17 @@
  * primary through the safekeepers, and sees exactly what has committed.
  */
 import assert from "node:assert/strict";
+import { PAGE_SIZE, WAL_SEGMENT_SIZE } from "../libs/postgres/constants.ts";
 import { parseLsn } from "../libs/utils/lsn.ts";
 import { runNeon, type Sql, type TestNeon, testWithNeon } from "./harness.ts";
-import { openSession, runAll, secondWorkload } from "./page_oracle/workload.ts";
-import { firstWorkload } from "./page_oracle/workload.ts";
+import { seededRandom } from "./load/random.ts";
+import { createLedger, Writers } from "./load/writers.ts";
 import { PageOracle } from "./page_oracle/oracle.ts";
+import { firstWorkload, openSession, runAll, secondWorkload } from "./page_oracle/workload.ts";
 import { processesIn } from "./support/processes.ts";
 import { caughtUp } from "./support/replicas.ts";
 import { until } from "./support/waiting.ts";
+import { endWalBefore } from "./support/wal_position.ts";
 
 async function startReplica(neon: TestNeon, name = "replica", branch = "main"): Promise<Sql> {
   return neon.connect(await neon.local.startEndpoint(name, { mode: "Replica", branch }));
@@ -87,6 +90,92 @@ testWithNeon("a replica sees what was open at its start when that commits", {}, 
   }
 });
 
+testWithNeon("a replica starts wherever the WAL ends", {}, async (neon) => {
+  const main = neon.connect(await neon.local.startEndpoint("main"));
+  await main`create table t(n int)`;
+  const ends: [string, () => Promise<unknown>][] = [
+    ...[0, 8, 16, 24, 112].map((left): [string, () => Promise<unknown>] => [
+      `${left} bytes before the end of a page`,
+      () => endWalBefore(main, PAGE_SIZE, left),
+    ]),
+    ["at the end of a segment, after a record of many pages", () => {
+      return endWalBefore(main, WAL_SEGMENT_SIZE, 0);
+    }],
+    ["after a switch", () => main`select pg_switch_wal()`],
+  ];
+  for (const [n, [where, end]] of ends.entries()) {
+    await end();
+    const replica = await startReplica(neon, `r${n}`);
+    const [row] = await replica`select pg_last_wal_replay_lsn()::text as lsn`;
+    await main`insert into t values (${n})`;
+    await caughtUp(replica, main);
+    assert.equal((await replica`select from t`).count, n + 1, `${where}: ${row!["lsn"]}`);
+    await neon.local.stopEndpoint(`r${n}`, "immediate");
+  }
+});
+
+const ACCOUNTS = 20;
+
+/** Moves amounts between accounts, half of it in a subtransaction, until told to stop. */
+async function transfer(port: number, seed: string, goesOn: () => boolean): Promise<void> {
+  const [random, session] = [seededRandom(seed), await openSession(port)];
+  const add = (amount: number) =>
+    `UPDATE accounts SET amount = amount + ${amount} WHERE id = ${random.between(1, ACCOUNTS)}`;
+  while (goesOn()) {
+    const amount = random.between(1, 9);
+    const ending = random.between(0, 9) === 0 ? "ROLLBACK" : "COMMIT";
+    try {
+      await session.query(
+        `BEGIN; ${add(amount)}; SAVEPOINT a; ${add(1000)}; ROLLBACK TO SAVEPOINT a;
+         SAVEPOINT b; ${add(-amount)}; RELEASE SAVEPOINT b; ${ending}`,
+      );
+    } catch (thrown) {
+      if (!/deadlock/.test(String(thrown))) throw thrown;
+      await session.query("ROLLBACK");
+    }
+  }
+  session.close();
+}
+
+testWithNeon("replicas that start under load see whole transactions", {}, async (neon) => {
+  const { port, ...endpoint } = await neon.local.startEndpoint("main");
+  const main = neon.connect({ port, ...endpoint });
+  await createLedger(main);
+  await main`create table accounts as select id, 0 as amount
+    from generate_series(1, ${ACCOUNTS}::int) id`;
+  const writers = new Writers(port, 2);
+  writers.start();
+  let loading = true;
+  const transfers = [1, 2, 3].map((n) => transfer(port, `transfer ${n}`, () => loading));
+  const replicas: Sql[] = [];
+  try {
+    for (const name of ["a", "b", "c", "d"]) {
+      await writers.more(50);
+      const before = writers.acknowledged;
+      const replica = await startReplica(neon, name);
+      for (let i = 0; i < 50; i++) {
+        const [row] = await replica`select (select sum(amount)::int from accounts) as sum,
+          (select count(*)::int from ledger) as rows,
+          (select sum(last)::int from
+            (select max(number) as last from ledger group by writer) l) as last`;
+        assert.equal(row!["sum"], 0, "transfers are seen whole or not at all");
+        assert.equal(row!["rows"], row!["last"], "of each writer the first rows are seen");
+        assert.ok(row!["rows"] >= before, "what was acknowledged before the start is seen");
+      }
+      replicas.push(replica);
+    }
+  } finally {
+    loading = false;
+    await Promise.all([writers.stop(), ...transfers]);
+  }
+  const accounts = (sql: Sql) => sql`select id, amount from accounts order by id`;
+  for (const replica of replicas) {
+    await caughtUp(replica, main);
+    await writers.check(replica);
+    assert.deepEqual([...await accounts(replica)], [...await accounts(main)]);
+  }
+});
+
 testWithNeon("transactions with very many subtransactions", {}, async (neon) => {
   const endpoint = await neon.local.startEndpoint("main");
   const [main, open] = [neon.connect(endpoint), neon.connect(endpoint)];
@@ -139,7 +228,7 @@ testWithNeon("definitions, vacuum and many pages on a replica", {}, async (neon)
   const [[byWal]] = (await main.query("SELECT oid FROM pg_database WHERE datname = 'by_wal'"))
     .rows as [[string]];
   main.close();
-  const client = neon.connect({ ...await neon.local.startEndpoint("main") });
+  const client = neon.connect(await neon.local.startEndpoint("main"));
   await caughtUp(replica, client);
   const content = (sql: Sql) =>
     sql`select md5(string_agg(c::text, '' order by id)) as copied,
