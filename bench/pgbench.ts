@@ -8,6 +8,8 @@ import { join } from "node:path";
 
 /** Where distributions put programs that are not on the PATH. */
 const SYSTEM_DIRECTORY = "/usr/lib/postgresql";
+/** Of proc(5), on all platforms that matter. */
+const TICKS_A_SECOND = 100;
 
 /** A server to load. */
 export interface Target {
@@ -18,8 +20,11 @@ export interface Target {
 
 /** One run of pgbench. */
 export interface Load {
-  /** tpcb: read, update and insert in one transaction; select: one read by primary key. */
-  readonly script: "tpcb" | "select";
+  /**
+   * tpcb: read, update and insert in one transaction; update: the same without the rows that all
+   * clients share; select: one read by primary key.
+   */
+  readonly script: "tpcb" | "update" | "select";
   readonly clients: number;
   readonly seconds: number;
 }
@@ -30,6 +35,17 @@ export interface LoadResult {
   /** Mean over transactions. */
   readonly latencyMs: number;
 }
+
+/** What pgbench said, and what it wrote about each transaction. */
+export interface TimedLoad extends LoadResult {
+  /** Milliseconds from the first statement of a transaction to the answer to its last. */
+  readonly p50Ms: number;
+  readonly p99Ms: number;
+  /** Of pgbench itself, in cores. */
+  readonly clientCpu: number;
+}
+
+const BUILTIN = { tpcb: "tpcb-like", update: "simple-update", select: "select-only" };
 
 /** The path of pgbench. Throws an Error that says where one can be had. */
 export function findPgbench(): string {
@@ -85,15 +101,56 @@ export async function initialise(pgbench: string, target: Target, scale: number)
 
 /** Loads the server. Throws an Error if transactions failed. */
 export async function load(pgbench: string, target: Target, what: Load): Promise<LoadResult> {
-  const { clients, seconds, script } = what;
-  const output = await run(pgbench, target, [
+  return parseReport(await run(pgbench, target, argumentsOf(what)));
+}
+
+function argumentsOf({ clients, seconds, script }: Load): string[] {
+  return [
     "--no-vacuum",
-    `--builtin=${script === "tpcb" ? "tpcb-like" : "select-only"}`,
+    `--builtin=${BUILTIN[script]}`,
     `--client=${clients}`,
     `--jobs=${Math.min(clients, 2)}`,
     `--time=${seconds}`,
-  ]);
-  return parseReport(output);
+  ];
+}
+
+/** As load, with the time of each transaction. Nothing else of this process's may end meanwhile. */
+export async function timedLoad(
+  pgbench: string,
+  target: Target,
+  what: Load,
+): Promise<TimedLoad> {
+  const directory = Deno.makeTempDirSync({ prefix: "pgbench-" });
+  try {
+    const cpuBefore = endedChildrenCpuSeconds();
+    const output = await run(pgbench, target, [
+      ...argumentsOf(what),
+      "--log",
+      `--log-prefix=${join(directory, "log")}`,
+    ]);
+    const clientCpu = (endedChildrenCpuSeconds() - cpuBefore) / what.seconds;
+    const times = Float64Array.from(
+      [...Deno.readDirSync(directory)].flatMap(({ name }) =>
+        transactionTimesMs(Deno.readTextFileSync(join(directory, name)))
+      ),
+    ).sort();
+    const at = (part: number) => times[Math.floor((times.length - 1) * part)]!;
+    return { ...parseReport(output), p50Ms: at(0.5), p99Ms: at(0.99), clientCpu };
+  } finally {
+    Deno.removeSync(directory, { recursive: true });
+  }
+}
+
+/** pgbench's log: client, transaction, microseconds, script, and when, a line each. */
+function transactionTimesMs(log: string): number[] {
+  return log.trimEnd().split("\n").map((line) => Number(line.split(" ")[2]) / 1000);
+}
+
+/** CPU seconds of all children that have ended, to a hundredth (cutime and cstime in proc(5)). */
+function endedChildrenCpuSeconds(): number {
+  const stat = Deno.readTextFileSync("/proc/self/stat");
+  const fields = stat.slice(stat.lastIndexOf(")") + 2).split(" ");
+  return (Number(fields[13]) + Number(fields[14])) / TICKS_A_SECOND;
 }
 
 /** Reads pgbench's summary. Throws an Error if it is none. */

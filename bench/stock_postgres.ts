@@ -66,6 +66,39 @@ export class StockPostgres implements AsyncDisposable {
     }
   }
 
+  /**
+   * Starts a hot standby of `primary` on a copy of its files, for which that one is stopped for a
+   * moment; `name` is what synchronous_standby_names knows it by.
+   */
+  static async startStandby(
+    primary: StockPostgres,
+    parent: string,
+    port: number,
+    name: string,
+  ): Promise<StockPostgres> {
+    const { user, port: primaryPort } = primary.target;
+    const standby = new StockPostgres(primary.#binDir, primary.#user, parent, port, {
+      ...primary.#settings,
+      primary_conninfo: `host=127.0.0.1 port=${primaryPort} user=${user} application_name=${name}`,
+    });
+    try {
+      await primary.restartAfter(() => standby.#copyOf(primary));
+      await standby.#launch();
+      return standby;
+    } catch (thrown) {
+      await standby[Symbol.asyncDispose]();
+      throw thrown;
+    }
+  }
+
+  #copyOf(primary: StockPostgres): void {
+    const { success, stderr } = new Deno.Command("cp", {
+      args: ["-a", primary.dataDir, this.dataDir],
+    }).outputSync();
+    if (!success) throw new Error(`cp failed: ${new TextDecoder().decode(stderr)}`);
+    Deno.writeTextFileSync(join(this.dataDir, "standby.signal"), "");
+  }
+
   /** Its data directory. */
   get dataDir(): string {
     return join(this.#directory, "data");
