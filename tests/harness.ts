@@ -126,12 +126,18 @@ export class TestNeon {
     return role;
   }
 
+  /** Sends a signal to a daemon; returns its pid. */
+  signalRole(name: string, signal: Deno.Signal): number {
+    const pid = daemonPid(this.role(name));
+    if (pid === undefined) throw new Error(`Cannot send ${signal} to ${name}: it does not run`);
+    Deno.kill(pid, signal);
+    return pid;
+  }
+
   /** kill -9 of a daemon; returns when it is gone. */
   async killRole(name: string): Promise<void> {
     const role = this.role(name);
-    const pid = daemonPid(role);
-    if (pid === undefined) throw new Error(`Cannot kill ${name}: it does not run`);
-    Deno.kill(pid, "SIGKILL");
+    const pid = this.signalRole(name, "SIGKILL");
     while (daemonPid(role) === pid) await new Promise((resolve) => setTimeout(resolve, 2));
   }
 

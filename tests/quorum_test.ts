@@ -4,6 +4,7 @@
  */
 import assert from "node:assert/strict";
 import { PageserverClient } from "../pageserver/client.ts";
+import { parseTenantId, parseTimelineId } from "../libs/utils/id.ts";
 import { SafekeeperClient } from "../safekeeper/client.ts";
 import { openSql, type Sql, type TestNeon, testWithNeon } from "./harness.ts";
 import { createLedger, Writers } from "./load/writers.ts";
@@ -123,21 +124,36 @@ testWithNeon("without a majority an endpoint does not start, and says who is mis
   await neon.run("safekeeper", "start", "3");
   const again = neon.connect(await neon.local.startEndpoint("main"));
   assert.deepEqual([...await again`select a from t`], [{ a: 1 }]);
-  // Number 1 is still away. Without a compute it gets from the others what it missed.
-  await again`insert into t select generate_series(1, 20000)`;
+  // Number 1 is still away. Without a compute it gets from the others what it missed: WAL, and a
+  // timeline that was made meanwhile.
+  await neon.run("timeline", "branch", "--branch-name", "later");
+  const later = neon.connect(await neon.local.startEndpoint("later"));
+  for (const sql of [again, later]) await sql`insert into t select generate_series(1, 20000)`;
   await neon.closeClients();
-  await neon.local.stopEndpoint("main");
+  for (const branch of ["main", "later"]) await neon.local.stopEndpoint(branch);
   await neon.run("safekeeper", "start", "1");
-  const { config } = neon.local.environment();
-  const end = async (id: number) => {
-    const { http_port } = config.safekeepers.find((safekeeper) => safekeeper.id === id)!;
-    const client = new SafekeeperClient(`127.0.0.1:${http_port}`);
-    const status = await client.timelineStatus(neon.tenant.tenantId, neon.tenant.timelineId);
-    return [status.flush_lsn, status.commit_lsn];
-  };
-  const wanted = await end(2);
-  await until("safekeeper 1 catches up", async () => `${await end(1)}` === `${wanted}`);
+  const wanted = await ends(neon, 2);
+  assert.equal(wanted.length, 2);
+  await until("safekeeper 1 catches up", async () => `${await ends(neon, 1)}` === `${wanted}`);
 });
+
+/** Where a safekeeper's timelines end, and how far they are committed. */
+async function ends(neon: TestNeon, id: number): Promise<string[]> {
+  const { safekeepers } = neon.local.environment().config;
+  const { http_port } = safekeepers.find((safekeeper) => safekeeper.id === id)!;
+  const client = new SafekeeperClient(`127.0.0.1:${http_port}`);
+  const found = await Promise.all(
+    (await client.listTimelines()).map(async (known) => {
+      const [tenant, timeline] = [
+        parseTenantId(known.tenant_id),
+        parseTimelineId(known.timeline_id),
+      ];
+      const { flush_lsn, commit_lsn } = await client.timelineStatus(tenant, timeline);
+      return `${timeline}: ${flush_lsn} ${commit_lsn}`;
+    }),
+  );
+  return found.sort();
+}
 
 /** Names of a safekeeper's WAL segments. */
 function segmentsOf(neon: TestNeon, safekeeper: number): string[] {
