@@ -1,5 +1,5 @@
 /** Timelines on the safekeepers: creation, and where they end. */
-import { NotFound, Unavailable } from "../../libs/utils/errors.ts";
+import { NotFound, TimedOut, Unavailable } from "../../libs/utils/errors.ts";
 import {
   parseTenantId,
   parseTimelineId,
@@ -7,6 +7,7 @@ import {
   type TimelineId,
 } from "../../libs/utils/id.ts";
 import { alignLsn, type Lsn, parseLsn } from "../../libs/utils/lsn.ts";
+import { settleWithoutStragglers } from "../../libs/utils/stragglers.ts";
 import type { TimelineInfo } from "../../pageserver/client.ts";
 import { type LogEnd, quorumOf, settledEnd } from "./branch_position.ts";
 import { safekeeperClient } from "./clients.ts";
@@ -19,6 +20,9 @@ import {
   recordTimeline,
   type TimelineRecord,
 } from "./tenant_records.ts";
+
+/** Once a majority has answered, the others have this long: one of them may hang. */
+const STRAGGLERS_MS = 2000;
 
 /**
  * Creates a timeline on every safekeeper, at least on a majority; creating it again is fine.
@@ -37,15 +41,18 @@ export async function createOnSafekeepers(
     walSegmentSize: timeline.wal_segment_size,
     startLsn: alignLsn(parseLsn(timeline.last_record_lsn)),
   };
-  const outcomes = await Promise.allSettled(
+  const outcomes = await settleWithoutStragglers(
     safekeepers.map((config) => safekeeperClient(config).createTimeline(args)),
+    quorumOf(safekeepers.length),
+    STRAGGLERS_MS,
   );
   const failures = outcomes.flatMap((outcome, i) =>
     outcome.status === "rejected"
       ? [{ id: safekeepers[i]!.id, reason: outcome.reason as Error }]
       : []
   );
-  const fatal = failures.find(({ reason }) => !(reason instanceof Unavailable));
+  const isAway = (reason: Error) => reason instanceof Unavailable || reason instanceof TimedOut;
+  const fatal = failures.find(({ reason }) => !isAway(reason));
   if (fatal !== undefined) throw fatal.reason;
   const ids = safekeepers.map((config) => config.id);
   const record = { pg_version: timeline.pg_version, safekeepers: ids };
@@ -123,8 +130,10 @@ export async function safekeepersEnd(
   timeline: TimelineId,
 ): Promise<Lsn | undefined> {
   const safekeepers = safekeepersOf(env, tenant, timeline);
-  const answers = await Promise.allSettled(
+  const answers = await settleWithoutStragglers(
     safekeepers.map((config) => logEnd(config, tenant, timeline)),
+    quorumOf(safekeepers.length),
+    STRAGGLERS_MS,
   );
   const ends = answers.filter((answer) => answer.status === "fulfilled")
     .map((answer) => answer.value);
