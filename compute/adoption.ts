@@ -5,12 +5,14 @@
  * certainly the one that the state file speaks of (pid, start time, boot of the machine), and it
  * goes on under the same term: if somebody else was elected meanwhile, the first safekeeper that
  * says so ends it. Terms are compared, never LSNs. One that only reads just goes on. Everything
- * else is stopped at once and its data dropped.
+ * else is stopped at once and its data dropped; of a Postgres that ended with its host, WAL that
+ * only its local files have is kept before, under the same rule.
  */
 import type { PgClient } from "../libs/pgwire/client.ts";
 import { WAL_SEGMENT_SIZE } from "../libs/postgres/constants.ts";
-import { TimedOut, Unavailable } from "../libs/utils/errors.ts";
+import { messageOf, TimedOut, Unavailable } from "../libs/utils/errors.ts";
 import { ifThere } from "../libs/utils/if_there.ts";
+import { logger } from "../libs/utils/log.ts";
 import { type Lsn, parseLsn } from "../libs/utils/lsn.ts";
 import { slotPath } from "../libs/basebackup/carried_files.ts";
 import { readSlotNames } from "./carried/slot_names.ts";
@@ -26,8 +28,11 @@ import type { PostgresProcess } from "./postgres_process.ts";
 import { isLogical } from "./postgres_settings.ts";
 import { PrimaryRun } from "./primary_run.ts";
 import { ReadOnlyRun } from "./read_only_run.ts";
+import { syncTimeline } from "./timeline_sync.ts";
 import { SLOT_NAME } from "./wal_proposer/postgres_stream.ts";
 import { withinLimit } from "./wal_proposer/time_limit.ts";
+
+const log = logger("compute", "adoption");
 
 /** Longest wait for an answer of a Postgres that is to be adopted. */
 const ANSWER_MS_MAX = 10_000;
@@ -46,6 +51,7 @@ export async function adoptEndpoint(
 ): Promise<EndpointRun> {
   const process = await findProcess(services, directory, state);
   if (process === undefined) {
+    if (state.term !== undefined) await takeLeftBehind(directory, state);
     drop(directory);
     throw new Unavailable("Postgres ended while the compute host was away");
   }
@@ -99,6 +105,18 @@ function adoptReadOnly(
   run.attach(process);
   run.watchPromotion();
   return run;
+}
+
+/** The WAL that a Postgres wrote which ended together with its host (wal_tail.ts). */
+async function takeLeftBehind(directory: EndpointDirectory, state: PrimaryState): Promise<void> {
+  try {
+    await syncTimeline(state.spec, { pgdata: directory.pgdata, term: state.term });
+  } catch (thrown) {
+    log.warning("{endpoint}: WAL of a Postgres that has ended is dropped: {why}", {
+      endpoint: state.spec.endpoint_id,
+      why: messageOf(thrown),
+    });
+  }
 }
 
 function drop(directory: EndpointDirectory): void {

@@ -7,20 +7,31 @@
  * then committed for all to see, the pageserver first of all.
  */
 import { WAL_SEGMENT_SIZE } from "../libs/postgres/constants.ts";
+import { pgVersion } from "../libs/postgres/versions.ts";
+import type { Term } from "../libs/safekeeper_protocol/term_history.ts";
 import type { Lsn } from "../libs/utils/lsn.ts";
 import type { SyncRequest } from "./client.ts";
 import { WalProposer } from "./wal_proposer/driver.ts";
+import { takeWalTail } from "./wal_tail.ts";
 
 /** Longest wait for the election, and for a quorum to have its outcome on disk. */
 const SYNC_MS_MAX = 10_000;
 /** PG_VERSION_NUM of a major version's first release; safekeepers compare the major version. */
 const VERSION_NUMBER_FACTOR = 10_000;
 
+/** What a Postgres left on the disk that ended together with its host. */
+interface LeftBehind {
+  readonly pgdata: string;
+  /** The term that it streamed under. */
+  readonly term: Term;
+}
+
 /**
- * Wins an election and commits what it found; returns that position. Throws Unavailable or TimedOut
- * when no quorum of safekeepers takes part.
+ * Wins an election and commits what it found, and what `left` has behind that if nobody else has
+ * written since; returns the end of it. Throws Unavailable or TimedOut when no quorum of
+ * safekeepers takes part.
  */
-export async function syncTimeline(request: SyncRequest): Promise<Lsn> {
+export async function syncTimeline(request: SyncRequest, left?: LeftBehind): Promise<Lsn> {
   const proposer = new WalProposer({
     tenantId: request.tenant_id,
     timelineId: request.timeline_id,
@@ -35,8 +46,13 @@ export async function syncTimeline(request: SyncRequest): Promise<Lsn> {
   });
   proposer.start();
   try {
-    const { startLsn } = await proposer.elected(SYNC_MS_MAX);
+    const { startLsn, history } = await proposer.elected(SYNC_MS_MAX);
     await proposer.committed(startLsn, SYNC_MS_MAX);
+    // The last entry is our own term
+    if (left !== undefined && history.at(-2)?.term === left.term) {
+      const version = pgVersion(request.pg_version);
+      await takeWalTail({ pgdata: left.pgdata, version, proposer });
+    }
     return proposer.commitLsn;
   } finally {
     await proposer.stop(); // tells every safekeeper the commit LSN

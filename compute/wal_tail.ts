@@ -1,12 +1,12 @@
 /**
- * The end of the WAL of a Postgres that was killed: whole records that it wrote into its pg_wal and
- * that the WAL proposer had not been sent yet.
+ * The end of the WAL of a Postgres that was killed, perhaps with its host: whole records that it
+ * wrote into its pg_wal and that no safekeeper has been sent yet.
  *
  * No commit among them was acknowledged, so they could be dropped, and data pages are never
  * recovered from local files. But a logical walsender sends what is on the local disk, without
  * waiting for a quorum: a subscriber may have applied them. So they are given to the safekeepers,
- * and the publisher is not behind its subscribers then. (What is lost with the machine is lost;
- * failover slots of 17 and later wait for the quorum.)
+ * and the publisher is not behind its subscribers then. (What is lost with the machine's disk is
+ * lost; failover slots of 17 and later wait for the quorum.)
  */
 import { PAGE_SIZE, WAL_LONG_HEADER_SIZE, WAL_TIMELINE_ID } from "../libs/postgres/constants.ts";
 import type { PgVersion } from "../libs/postgres/versions.ts";

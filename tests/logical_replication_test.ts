@@ -4,6 +4,7 @@
  */
 import assert from "node:assert/strict";
 import { readSlotNames } from "../compute/carried/slot_names.ts";
+import type { TenantId } from "../libs/utils/id.ts";
 import { type Sql, type TestNeon, testWithNeon } from "./harness.ts";
 import { testedVersions } from "./support/postgres_versions.ts";
 import { until } from "./support/waiting.ts";
@@ -13,11 +14,13 @@ const LOGICAL = { settings: { wal_level: "logical" } };
 const EAGER = { settings: { wal_retrieve_retry_interval: "100ms" } };
 const TABLE = "CREATE TABLE t (id int PRIMARY KEY, v text)";
 
+async function startSubscriber(neon: TestNeon, tenant: TenantId): Promise<Sql> {
+  return neon.connect(await neon.local.startEndpoint("subscriber", { tenant, ...EAGER }));
+}
+
 /** A subscriber on a timeline of its own, subscribed to the table "t" of the publisher. */
-async function subscribe(neon: TestNeon, publisherPort: number): Promise<Sql> {
-  const { tenantId } = await neon.local.createTenant({ setDefault: false });
-  const endpoint = await neon.local.startEndpoint("subscriber", { tenant: tenantId, ...EAGER });
-  const subscriber = neon.connect(endpoint);
+async function subscribe(neon: TestNeon, tenant: TenantId, publisherPort: number): Promise<Sql> {
+  const subscriber = await startSubscriber(neon, tenant);
   await subscriber.unsafe(TABLE);
   await subscriber.unsafe(`CREATE SUBSCRIPTION s CONNECTION
     'host=127.0.0.1 port=${publisherPort} user=cloud_admin dbname=postgres' PUBLICATION p`);
@@ -93,14 +96,39 @@ testWithNeon("a subscriber goes on when its publisher was stopped or killed", {}
     `${TABLE}; INSERT INTO t SELECT i, 'first' FROM generate_series(1, 100) i`,
   );
   await publisher.unsafe("CREATE PUBLICATION p FOR TABLE t");
-  const subscriber = await subscribe(neon, endpoint.port);
+  const { tenantId: tenant } = await neon.local.createTenant();
+  const subscriber = await subscribe(neon, tenant, endpoint.port);
   let id = 1000;
   const next = () => id++;
   await untilEqual(publisher, subscriber);
   await restartUnderLoad(neon, subscriber, next, () => neon.local.stopEndpoint("main"));
   await restartUnderLoad(neon, subscriber, next, async () => neon.killPostgres("main"));
-  await restartUnderLoad(neon, subscriber, next, async () => neon.killPostgres("main"));
   await restartUnderLoad(neon, subscriber, next, () => neon.local.stopEndpoint("main"));
+});
+
+testWithNeon("what a subscriber was given and no safekeeper has is not lost", {}, async (neon) => {
+  const endpoint = await neon.local.startEndpoint("main", LOGICAL);
+  const publisher = neon.connect(endpoint);
+  await publisher.unsafe(`${TABLE}; CREATE PUBLICATION p FOR TABLE t`);
+  const { tenantId: tenant } = await neon.local.createTenant();
+  const subscriber = await subscribe(neon, tenant, endpoint.port);
+  await publisher`INSERT INTO t VALUES (1, 'everywhere')`;
+  await untilEqual(publisher, subscriber);
+  await untilSafe(neon, publisher, ["s"]);
+  await neon.killRole("compute");
+  // It waits for a quorum that nobody asks, but the subscriber is not made to wait
+  const waiting = publisher`INSERT INTO t VALUES (2, 'in doubt')`.then(() => {}, () => {});
+  await until("the subscriber is ahead", async () => {
+    return (await subscriber`SELECT FROM t WHERE id = 2`).count === 1;
+  });
+  neon.killPostgres("main");
+  neon.killPostgres("subscriber");
+  await waiting;
+  await neon.local.start();
+  const again = neon.connect(await neon.local.startEndpoint("main"));
+  assert.equal((await again`SELECT FROM t WHERE id = 2`).count, 1);
+  await again`INSERT INTO t VALUES (3, 'after the restart')`;
+  await untilEqual(again, await startSubscriber(neon, tenant));
 });
 
 /** All versions with NEON_TEST_MATRIX=1; else one that flushes messages by themselves, one not. */
@@ -121,9 +149,8 @@ async function testSlots(neon: TestNeon): Promise<void> {
   await main`SELECT pg_create_logical_replication_slot('temporary', 'test_decoding', true)`;
   await main`SELECT pg_create_physical_replication_slot('physical')`;
   await main`INSERT INTO t VALUES (1, 'before')`;
-  await untilCarried(neon, ["dropped", "kept"]);
   await main`SELECT pg_drop_replication_slot('dropped')`;
-  await untilCarried(neon, ["kept"]);
+  await untilSafe(neon, main, ["kept"]);
   neon.killPostgres("main");
   const again = neon.connect(await neon.local.startEndpoint("main"));
   assert.deepEqual(await slotNames(again), ["kept"]);
@@ -150,22 +177,30 @@ testWithNeon("a slot that was dropped without a host stays dropped", {}, async (
   const main = neon.connect(await neon.local.startEndpoint("main", LOGICAL));
   await main`SELECT pg_create_logical_replication_slot('a', 'test_decoding')`;
   await main`SELECT pg_create_logical_replication_slot('b', 'test_decoding')`;
-  await untilCarried(neon, ["a", "b"]);
+  await untilSafe(neon, main, ["a", "b"]);
   await neon.killRole("compute");
   await main`SELECT pg_drop_replication_slot('a')`;
   await neon.local.start(); // it takes Postgres over
-  await untilCarried(neon, ["b"]);
+  await untilNoted(neon, ["b"]);
   neon.killPostgres("main");
   const again = neon.connect(await neon.local.startEndpoint("main"));
   assert.deepEqual(await slotNames(again), ["b"]);
 });
 
-/** Waits until the host has noted these slots; that one is gone, only when the storage knows it. */
-async function untilCarried(neon: TestNeon, names: string[]): Promise<void> {
+/** Waits until the host has noted that the storage has these slots, or is being told of them. */
+async function untilNoted(neon: TestNeon, names: string[]): Promise<void> {
   const path = `${neon.local.directory}/compute/endpoints/main/slots`;
-  await until(`the slots ${names} are carried`, () => {
+  await until(`the slots ${names} are noted`, () => {
     return JSON.stringify(readSlotNames(path)) === JSON.stringify(names);
   });
+}
+
+/** Waits until the storage has exactly these slots: a later one has come and gone. */
+async function untilSafe(neon: TestNeon, sql: Sql, names: string[]): Promise<void> {
+  await sql`SELECT pg_create_logical_replication_slot('zz_later', 'test_decoding')`;
+  await untilNoted(neon, [...names, "zz_later"]);
+  await sql`SELECT pg_drop_replication_slot('zz_later')`;
+  await untilNoted(neon, names);
 }
 
 async function slotNames(sql: Sql): Promise<string[]> {
