@@ -151,9 +151,12 @@ async function testSlots(neon: TestNeon): Promise<void> {
   await main`INSERT INTO t VALUES (1, 'before')`;
   await main`SELECT pg_drop_replication_slot('dropped')`;
   await untilSafe(neon, main, ["kept"]);
+  await main.unsafe("VACUUM FULL pg_class"); // decoding must find the rows where they are now
   neon.killPostgres("main");
   const again = neon.connect(await neon.local.startEndpoint("main"));
   assert.deepEqual(await slotNames(again), ["kept"]);
+  const pgdata = `${neon.local.directory}/compute/endpoints/main/pgdata`;
+  assert.ok([...Deno.readDirSync(`${pgdata}/pg_logical/mappings`)].length > 0);
   await again`INSERT INTO t VALUES (2, 'after')`;
   const changes = await again`SELECT data FROM pg_logical_slot_get_changes('kept', NULL, NULL)
     WHERE data LIKE 'table%'`;
@@ -171,6 +174,11 @@ async function testSlots(neon: TestNeon): Promise<void> {
   const rest = await third`SELECT data FROM pg_logical_slot_get_changes('kept', NULL, NULL)
     WHERE data LIKE 'table%'`;
   assert.deepEqual([...rest], []);
+  await third`SELECT pg_drop_replication_slot('kept')`;
+  await until("the catalogs are let go", async () => {
+    const rows = await third`SELECT FROM pg_replication_slots WHERE catalog_xmin IS NOT NULL`;
+    return rows.count === 0;
+  });
 }
 
 testWithNeon("a slot that was dropped without a host stays dropped", {}, async (neon) => {
