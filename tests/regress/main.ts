@@ -55,6 +55,7 @@ async function setUp(options: RegressOptions): Promise<Setup> {
   const server = options.server === undefined
     ? build
     : await find(options.server === "npm" ? {} : { pgBin: options.server });
+  if (options.workDir !== undefined) Deno.mkdirSync(options.workDir, { recursive: true });
   const directory = Deno.makeTempDirSync({
     prefix: "pg-regress-",
     ...(options.workDir === undefined ? {} : { dir: options.workDir }),
