@@ -46,6 +46,20 @@ export interface StartTimings {
   readonly total: number;
 }
 
+/**
+ * How many bytes of committed WAL the pageserver has not received, not on its disk, and not where
+ * safekeepers may remove theirs.
+ */
+export interface PageserverLag {
+  readonly write_bytes: number;
+  readonly flush_bytes: number;
+  readonly apply_bytes: number;
+  /** Whether the pageserver has told its positions since the start. */
+  readonly has_reported: boolean;
+  /** Commits wait until the pageserver has come nearer. */
+  readonly commits_delayed: boolean;
+}
+
 /** An endpoint as the host sees it. */
 export interface EndpointStatus {
   readonly endpoint_id: string;
@@ -61,6 +75,8 @@ export interface EndpointStatus {
   /** Where Postgres was started. */
   readonly start_lsn: string | null;
   readonly pid: number | null;
+  /** Of a running primary. */
+  readonly pageserver_lag: PageserverLag | null;
   readonly timings_ms: StartTimings | null;
   /** Why it crashed or did not start. */
   readonly error?: string;

@@ -25,6 +25,17 @@ const COMMITTED_MS_MAX = 10_000;
 /** Pause between two looks at an endpoint that is starting. */
 const STARTING_POLL_MS = 20;
 
+/** Over all running endpoints. */
+interface HostTotals {
+  readonly running: number;
+  readonly bufferBytes: number;
+  readonly uncommittedBytes: number;
+  /** Of the endpoint that the pageserver is furthest behind. */
+  readonly lagBytes: number;
+  /** Whose commits wait for the pageserver. */
+  readonly delayed: number;
+}
+
 /** See the head of the file. */
 export class ComputeHost {
   readonly #services: HostServices;
@@ -150,14 +161,17 @@ export class ComputeHost {
   }
 
   /** Sums over running endpoints, for the metrics. */
-  totals(): { running: number; bufferBytes: number; uncommittedBytes: number } {
-    const totals = { running: 0, bufferBytes: 0, uncommittedBytes: 0 };
+  totals(): HostTotals {
+    const totals = { running: 0, bufferBytes: 0, uncommittedBytes: 0, lagBytes: 0, delayed: 0 };
     for (const { run } of this.#endpoints.values()) {
       if (run === undefined) continue;
       totals.running++;
       if (!(run instanceof PrimaryRun)) continue;
       totals.bufferBytes += run.proposer.bufferBytes;
       totals.uncommittedBytes += run.proposer.endLsn - run.proposer.acknowledgedLsn;
+      const lag = run.pageserverLag;
+      totals.lagBytes = Math.max(totals.lagBytes, lag?.write_bytes ?? 0);
+      if (lag?.commits_delayed === true) totals.delayed++;
     }
     return totals;
   }

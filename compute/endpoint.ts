@@ -60,6 +60,7 @@ export class Endpoint {
       lsn: lsn === undefined ? null : formatLsn(lsn),
       start_lsn: this.#startLsn === undefined ? null : formatLsn(this.#startLsn),
       pid: this.#run?.pid ?? null,
+      pageserver_lag: this.#run?.pageserverLag ?? null,
       timings_ms: this.#timings,
       ...(this.#error === undefined ? {} : { error: this.#error }),
     };

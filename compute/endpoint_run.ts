@@ -14,7 +14,7 @@ import type { PgClient } from "../libs/pgwire/client.ts";
 import { ServerError } from "../libs/pgwire/messages.ts";
 import { logger } from "../libs/utils/log.ts";
 import type { Lsn } from "../libs/utils/lsn.ts";
-import type { EndpointSpec } from "./client.ts";
+import type { EndpointSpec, PageserverLag } from "./client.ts";
 import type { EndpointDirectory } from "./endpoint_directory.ts";
 import { removeEndpointState } from "./endpoint_state.ts";
 import { CLEAN_EXIT, type Launcher, type PostgresProcess } from "./postgres_process.ts";
@@ -76,6 +76,10 @@ export abstract class EndpointRun {
   abstract get startLsn(): Lsn;
   /** Where it stands, if that is known without asking: for a writer, what is committed. */
   abstract get lsn(): Lsn | undefined;
+  /** Of a writer, how far the pageserver is behind it. */
+  get pageserverLag(): PageserverLag | undefined {
+    return undefined;
+  }
   /** Ends Postgres in an orderly way; returns when it has ended or that takes too long. */
   protected abstract shutDown(): Promise<void>;
   /** Closes connections to Postgres and whatever waits on them: it has ended. */

@@ -35,4 +35,16 @@ export function watchHost(host: ComputeHost): void {
     [],
     (made) => made.set(host.totals().uncommittedBytes),
   );
+  gauge(
+    "compute_pageserver_lag_bytes",
+    "Committed WAL that the pageserver has not received, of the endpoint where that is most",
+    [],
+    (made) => made.set(host.totals().lagBytes),
+  );
+  gauge(
+    "compute_endpoints_delayed",
+    "Endpoints whose commits wait for the pageserver",
+    [],
+    (made) => made.set(host.totals().delayed),
+  );
 }

@@ -12,7 +12,10 @@ import { writeSlotNames } from "./carried/slot_names.ts";
 import { SlotCarrier } from "./carried/slots.ts";
 import { carryStopped } from "./carried/stopped.ts";
 import { EndpointRun, type RunParts } from "./endpoint_run.ts";
+import type { PageserverLag } from "./client.ts";
+import { lagLimits } from "./lag_limits.ts";
 import { takeWalTail } from "./wal_tail.ts";
+import type { LagLimits } from "./wal_proposer/backpressure.ts";
 import { WalProposer, type WalProposerOptions } from "./wal_proposer/driver.ts";
 import { PostgresStream } from "./wal_proposer/postgres_stream.ts";
 
@@ -32,12 +35,14 @@ export class PrimaryRun extends EndpointRun {
   readonly proposer: WalProposer;
   /** The files of pgdata that the storage has too; kept up to date while it runs. */
   readonly carried: KnownFiles = new Map();
+  readonly #lagLimits: LagLimits;
   #stream: PostgresStream | undefined;
   #slots: SlotCarrier | undefined;
 
   constructor(parts: RunParts, proposing: Pick<WalProposerOptions, "walSegmentSize" | "resume">) {
     super(parts);
     const { spec } = parts;
+    this.#lagLimits = lagLimits(spec.settings);
     this.proposer = new WalProposer({
       ...proposing,
       tenantId: spec.tenant_id,
@@ -56,6 +61,10 @@ export class PrimaryRun extends EndpointRun {
     return this.proposer.acknowledgedLsn;
   }
 
+  override get pageserverLag(): PageserverLag | undefined {
+    return this.#stream?.lag;
+  }
+
   /**
    * Starts to take WAL out of Postgres; resolves when the stream is open. With logical slots
    * `carrySlots` is to follow.
@@ -64,6 +73,7 @@ export class PrimaryRun extends EndpointRun {
     this.#stream = new PostgresStream(
       this.proposer,
       this.standbyName,
+      this.#lagLimits,
       slotExists,
       logicalSlots === 0 ? 0 : undefined,
       (parameters) => this.connect(parameters),
@@ -96,6 +106,7 @@ export class PrimaryRun extends EndpointRun {
   /** Fast shutdown: Postgres ends when its last WAL record is acknowledged. */
   protected override async shutDown(): Promise<void> {
     const { process, proposer } = this;
+    this.#stream?.lift(); // Postgres ends when all its WAL is acknowledged
     await process.signal("INT");
     const began = performance.now();
     let progressed = began;

@@ -6,29 +6,13 @@ import assert from "node:assert/strict";
 import { PageserverClient } from "../pageserver/client.ts";
 import { parseTenantId, parseTimelineId } from "../libs/utils/id.ts";
 import { SafekeeperClient } from "../safekeeper/client.ts";
-import { openSql, type Sql, type TestNeon, testWithNeon } from "./harness.ts";
+import { openSql, type TestNeon, testWithNeon } from "./harness.ts";
 import { createLedger, Writers } from "./load/writers.ts";
+import { commitsWaiting, isSettled } from "./support/commits_waiting.ts";
 import { processesIn } from "./support/processes.ts";
 import { until } from "./support/waiting.ts";
 
 const WRITERS = 4;
-
-/** Resolves when `count` sessions wait for a quorum to take their commit. */
-async function commitsWaiting(sql: Sql, count: number): Promise<void> {
-  await until(`${count} commits wait`, async () => {
-    const [row] = await sql`
-      select count(*)::int as n from pg_stat_activity where wait_event = 'SyncRep'`;
-    return row!["n"] === count;
-  });
-}
-
-/** Whether a promise has settled by now. */
-async function isSettled(promise: Promise<unknown>): Promise<boolean> {
-  let settled = false;
-  promise.then(() => settled = true, () => settled = true);
-  await new Promise((resolve) => setTimeout(resolve, 0));
-  return settled;
-}
 
 testWithNeon(
   "two safekeepers: commits wait while one is down",

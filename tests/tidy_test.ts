@@ -23,6 +23,7 @@ const PURE = [
   "safekeeper/peer_recovery.ts",
   "safekeeper/timeline_core.ts",
   "safekeeper/wal_positions.ts",
+  "compute/wal_proposer/backpressure.ts",
   "compute/wal_proposer/conversation.ts",
   "compute/wal_proposer/proposer.ts",
   "compute/wal_proposer/quorum.ts",

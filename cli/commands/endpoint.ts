@@ -7,6 +7,7 @@ import { parseEndpointSettings } from "../control_plane/endpoint_records.ts";
 import {
   connectionString,
   createEndpoint,
+  describeStatus,
   type EndpointOptions,
   listEndpoints,
   startEndpoint,
@@ -136,7 +137,7 @@ function list() {
         endpoint.timeline_id,
         endpoint.branch_name ?? "?",
         endpoint.lsn ?? "---",
-        endpoint.status,
+        describeStatus(endpoint),
         ...(hasModes ? [typeof endpoint.mode === "string" ? endpoint.mode : "Static"] : []),
       ]);
       const titles = ["ENDPOINT", "ADDRESS", "TIMELINE", "BRANCH NAME", "LSN", "STATUS"];

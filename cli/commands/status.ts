@@ -1,7 +1,7 @@
 /** `neon status`: what is running. Exit code 0 if all daemons are, 1 otherwise. */
 import { Command } from "@commander-js/extra-typings";
 import { formatMode } from "../control_plane/endpoint_modes.ts";
-import { listEndpoints } from "../control_plane/endpoints.ts";
+import { describeStatus, listEndpoints } from "../control_plane/endpoints.ts";
 import { displayPath, openEnvironment } from "../control_plane/environment.ts";
 import { allRoles, roleStatus } from "../control_plane/lifecycle.ts";
 import { describeStorage } from "../../libs/remote_storage/location.ts";
@@ -27,7 +27,7 @@ export function command(): Command {
             (endpoint.mode === "Primary" ? "" : ` (${formatMode(endpoint.mode)})`),
             endpoint.address,
             "---",
-            endpoint.status,
+            describeStatus(endpoint),
           ]),
           ...(remote_storage === null
             ? []

@@ -3,7 +3,7 @@
  * at what runs, one durable definition if it is new, and one call that returns when PostgreSQL has
  * answered a query.
  */
-import type { EndpointMode, EndpointStatus } from "../../compute/client.ts";
+import type { EndpointMode, EndpointStatus, PageserverLag } from "../../compute/client.ts";
 import { parseAddress } from "../../libs/utils/address.ts";
 import { BadRequest, Conflict, NotFound, Unavailable } from "../../libs/utils/errors.ts";
 import type { TenantId, TimelineId } from "../../libs/utils/id.ts";
@@ -123,9 +123,11 @@ function checkSame(env: Environment, record: EndpointRecord, options: EndpointOp
   const changed = Object.entries(options.settings ?? {})
     .find(([key, value]) => before[key] !== value);
   if (changed !== undefined) {
+    const other = changed[0].startsWith("neon.")
+      ? `first "neon endpoint stop ${name} --destroy"`
+      : `use ALTER SYSTEM, or "${repoPath(env, "compute", "endpoints", name, "postgresql.conf")}"`;
     throw new BadRequest(
-      `Cannot start endpoint "${name}" with ${changed.join("=")}: it exists without that; use ` +
-        `ALTER SYSTEM, or "${repoPath(env, "compute", "endpoints", name, "postgresql.conf")}"`,
+      `Cannot start endpoint "${name}" with ${changed.join("=")}: it exists without that; ${other}`,
     );
   }
 }
@@ -240,7 +242,16 @@ export interface ListedEndpoint {
   branch_name: string | null;
   mode: EndpointMode;
   lsn: string | null;
+  /** Of a running primary. */
+  pageserver_lag: PageserverLag | null;
   status: "running" | "starting" | "stopped" | "crashed";
+}
+
+/** The status for people: also whether commits wait, and for what. */
+export function describeStatus({ status, pageserver_lag: lag }: ListedEndpoint): string {
+  if (lag === null || !lag.commits_delayed) return status;
+  const behind = `${Math.ceil(lag.write_bytes / 2 ** 20)} MB behind`;
+  return `${status}, commits wait: pageserver ${lag.has_reported ? behind : "does not report"}`;
 }
 
 /** All endpoints, those of one tenant if one is named, with the state of their processes. */
@@ -275,6 +286,7 @@ export async function listEndpoints(
         : status?.status === "running"
         ? status.lsn
         : null,
+      pageserver_lag: status?.pageserver_lag ?? null,
       status: status?.status ?? alone,
     };
   });

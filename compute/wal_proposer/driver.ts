@@ -19,7 +19,10 @@ import {
   encodeProposerMessage,
   writeAppendHeader,
 } from "../../libs/safekeeper_protocol/messages.ts";
-import { decodeFeedback } from "../../libs/safekeeper_protocol/feedback.ts";
+import {
+  decodeFeedback,
+  type PageserverFeedback,
+} from "../../libs/safekeeper_protocol/feedback.ts";
 import type { Term, TermHistory } from "../../libs/safekeeper_protocol/term_history.ts";
 import { catchUp } from "./catch_up.ts";
 import { Conversation, type ConversationPorts } from "./conversation.ts";
@@ -87,6 +90,8 @@ export class WalProposer implements LinkEvents {
   onCommit: (lsn: Lsn) => void = () => {};
   /** Called when `standbyFeedback` has changed, and every second. */
   onStandbyFeedback: () => void = () => {};
+  /** Called with each new `pageserver`. */
+  onPageserver: (feedback: PageserverFeedback) => void = () => {};
   readonly standbyFeedback: StandbyFeedback;
   readonly options: WalProposerOptions;
   readonly #proposer: Proposer;
@@ -104,7 +109,7 @@ export class WalProposer implements LinkEvents {
   #buffer: WalBuffer | undefined;
   #waiters: CommitWaiter[] = [];
   #commitNoticeArmed = false;
-  #remoteConsistentLsn: Lsn = INVALID_LSN;
+  #pageserver: PageserverFeedback | undefined;
   #deposedWhy: string | undefined;
   #stopped = false;
 
@@ -186,9 +191,10 @@ export class WalProposer implements LinkEvents {
   get bufferBytes(): number {
     return this.#buffer?.capacityBytes ?? 0;
   }
-  /** What the pageserver keeps durably, as relayed by safekeepers. */
-  get remoteConsistentLsn(): Lsn {
-    return this.#remoteConsistentLsn;
+
+  /** What the pageserver last reported about this timeline, as relayed by safekeepers. */
+  get pageserver(): PageserverFeedback | undefined {
+    return this.#pageserver;
   }
 
   /** True if WAL can be taken now; else wait for `room`. */
@@ -336,18 +342,16 @@ export class WalProposer implements LinkEvents {
         readU64(payload, APPEND_RESPONSE_XMIN_AT),
         readU64(payload, APPEND_RESPONSE_CATALOG_XMIN_AT),
       );
-      if (payload.length > APPEND_RESPONSE_BYTES) this.#noteFeedback(payload);
+      if (payload.length > APPEND_RESPONSE_BYTES) {
+        this.#pageserver = decodeFeedback(payload.subarray(APPEND_RESPONSE_BYTES));
+        this.onPageserver(this.#pageserver);
+      }
       if (this.#conversation.settle()) this.pump();
     } else if (this.#conversation.answered(peer, decodeAcceptorMessage(payload))) this.pump();
   }
 
   #noteStandbys(peer: number, xmin: number, catalogXmin: number): void {
     if (this.standbyFeedback.note(peer, xmin, catalogXmin)) this.onStandbyFeedback();
-  }
-
-  #noteFeedback(payload: Uint8Array): void {
-    const feedback = decodeFeedback(payload.subarray(APPEND_RESPONSE_BYTES));
-    this.#remoteConsistentLsn = maxLsn(this.#remoteConsistentLsn, feedback.remoteConsistentLsn);
   }
 
   writable(peer: number): void {
@@ -395,6 +399,11 @@ export class WalProposer implements LinkEvents {
       if (this.#links[peer]!.lastSentMs < quietSince) this.#conversation.heartbeat(peer);
       else this.#armCommitNotice();
     }
+  }
+
+  /** Has every safekeeper answer, and so relay what the pageserver has reported. */
+  askPageserver(): void {
+    for (let peer = 0; peer < this.#links.length; peer++) this.#conversation.heartbeat(peer);
   }
 
   /** Tells the commit LSN to every safekeeper that has not heard it. */

@@ -4,12 +4,15 @@
  * Postgres sends bytes from the start LSN on, and its commits wait until this "standby" (the only
  * one that synchronous_standby_names accepts) has acknowledged them. We acknowledge what a quorum
  * of safekeepers has on disk: written = flushed = applied, at once when it rises and whenever
- * Postgres asks. The physical slot makes Postgres keep in pg_wal what is not acknowledged, and rows
- * that replicas still read, of which we tell it as a standby would of its own queries.
+ * Postgres asks; later, if the pageserver is too far behind (backpressure.ts). What waits then is
+ * only the acknowledgement, the WAL goes on to the safekeepers.
+ *
+ * The physical slot makes Postgres keep in pg_wal what is not acknowledged, and rows that replicas
+ * still read, of which we tell it as a standby would of its own queries.
  */
 import { Corrupt, messageOf } from "../../libs/utils/errors.ts";
 import { logger } from "../../libs/utils/log.ts";
-import { formatLsn, type Lsn } from "../../libs/utils/lsn.ts";
+import { formatLsn, maxLsn } from "../../libs/utils/lsn.ts";
 import type { PgClient } from "../../libs/pgwire/client.ts";
 import type { CopyBoth } from "../../libs/pgwire/copy_both.ts";
 import {
@@ -19,6 +22,8 @@ import {
   ReplicationTag,
   XLOG_DATA_HEADER_BYTES,
 } from "../../libs/pgwire/replication.ts";
+import type { PageserverLag } from "../client.ts";
+import { Backpressure, type LagLimits } from "./backpressure.ts";
 import type { WalProposer } from "./driver.ts";
 import { lowestXid } from "./standby_feedback.ts";
 import { readU64 } from "./wire.ts";
@@ -32,6 +37,10 @@ export const SLOT_NAME = "neon_wal_proposer";
 const KEEPALIVE_REPLY_AT = 17;
 /** Pause before the stream is opened again after it broke. */
 const RECONNECT_MS = 50;
+/** Safekeepers are asked for the pageserver's progress this often while commits wait for it. */
+const ASK_MS = 50;
+/** Commits that have not waited for the pageserver for so long do not wait any more. */
+const UNDELAYED_MS = 5000;
 
 /** See the head of the file. */
 export class PostgresStream {
@@ -42,6 +51,10 @@ export class PostgresStream {
   readonly #connect: (parameters: Record<string, string>) => Promise<PgClient>;
   readonly #standbyName: string;
   #slotExists: boolean;
+  readonly #backpressure: Backpressure;
+  #askTimer: ReturnType<typeof setTimeout> | undefined;
+  /** When commits began to wait for the pageserver, and when they were last seen to. */
+  #delayed: { readonly sinceMs: number; lastMs: number } | undefined;
   #copy: CopyBoth | undefined;
   /** For logical slots, a full transaction id; undefined while that is not known. */
   #catalogXmin: number | undefined;
@@ -54,12 +67,14 @@ export class PostgresStream {
   #done: Promise<void> = Promise.resolve();
 
   /**
-   * `connect` opens a connection over the endpoint's own socket with these startup parameters;
-   * `catalogXmin` is what `holdCatalog` will say, undefined if that follows later.
+   * `limits` are those of the pageserver's lag; `connect` opens a connection over the endpoint's
+   * own socket with these startup parameters; `catalogXmin` is what `holdCatalog` will say,
+   * undefined if that follows later.
    */
   constructor(
     proposer: WalProposer,
     standbyName: string,
+    limits: LagLimits,
     slotExists: boolean,
     catalogXmin: number | undefined,
     connect: (parameters: Record<string, string>) => Promise<PgClient>,
@@ -71,8 +86,30 @@ export class PostgresStream {
     this.#connect = connect;
     this.opened = this.#opened.promise;
     this.opened.catch(() => {});
-    proposer.onCommit = (lsn) => this.#acknowledge(lsn);
-    proposer.onStandbyFeedback = () => this.#tellFeedback();
+    const { startLsn, endLsn, pageserver } = proposer;
+    // A stream that is resumed goes on where Postgres was last acknowledged
+    this.#backpressure = new Backpressure(limits, startLsn, maxLsn(startLsn, endLsn));
+    if (pageserver !== undefined) this.#backpressure.note(pageserver);
+    proposer.onCommit = () => this.#release();
+    proposer.onPageserver = (feedback) => {
+      this.#backpressure.note(feedback);
+      this.#release();
+    };
+    proposer.onStandbyFeedback = () => {
+      this.#tellFeedback();
+      this.#tellDelay();
+    };
+  }
+
+  /** How far the pageserver is behind, and whether commits wait for it. */
+  get lag(): PageserverLag {
+    return this.#backpressure.lag(this.#proposer.commitLsn);
+  }
+
+  /** Commits do not wait for the pageserver any more: Postgres is to stop. */
+  lift(): void {
+    this.#backpressure.lift();
+    this.#release();
   }
 
   /** Streams until `stop`, opening the stream again when it breaks. */
@@ -83,6 +120,7 @@ export class PostgresStream {
   /** Closes the stream; Postgres's commits wait from now on. */
   async stop(): Promise<void> {
     this.#stopped = true;
+    clearTimeout(this.#askTimer);
     this.#stopping.resolve();
     this.#copy?.close();
     this.#opened.reject(new Error("Cannot stream WAL from Postgres: the endpoint is stopping"));
@@ -143,7 +181,7 @@ export class PostgresStream {
     if (this.#stopped) return copy.close();
     this.#copy = copy;
     this.#toldXmin = undefined;
-    this.#acknowledge(this.#proposer.acknowledgedLsn);
+    this.#acknowledge();
     this.#tellFeedback();
     this.#opened.resolve();
     await this.#receive(copy);
@@ -173,17 +211,64 @@ export class PostgresStream {
         proposer.append(lsn, payload.subarray(XLOG_DATA_HEADER_BYTES));
       } else if (payload[0] === ReplicationTag.keepalive && payload[KEEPALIVE_REPLY_AT] !== 0) {
         this.#statusTime = postgresTime(Date.now());
-        this.#acknowledge(proposer.acknowledgedLsn);
+        this.#acknowledge();
       }
     }
   }
 
-  #acknowledge(lsn: Lsn): void {
+  /** A quorum has more, or the pageserver: tells Postgres as far as that lets commits go on. */
+  #release(): void {
+    const { commitLsn } = this.#proposer;
+    const before = this.#backpressure.released;
+    const released = this.#backpressure.release(commitLsn);
+    if (released > before) this.#acknowledge();
+    if (released < commitLsn) this.#delay();
+  }
+
+  #acknowledge(): void {
     const copy = this.#copy;
     if (copy === undefined) return;
-    queueStandbyStatus(copy, lsn, this.#statusTime);
+    queueStandbyStatus(copy, this.#backpressure.released, this.#statusTime);
     copy.flush().catch(() => copy.close()); // the receiving loop sees the end
   }
+
+  /** Commits wait for the pageserver: without new WAL nobody would tell how far it is. */
+  #delay(): void {
+    const now = performance.now();
+    if (this.#delayed === undefined) {
+      this.#delayed = { sinceMs: now, lastMs: now };
+      const { write_bytes, flush_bytes, apply_bytes, has_reported } = this.lag;
+      log.warning(
+        "{timeline}: commits wait for the pageserver, which {state}: of the WAL it has not " +
+          "received {write}, not on disk {flush}, not safe to remove {apply} bytes",
+        {
+          timeline: this.#proposer.options.timelineId,
+          state: has_reported ? "is behind" : "has reported nothing since the start",
+          write: write_bytes,
+          flush: flush_bytes,
+          apply: apply_bytes,
+        },
+      );
+    }
+    this.#delayed.lastMs = now;
+    if (this.#askTimer !== undefined || this.#stopped) return;
+    this.#askTimer = setTimeout(() => {
+      this.#askTimer = undefined;
+      this.#proposer.askPageserver();
+      this.#release();
+    }, ASK_MS);
+  }
+
+  #tellDelay(): void {
+    const delayed = this.#delayed;
+    if (delayed === undefined || performance.now() - delayed.lastMs < UNDELAYED_MS) return;
+    this.#delayed = undefined;
+    log.info("{timeline}: commits do not wait for the pageserver any more; they did for {s} s", {
+      timeline: this.#proposer.options.timelineId,
+      s: ((delayed.lastMs - delayed.sinceMs) / 1000).toFixed(1),
+    });
+  }
+
   /**
    * What logical slots and replicas need kept. Postgres's slot remembers what it was told, also by
    * an earlier stream, so each one tells it anew.
