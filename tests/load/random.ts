@@ -1,7 +1,7 @@
 /** Seeded randomness for tests: the seed is printed, and NEON_TEST_SEED repeats a run. */
 
 /** Small, fast and good enough to choose victims and moments (mulberry32). */
-class SeededRandom {
+export class SeededRandom {
   readonly seed: number;
   #state: number;
 
@@ -22,6 +22,11 @@ class SeededRandom {
   /** An integer in [min, max]. */
   between(min: number, max: number): number {
     return min + Math.floor(this.next() * (max - min + 1));
+  }
+
+  /** A generator of its own for somebody who draws at moments that do not repeat. */
+  fork(): SeededRandom {
+    return new SeededRandom(this.between(0, 0xffffffff));
   }
 
   /** One of several. */
