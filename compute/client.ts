@@ -3,6 +3,7 @@
  *
  * Requests throw as libs/utils/http_client.ts says.
  */
+export { lagLimits } from "./lag_limits.ts";
 import { NotFound } from "../libs/utils/errors.ts";
 import { HttpClient } from "../libs/utils/http_client.ts";
 import type { TenantId, TimelineId } from "../libs/utils/id.ts";

@@ -5,8 +5,8 @@
  *     neon.max_replication_flush_lag = 10GB     what is not on its disk
  *     neon.max_replication_apply_lag = -1       what safekeepers may not remove yet; -1: no limit
  *
- * Written as PostgreSQL writes sizes; a number without a unit is in MB. They are read here, at the
- * start of an endpoint; Postgres itself only shows them.
+ * Written as PostgreSQL writes sizes; a number without a unit is in MB. They are read when an
+ * endpoint is made (to refuse a wrong one) and at its start; Postgres itself only shows them.
  */
 import { BadRequest } from "../libs/utils/errors.ts";
 import type { LagLimits } from "./wal_proposer/backpressure.ts";

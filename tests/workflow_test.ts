@@ -183,6 +183,10 @@ testWithNeon("settings of an endpoint belong to its definition", {}, async (neon
     /with work_mem=1MB: it exists without that; use ALTER SYSTEM/,
   );
   await assert.rejects(neon.run("endpoint", "create", "other", "-c", "x"), /use name=value/);
+  await assert.rejects(
+    neon.run("endpoint", "create", "other", "-c", "neon.max_replication_write_lag=much"),
+    /Cannot use neon.max_replication_write_lag = "much": give a size such as 500MB/,
+  );
 });
 
 testWithNeon("a second primary on a timeline is refused while the first runs", {}, async (neon) => {

@@ -3,7 +3,12 @@
  * at what runs, one durable definition if it is new, and one call that returns when PostgreSQL has
  * answered a query.
  */
-import type { EndpointMode, EndpointStatus, PageserverLag } from "../../compute/client.ts";
+import {
+  type EndpointMode,
+  type EndpointStatus,
+  lagLimits,
+  type PageserverLag,
+} from "../../compute/client.ts";
 import { parseAddress } from "../../libs/utils/address.ts";
 import { BadRequest, Conflict, NotFound, Unavailable } from "../../libs/utils/errors.ts";
 import type { TenantId, TimelineId } from "../../libs/utils/id.ts";
@@ -58,7 +63,10 @@ function timelineOfNew(
   return timelineOfBranch(env, tenant, options.branch ?? named);
 }
 
-/** Writes the definition of a new endpoint. Throws Conflict if there is one of that name. */
+/**
+ * Writes the definition of a new endpoint. Throws Conflict if there is one of that name, BadRequest
+ * if the compute host could not read its settings.
+ */
 export function createEndpoint(
   env: Environment,
   tenant: TenantId,
@@ -66,6 +74,7 @@ export function createEndpoint(
   options: EndpointOptions = {},
 ): Promise<EndpointRecord> {
   checkEndpointName(name);
+  lagLimits(options.settings); // the host would refuse every start
   const timeline = timelineOfNew(env, tenant, name, options);
   const pgVersion = timelinePgVersion(env.repoDir, tenant, timeline);
   return withDirectoryLock(env.repoDir, () => {
