@@ -18,7 +18,7 @@ import { newTenantId, newTimelineId } from "../libs/utils/id.ts";
 import { INVALID_LSN, type Lsn } from "../libs/utils/lsn.ts";
 import { TarWriter } from "../libs/utils/tar_writer.ts";
 import { importCluster } from "./import/import_cluster.ts";
-import { WalIngest } from "./ingest/wal_ingest.ts";
+import { WalIngest, type WalIngestOptions } from "./ingest/wal_ingest.ts";
 import { PageReader } from "./page_service/page_reader.ts";
 import { Reconstruction } from "./repository/reconstruction.ts";
 import type { Tenant } from "./repository/tenant.ts";
@@ -42,6 +42,8 @@ export interface RecordSpec {
   main?: Uint8Array;
   blocks?: BlockReference[];
 }
+
+type Turns = Pick<WalIngestOptions, "now" | "pause">;
 
 /** The cluster, its repository and its ingest. */
 export class TestCluster {
@@ -75,14 +77,14 @@ export class TestCluster {
     return cluster;
   }
 
-  /** From here on records go to this timeline. */
-  follow(timeline: Timeline): void {
+  /** From here on records go to this timeline, by this clock and with these pauses. */
+  follow(timeline: Timeline, { now, pause }: Turns = this): void {
     this.timeline = timeline;
     this.served = servedTimeline(timeline);
     this.#previous = timeline.prevRecordLsn === INVALID_LSN
       ? CHECKPOINT_LSN
       : timeline.prevRecordLsn;
-    const { served, reader, now, pause } = this;
+    const { served, reader } = this;
     this.#ingest = new WalIngest({ served, reader, now, pause });
     this.#wal = new WalWriter(timeline.lastRecordLsn, {
       version: VERSION,

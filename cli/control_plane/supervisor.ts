@@ -10,6 +10,7 @@
 import { parseAddress } from "../../libs/utils/address.ts";
 import { TimedOut, Unavailable } from "../../libs/utils/errors.ts";
 import { livePid } from "../../libs/utils/pid_file.ts";
+import { daemonEnvironment } from "./daemon_environment.ts";
 import { isPortFree } from "./endpoint_records.ts";
 import { portHolder } from "./port_holder.ts";
 import { withDirectoryLock } from "./repo_dir.ts";
@@ -135,15 +136,6 @@ async function checkPorts(daemon: Daemon): Promise<void> {
         `change the port in .neon/config`,
     );
   }
-}
-
-/** The environment of a daemon: nothing but what Deno and the user's own NEON_ settings need. */
-function daemonEnvironment(more: readonly string[]): Record<string, string> {
-  const kept = Object.entries(Deno.env.toObject()).filter(([name]) =>
-    ["HOME", "PATH", "DENO_DIR", "XDG_CACHE_HOME", "TMPDIR", ...more].includes(name) ||
-    name.startsWith("NEON_") || name.startsWith("GRPC_")
-  );
-  return { ...Object.fromEntries(kept), NO_COLOR: "1" };
 }
 
 /** Absolute path of a file of this program, given from its root. */

@@ -8,8 +8,9 @@
  * stored against its blocks, and reading such a page is where the error belongs. There is one
  * WalIngest per timeline and connection; it starts at last_record_lsn.
  *
- * A batch ends after RECORDS_PER_BATCH records or SLICE_MS, whichever is first, and other work of
- * the event loop gets a turn before the next.
+ * A batch ends after RECORDS_PER_BATCH records or SLICE_MS of work, whichever is first, and after
+ * SLICE_MS other work of the event loop gets a turn. The slice goes on from one feed to the next:
+ * while WAL is there to be read, reading it does not give others a turn.
  */
 import { CheckpointTracker } from "../../libs/postgres/checkpoint_tracker.ts";
 import { Rmgr, XlogInfo } from "../../libs/postgres/constants.ts";
@@ -61,6 +62,8 @@ export class WalIngest {
   #pendingRecords = 0;
   #pendingStart: Lsn = INVALID_LSN;
   #pendingEnd: Lsn = INVALID_LSN;
+  /** What is left of the slice between two feeds, and when it ends, inside one. */
+  #sliceLeftMs = SLICE_MS;
   #sliceEndMs = 0;
 
   constructor(options: WalIngestOptions) {
@@ -100,11 +103,11 @@ export class WalIngest {
   }
 
   async #feed(bytes: Uint8Array): Promise<void> {
-    const { served, now } = this.#options;
+    const { served, now, pause } = this.#options;
     this.#decoder.feed(bytes);
     ingestMetrics.bytes.inc(bytes.length);
     await served.timeline.waitForRoom();
-    this.#sliceEndMs = now() + SLICE_MS;
+    this.#sliceEndMs = now() + this.#sliceLeftMs;
     while (this.#decoder.next(this.#cursor)) {
       if (readsDirectory(this.#cursor)) this.#commit();
       const waiting = this.#ingest();
@@ -115,6 +118,10 @@ export class WalIngest {
       if (this.#sliceIsOver()) await this.#endSlice();
     }
     this.#commit();
+    this.#sliceLeftMs = this.#sliceEndMs - now();
+    if (this.#sliceLeftMs > 0) return;
+    await pause();
+    this.#sliceLeftMs = SLICE_MS;
   }
 
   #sliceIsOver(): boolean {

@@ -38,6 +38,25 @@ Deno.test("many records in one feed all become visible, in batches", () =>
     assert.equal(cluster.collect(HEAP, 0).recordCount, 450);
   }));
 
+Deno.test("others get a turn after a millisecond of work, in however many feeds it came", () =>
+  withCluster(async (cluster) => {
+    const { timeline } = cluster;
+    let nowMs = 0;
+    const pausedAtMs: number[] = [];
+    const pause = () => {
+      pausedAtMs.push(nowMs);
+      return cluster.pause();
+    };
+    const advance = timeline.advance.bind(timeline);
+    timeline.advance = (last, prev) => {
+      advance(last, prev);
+      nowMs += 0.25;
+    };
+    cluster.follow(timeline, { now: () => nowMs, pause });
+    for (let i = 0; i < 12; i++) await cluster.ingest(lock(700));
+    assert.deepEqual(pausedAtMs, [1, 2, 3]);
+  }));
+
 Deno.test("after a damaged record nothing half done is left, and ingest can start anew", () =>
   withCluster(async (cluster) => {
     const { served, reader, now, pause, timeline } = cluster;

@@ -77,6 +77,11 @@ export class PageServiceClient {
     }
   }
 
+  /** One page; valid until the next request. Throws the error's text. */
+  async page(tag: RelTag, block: number): Promise<Uint8Array> {
+    return await this.#one(GET_PAGE, [...relationBody(tag), ...u32(block)]);
+  }
+
   /** All pages of an SLRU segment. */
   async slruSegment(kind: number, segment: number): Promise<Uint8Array> {
     return (await this.#one(GET_SLRU_SEGMENT, [kind, ...u32(segment)])).slice(4);

@@ -1,0 +1,32 @@
+import assert from "node:assert/strict";
+import { daemonEnvironment } from "./daemon_environment.ts";
+
+/** Prints how many turns of a busy event loop pass before a byte that has arrived is read. */
+const COUNT_TURNS = `
+  import { setImmediate } from "node:timers/promises";
+  const listener = Deno.listen({ hostname: "127.0.0.1", port: 0 });
+  const near = await Deno.connect({ hostname: "127.0.0.1", port: listener.addr.port });
+  const far = await listener.accept();
+  let most = 0;
+  for (let round = 0; round < 10; round++) {
+    let arrived = false;
+    far.read(new Uint8Array(1)).then(() => arrived = true);
+    for (let i = 0; i < 5; i++) await setImmediate();
+    await near.write(new Uint8Array(1));
+    let turns = 0;
+    for (; !arrived; turns++) await setImmediate();
+    most = Math.max(most, turns);
+  }
+  console.log(most);
+  Deno.exit(0);
+`;
+
+Deno.test("a daemon that is busy looks at its sockets all the time", async () => {
+  const { stdout } = await new Deno.Command(Deno.execPath(), {
+    args: ["eval", COUNT_TURNS],
+    clearEnv: true,
+    env: daemonEnvironment([]),
+  }).output();
+  const turns = Number(new TextDecoder().decode(stdout));
+  assert.ok(turns >= 1 && turns <= 8, `${turns} turns`);
+});
