@@ -4,7 +4,7 @@
  * WAL) and new sessions at the endpoint that run a trivial query. Before, the same without a load.
  *
  * Run: deno task bench:ingest-reads [--rows 2000000] [--seconds 5] [--json FILE]
- * (220 bytes of WAL a row)
+ * (265 bytes of WAL a row)
  */
 import { computeClient, pageserverClient } from "../cli/control_plane/clients.ts";
 import { SUPERUSER } from "../cli/control_plane/endpoints.ts";
