@@ -207,6 +207,7 @@ testWithNeon(
     // What needs no cold page goes on, a commit as well.
     await observer`create temp table own(i int)`.catch(() => {});
     assert.equal((await observer`select from cold where false`).count, 0);
+    updateArena(`${endpointDirectory(neon)}/arena`, { retrySeconds: 60 }); // for a slow start
     await neon.local.start();
     assert.deepEqual(await readAll(reader), expected);
     assert.deepEqual(await readAll(observer), expected);
