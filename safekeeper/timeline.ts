@@ -219,6 +219,7 @@ export class Timeline {
   #flushFailed(thrown: unknown): void {
     if (this.#closed) return;
     this.#core.flushFailed();
+    this.#announce();
     log.error("{timeline}: {message}", { timeline: this.timelineId, message: messageOf(thrown) });
     for (const proposer of this.proposers) proposer.fail(messageOf(thrown));
   }

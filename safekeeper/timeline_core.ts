@@ -6,6 +6,10 @@
  * Group sync: appends are written at once; `kick` starts a sync unless one is under way. When it
  * ends, every proposer whose appends it covered is answered once, and what was written meanwhile
  * goes into the next. No timer is involved.
+ *
+ * A sync that fails, here or within a write, takes back what was written since the last one that
+ * did not: the disk then ends where it was durable, the acceptor follows it there, and nothing is
+ * appended before an election has truncated the log and a proposer feeds it again.
  */
 import type { AcceptorMessage, ProposerMessage } from "../libs/safekeeper_protocol/messages.ts";
 import type { Lsn } from "../libs/utils/lsn.ts";
@@ -20,11 +24,17 @@ export interface TimelineDisk {
   readonly dirty: boolean;
   /** Replaces the control file, durably. */
   persist(state: TimelineState): void;
-  /** Appends, not yet durable. Throws if it cannot; then nothing was appended. */
+  /**
+   * Appends, not yet durable. Throws if it cannot; then nothing was appended, and if a sync failed
+   * nothing counts any more that was not durable.
+   */
   write(lsn: Lsn, bytes: Uint8Array): void;
   /** Cuts the WAL, durably. When it throws, nothing behind `lsn` counts any more either. */
   truncate(lsn: Lsn): void;
-  /** Makes all WAL durable; returns the end of its last whole record. */
+  /**
+   * Makes all WAL durable; returns the end of its last whole record. When it throws, nothing counts
+   * any more that was not durable before.
+   */
   flushSync(): Lsn;
   /** Starts a sync of what is written; the core's `flushed` or `flushFailed` is called later. */
   startFlush(): void;
@@ -67,7 +77,7 @@ export class TimelineCore<P> {
   #run(effect: Effect, proposer: P | undefined): void {
     switch (effect.kind) {
       case "write":
-        this.#disk.write(effect.lsn, effect.bytes);
+        this.#orFollow(() => this.#disk.write(effect.lsn, effect.bytes));
         this.acceptor.written(this.#disk.writeLsn, this.#disk.recordLsn);
         break;
       case "acknowledge":
@@ -89,9 +99,28 @@ export class TimelineCore<P> {
         }
         break;
       case "flush":
-        this.acceptor.flushed(this.#disk.flushSync());
+        this.acceptor.flushed(this.#orFollow(() => this.#disk.flushSync()));
         break;
     }
+  }
+
+  /** Runs a step that may end with a failed sync. */
+  #orFollow<T>(step: () => T): T {
+    try {
+      return step();
+    } catch (thrown) {
+      this.#follow();
+      throw thrown;
+    }
+  }
+
+  /** After a failed sync: the log ends where the disk says, all of it durable. */
+  #follow(): void {
+    const { writeLsn } = this.#disk;
+    if (writeLsn >= this.acceptor.writeLsn) return;
+    this.#awaiting.clear();
+    this.acceptor.flushed(writeLsn);
+    this.acceptor.truncated(writeLsn);
   }
 
   /** Starts making what was appended durable, unless that is under way already. */
@@ -111,9 +140,10 @@ export class TimelineCore<P> {
     this.kick();
   }
 
-  /** The sync under way has failed: nobody is told anything. */
+  /** The sync under way has failed: nobody is told anything, and what it covered is taken back. */
   flushFailed(): void {
     this.#covered = undefined;
+    this.#follow();
   }
 
   /** A connection has ended: nothing is owed to it any more. */

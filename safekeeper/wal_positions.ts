@@ -4,6 +4,11 @@
  *
  * A sync covers what was written when it began. Appends go on meanwhile; a truncation in between
  * voids it, since the bytes that it covered may be gone and others written in their place.
+ *
+ * A sync that fails may leave bytes in the page cache that are not on the disk and that no later
+ * sync writes, because the kernel takes them for clean (PostgreSQL panics for this reason, fd.c,
+ * data_sync_elevel). So the WAL then ends where it was durable before, and has to be cut there and
+ * written anew: no later sync counts for what a failed one covered.
  */
 import { assert } from "../libs/utils/assert.ts";
 import { type Lsn, maxLsn } from "../libs/utils/lsn.ts";
@@ -85,11 +90,22 @@ export class WalPositions {
     return this.#unclean === undefined && lsn === this.#writeLsn && !this.dirty;
   }
 
+  /** A sync failed, any of them: nothing counts that was not durable before. */
+  syncFailed(): void {
+    this.#endAt(this.#flushLsn);
+    this.#unclean = "an earlier sync failed";
+  }
+
   /** A truncation begins: from now on nothing behind `lsn` counts, whether it succeeds or not. */
   truncationBegins(lsn: Lsn): void {
     assert(lsn <= this.#writeLsn, "truncation never extends the WAL");
-    this.#epoch++;
+    this.#endAt(lsn);
     this.#unclean = "an earlier truncation failed";
+  }
+
+  /** Nothing behind `lsn` counts, nor what a sync under way covers. */
+  #endAt(lsn: Lsn): void {
+    this.#epoch++;
     this.#writeLsn =
       this.#recordLsn =
       this.#flushLsn =

@@ -13,15 +13,17 @@
  *
  * Failures: a failed write or truncation leaves bytes behind the end of the WAL in a state that we
  * do not know, so nothing may be written until a truncation has succeeded (every election
- * truncates). A failed sync is final: the kernel may have dropped the pages, and a second sync that
- * succeeds would prove nothing (PostgreSQL panics for the same reason). Then only a restart helps.
+ * truncates). After a failed sync the WAL ends at `flushLsn`, and what lies behind it is such a
+ * state, too: the page cache may hold bytes as clean that never reached the disk, so that a later
+ * sync would prove nothing. A truncation drops those pages. A restart may find them, so it writes
+ * anew what it finds and does not know to be durable.
  */
 import type { PgVersion } from "../libs/postgres/versions.ts";
 import { RecordCursor } from "../libs/postgres/wal/record_cursor.ts";
-import { segmentNumber } from "../libs/postgres/wal/segment.ts";
+import { segmentNumber, segmentStart } from "../libs/postgres/wal/segment.ts";
 import { WalStreamDecoder } from "../libs/postgres/wal/stream_decoder.ts";
 import { assert } from "../libs/utils/assert.ts";
-import { fsyncDirectory, writeAll } from "../libs/utils/durable.ts";
+import { fsyncDirectory, readAt, writeAll } from "../libs/utils/durable.ts";
 import { Corrupt, messageOf, Unavailable } from "../libs/utils/errors.ts";
 import { addLsn, formatLsn, type Lsn } from "../libs/utils/lsn.ts";
 import { SpareSegment } from "./spare_segment.ts";
@@ -85,7 +87,7 @@ export class WalStorage {
   readonly #positions: WalPositions;
   /** How long a sync takes, as a moving average; unknown at first. */
   #syncMs: number | undefined;
-  #broken: Error | undefined;
+  #closed = false;
 
   /** Opens the WAL and finds its end. Throws Corrupt if committed WAL is missing. */
   constructor(options: WalStorageOptions) {
@@ -133,8 +135,13 @@ export class WalStorage {
     for (const { segment, path, partial } of files) {
       if (segment < first || segment > last) continue;
       const file = Deno.openSync(path, { read: true, write: true });
-      file.syncSync();
-      file.close();
+      try {
+        const begin = segmentStart(segment, this.#segmentSize);
+        writeAnew(file, Math.max(commitLsn - begin, 0), Math.min(end - begin, this.#segmentSize));
+        file.syncSync();
+      } finally {
+        file.close();
+      }
       if (partial && segment < last) completeSegment(directory, segment, this.#segmentSize);
     }
     fsyncDirectory(directory);
@@ -176,7 +183,7 @@ export class WalStorage {
    */
   write(lsn: Lsn, bytes: Uint8Array): void {
     assert(lsn === this.writeLsn, "appends continue the WAL");
-    this.#checkUsable();
+    this.#checkOpen();
     const { unclean } = this.#positions;
     if (unclean !== undefined) {
       throw new Unavailable(`Cannot write WAL at ${formatLsn(lsn)}: ${unclean}`);
@@ -228,35 +235,34 @@ export class WalStorage {
 
   /** Syncs a full segment and gives it its complete name. */
   #complete(open: OpenSegment): void {
-    this.#orBreak(() => open.file.syncDataSync());
+    this.#synced(() => open.file.syncDataSync());
     completeSegment(this.#options.directory, open.segment, this.#segmentSize);
     this.#closeOpen();
   }
 
-  /** Runs a sync; its failure is final. */
-  #orBreak(sync: () => void): void {
+  /** Runs a sync. */
+  #synced(sync: () => void): void {
     try {
       sync();
     } catch (thrown) {
-      throw this.#break(thrown);
+      throw this.#syncFailed(thrown);
     }
   }
 
-  #break(thrown: unknown): Error {
-    this.#broken = new Unavailable(
-      `Cannot sync the WAL in "${this.#options.directory}" (restart the safekeeper once the disk ` +
-        `is sound): ${messageOf(thrown)}`,
-    );
-    return this.#broken;
+  #syncFailed(thrown: unknown): Error {
+    this.#positions.syncFailed();
+    const why = `Cannot sync the WAL in "${this.#options.directory}": ${messageOf(thrown)}`;
+    return new Unavailable(why);
   }
 
-  #checkUsable(): void {
-    if (this.#broken !== undefined) throw this.#broken;
+  #checkOpen(): void {
+    if (!this.#closed) return;
+    throw new Unavailable(`The WAL in "${this.#options.directory}" is closed`);
   }
 
   /** Makes what is written so far durable, holding up the isolate for moments at most. */
   async flush(): Promise<Lsn> {
-    this.#checkUsable();
+    this.#checkOpen();
     const ticket = this.#positions.syncBegins();
     // Without an open segment all was synced when the last one was completed.
     if (this.#open !== undefined) await this.#sync(this.#open);
@@ -268,12 +274,12 @@ export class WalStorage {
     const begun = performance.now();
     const before = this.#syncMs;
     if (before !== undefined && before < IN_PLACE_MS_MAX) {
-      this.#orBreak(() => open.syncFile.syncDataSync());
+      this.#synced(() => open.syncFile.syncDataSync());
     } else {
       try {
         await open.syncFile.syncData();
       } catch (thrown) {
-        throw this.#break(thrown);
+        throw this.#syncFailed(thrown);
       }
     }
     const tookMs = performance.now() - begun;
@@ -282,8 +288,8 @@ export class WalStorage {
 
   /** Makes everything written durable before it returns. */
   flushSync(): Lsn {
-    this.#checkUsable();
-    this.#orBreak(() => this.#open?.file.syncDataSync());
+    this.#checkOpen();
+    this.#synced(() => this.#open?.file.syncDataSync());
     this.#positions.synced(this.#positions.syncBegins());
     return this.flushLsn;
   }
@@ -293,7 +299,7 @@ export class WalStorage {
    * leaves a WAL without holes; then the rest of this one becomes zeros.
    */
   truncate(lsn: Lsn): void {
-    this.#checkUsable();
+    this.#checkOpen();
     if (this.#positions.endsCleanlyAt(lsn)) return;
     this.#positions.truncationBegins(lsn);
     this.#closeOpen();
@@ -309,7 +315,7 @@ export class WalStorage {
       try {
         file.truncateSync(offset);
         file.truncateSync(this.#segmentSize);
-        this.#orBreak(() => file.syncSync());
+        this.#synced(() => file.syncSync());
       } finally {
         file.close();
       }
@@ -336,8 +342,21 @@ export class WalStorage {
   /** Closes the files. What is not flushed may be lost. */
   close(): void {
     this.#positions.closed();
-    this.#broken ??= new Unavailable(`The WAL in "${this.#options.directory}" is closed`);
+    this.#closed = true;
     this.#spare.close();
     this.#closeOpen();
+  }
+}
+
+/** Writes a part of a file again, as it is, so that the next sync is about all of it. */
+function writeAnew(file: Deno.FsFile, from: number, to: number): void {
+  const buffer = new Uint8Array(Math.min(SCAN_BYTES, Math.max(to - from, 0)));
+  for (let at = from; at < to;) {
+    const piece = buffer.subarray(0, Math.min(buffer.length, to - at));
+    const count = readAt(file, at, piece);
+    if (count === 0) return;
+    file.seekSync(at, Deno.SeekMode.Start);
+    writeAll(file, piece.subarray(0, count));
+    at += count;
   }
 }

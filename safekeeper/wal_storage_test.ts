@@ -3,6 +3,7 @@ import assert from "node:assert/strict";
 import { pageHeaderFault } from "../libs/postgres/wal/page_header.ts";
 import { Corrupt, Unavailable } from "../libs/utils/errors.ts";
 import type { Lsn } from "../libs/utils/lsn.ts";
+import { FileRecorder } from "./power_loss_fixture.ts";
 import { TEST_IDENTITY, TestWal, withDirectory } from "./safekeeper_fixture.ts";
 import { SpareSegment } from "./spare_segment.ts";
 import { createSegment } from "./wal_segments.ts";
@@ -201,6 +202,82 @@ Deno.test("a full disk refuses the append and the storage works again after a tr
     storage.write(START, bytes);
     assert.equal(storage.flushSync(), wal.end);
     storage.close();
+  });
+});
+
+/** Runs `run` on files of which the next sync fails, like on a disk with a bad sector. */
+async function withFailingSync(run: () => void | Promise<void>): Promise<void> {
+  const { prototype } = Deno.FsFile;
+  const { syncDataSync, syncData } = prototype;
+  let left = 1;
+  const fail = () => {
+    if (left-- > 0) throw new Error("Input/output error (os error 5)");
+  };
+  prototype.syncDataSync = function () {
+    fail();
+    syncDataSync.call(this);
+  };
+  prototype.syncData = async function () {
+    fail();
+    await syncData.call(this);
+  };
+  try {
+    await run();
+    assert.ok(left <= 0, "a sync has failed");
+  } finally {
+    Object.assign(prototype, { syncDataSync, syncData });
+  }
+}
+
+Deno.test("after a failed sync the WAL ends where it was durable, and goes on after a truncation", async () => {
+  for (const way of ["flush", "flushSync", "a full segment"]) {
+    await withDirectory(async (directory) => {
+      const storage = create(directory);
+      const wal = new TestWal(START);
+      storage.write(START, wal.append(2, 100));
+      const durable = storage.flushSync();
+      storage.write(durable, wal.append(way === "a full segment" ? 1000 : 1, 10_000));
+      await withFailingSync(async () => {
+        const end = storage.writeLsn;
+        if (way === "flush") await assert.rejects(storage.flush(), Unavailable);
+        if (way === "flushSync") assert.throws(() => storage.flushSync(), Unavailable);
+        if (way === "a full segment") {
+          assert.throws(() => storage.write(end, wal.append(1000, 10_000)), Unavailable);
+        }
+        // The disk works again: nothing that was written before counts for that
+        assert.equal(await storage.flush(), durable);
+        assert.equal(storage.flushSync(), durable);
+      });
+      assert.equal(storage.writeLsn, durable);
+      const again = new TestWal(durable, START).append(1, 300);
+      assert.throws(() => storage.write(durable, again), Unavailable);
+      storage.truncate(durable);
+      storage.write(durable, again);
+      assert.equal(await storage.flush(), durable + again.length);
+      assert.deepEqual(readBack(directory, durable, storage.flushLsn), again);
+      storage.close();
+    });
+  }
+});
+
+Deno.test("opening writes anew what is not known to be durable, before it is synced", async () => {
+  await withDirectory((directory) => {
+    const storage = create(directory);
+    const wal = new TestWal(START);
+    const bytes = wal.append(1700, 10_000); // over two segments
+    storage.write(START, bytes);
+    storage.close();
+    const recorder = new FileRecorder(directory);
+    recorder.begin();
+    const again = open(directory);
+    recorder.end();
+    const lastSync = recorder.notes.findLastIndex((note) => note.kind === "sync");
+    const written = recorder.notes.slice(0, lastSync)
+      .reduce((sum, note) => sum + (note.kind === "write" ? note.bytes.length : 0), 0);
+    assert.equal(written, bytes.length);
+    assert.equal(again.flushLsn, wal.end);
+    assert.deepEqual(readBack(directory, START, wal.end), bytes);
+    again.close();
   });
 });
 

@@ -1,8 +1,9 @@
 /**
  * A safekeeper's disk in the simulation. It keeps the control file as a whole; of the WAL it knows
  * what was written and what is durable. A crash keeps any part of the writes that were not synced,
- * in any combination, and tears the last of them; a truncation may be cut short. The positions are
- * the real ones (safekeeper/wal_positions.ts).
+ * in any combination, and tears the last of them; a truncation may be cut short. A sync that fails
+ * loses some of what it covered, and leaves all of it to be read, as clean: no later sync writes
+ * it. The positions are the real ones (safekeeper/wal_positions.ts).
  */
 import type { TimelineDisk } from "../../safekeeper/timeline_core.ts";
 import type { TimelineState } from "../../safekeeper/timeline_state.ts";
@@ -38,6 +39,8 @@ export class SimDisk implements TimelineDisk {
   readonly durable: LogBytes = new Uint8Array(LOG_BYTES_MAX);
   /** A write fails, after some bytes. */
   full = false;
+  /** The next sync fails. */
+  syncFails = false;
   /** Steps until power is lost; 0 = it stays. */
   stepsToCrash = 0;
   /** Called by startFlush. */
@@ -47,6 +50,8 @@ export class SimDisk implements TimelineDisk {
   readonly #random: Random;
   #positions = new WalPositions(LOG_START);
   #unsynced: Unsynced[] = [];
+  /** In the cache from here on are bytes that look clean and never reached the disk. */
+  #lostFrom = Infinity;
   #writes = 0;
 
   constructor(control: TimelineState | undefined, random: Random) {
@@ -68,8 +73,9 @@ export class SimDisk implements TimelineDisk {
   }
   /** Every byte below is as durable as it is written. */
   get durableEnd(): Lsn {
-    const first = this.#unsynced[0];
-    return first === undefined ? this.writeLsn : lsnAt(first.begin);
+    const first = this.#unsynced[0]?.begin ?? Infinity;
+    const end = Math.min(first, this.#lostFrom);
+    return end === Infinity ? this.writeLsn : lsnAt(end);
   }
 
   /** Opens the timeline `control`: the end of its last whole record. */
@@ -115,6 +121,7 @@ export class SimDisk implements TimelineDisk {
   }
 
   #cut(offset: number): void {
+    if (this.#lostFrom >= offset) this.#lostFrom = Infinity;
     this.cached.fill(0, offset);
     this.durable.fill(0, offset);
     this.changedFrom = Math.min(this.changedFrom, offset);
@@ -140,10 +147,16 @@ export class SimDisk implements TimelineDisk {
   }
 
   #sync(lastWrite: number): void {
+    const fails = this.syncFails;
+    this.syncFails = false;
     while (this.#unsynced.length > 0 && this.#unsynced[0]!.number <= lastWrite) {
-      this.#keep(this.#unsynced[0]!.begin, this.#unsynced[0]!.end);
-      this.#unsynced.shift();
+      const { begin, end } = this.#unsynced.shift()!;
+      if (fails && this.#random.chance(0.7)) this.#lostFrom = Math.min(this.#lostFrom, begin);
+      else this.#keep(begin, end);
     }
+    if (!fails) return;
+    this.#positions.syncFailed();
+    throw new Unavailable("input/output error");
   }
 
   #keep(begin: number, end: number): void {
@@ -163,6 +176,7 @@ export class SimDisk implements TimelineDisk {
       );
     }
     this.#unsynced = [];
+    this.#lostFrom = Infinity;
     this.cached.set(this.durable);
     this.stepsToCrash = 0;
   }

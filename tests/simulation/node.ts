@@ -23,6 +23,7 @@ import {
 } from "../../safekeeper/peer_recovery.ts";
 import { TimelineCore } from "../../safekeeper/timeline_core.ts";
 import type { TimelineState } from "../../safekeeper/timeline_state.ts";
+import type { SyncTicket } from "../../safekeeper/wal_positions.ts";
 import type { Connection } from "./connection.ts";
 import { Crash, SimDisk } from "./disk.ts";
 import { LOG_START, type LogBytes } from "./model_wal.ts";
@@ -78,12 +79,24 @@ export class SimNode {
       const { incarnation } = this;
       this.#later(world.random.between(0, world.plan.syncMsMax), () => {
         if (incarnation !== this.incarnation) return;
-        this.guard(undefined, () => {
-          this.core!.flushed(this.disk.finishFlush(ticket, lastWrite));
-        });
+        this.guard(undefined, () => this.#finishFlush(ticket, lastWrite));
       });
     };
     this.start();
+  }
+
+  #finishFlush(ticket: SyncTicket, lastWrite: number): void {
+    let end: Lsn;
+    try {
+      end = this.disk.finishFlush(ticket, lastWrite);
+    } catch (thrown) {
+      if (!(thrown instanceof Unavailable)) throw thrown;
+      this.#world.note?.(`a sync of safekeeper ${this.id} fails`);
+      this.core!.flushFailed();
+      for (const connection of [...this.connections]) connection.closeAtNode();
+      return;
+    }
+    this.core!.flushed(end);
   }
 
   /** Calls `run` after a pause, or when the node does not hang any more. */

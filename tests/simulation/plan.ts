@@ -7,15 +7,16 @@ import type { Random } from "./random.ts";
 
 /**
  * Kinds of fault: power lost in the middle of a driver's steps, or at some time; a safekeeper that
- * hangs; a disk that is full; a way of the network that is cut; a host that only reaches
- * one safekeeper any more, while another host starts; a second host on the timeline, one in place
- * of the last, one that adopts the Postgres of the last.
+ * hangs; a disk that is full; a sync that fails; a way of the network that is cut; a host that only
+ * reaches one safekeeper any more, while another host starts; a second host on the timeline, one in
+ * place of the last, one that adopts the Postgres of the last.
  */
 type Fault =
   | "crash"
   | "power"
   | "hang"
   | "fill"
+  | "sync"
   | "cut"
   | "isolate"
   | "rival"
@@ -27,6 +28,7 @@ const FAULTS: readonly Fault[] = [
   "power",
   "hang",
   "fill",
+  "sync",
   "cut",
   "isolate",
   "rival",

@@ -181,6 +181,27 @@ export const VARIANTS: readonly Variant[] = [
     edits: [["maxLsn(this.#flushLsn, ticket.recordLsn)", "this.#recordLsn"]],
   },
   {
+    name: "a later sync counts for what an earlier failed one covered",
+    seeds: 300,
+    file: POSITIONS,
+    edits: [[
+      '    this.#endAt(this.#flushLsn);\n    this.#unclean = "an earlier sync failed";\n',
+      "",
+    ]],
+  },
+  {
+    name: "a sync under way counts for what another failed one covered",
+    seeds: 1500,
+    file: POSITIONS,
+    edits: [["    this.#endAt(this.#flushLsn);\n", "    this.#writeLsn = this.#flushLsn;\n"]],
+  },
+  {
+    name: "the acceptor keeps what a failed sync took back",
+    seeds: 300,
+    file: CORE,
+    edits: [["this.#covered = undefined;\n    this.#follow();", "this.#covered = undefined;"]],
+  },
+  {
     name: "WAL is written behind an end that was not cleaned",
     seeds: 200_000,
     file: POSITIONS,

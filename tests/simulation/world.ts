@@ -174,6 +174,10 @@ export class World {
         node.disk.full = !node.disk.full;
         this.note?.(`the disk of safekeeper ${node.id} is ${node.disk.full ? "full" : "free"}`);
         break;
+      case "sync":
+        node.disk.syncFails = true;
+        this.note?.(`the next sync of safekeeper ${node.id} will fail`);
+        break;
       case "cut": {
         const host = random.pick(this.#endpoints).host;
         const isCut = random.chance(0.6);
@@ -222,6 +226,7 @@ export class World {
       const node = this.nodes[(first + i) % this.nodes.length]!;
       node.disk.stepsToCrash = 0;
       node.disk.full = false;
+      node.disk.syncFails = false;
       node.hungUntilMs = 0;
       if (i < away) node.crash(Infinity);
       else node.start();
