@@ -116,14 +116,17 @@ export class Conversation {
 
   /**
    * Whose log serves one that lags: a safekeeper that has acknowledged, under this term, all that
-   * is wanted, so that its log is a part of ours. -1 if there is none.
+   * is wanted, so that its log is a part of ours. Of several the one that was heard last: another
+   * one may hang, or be cut off, and its connection not have ended yet. -1 if there is none.
    */
-  source(peer: number, peers: number, ringStart: Lsn): number {
+  source(peer: number, peers: number, ringStart: Lsn, heardMs: (peer: number) => number): number {
+    let best = -1;
     for (let other = 0; other < peers; other++) {
       if (other === peer || !this.proposer.isStreaming(other)) continue;
-      if (this.proposer.flushedLsn(other) >= ringStart) return other;
+      if (this.proposer.flushedLsn(other) < ringStart) continue;
+      if (best < 0 || heardMs(other) > heardMs(best)) best = other;
     }
-    return -1;
+    return best;
   }
 
   #perform(): boolean {

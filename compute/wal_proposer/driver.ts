@@ -292,7 +292,9 @@ export class WalProposer implements LinkEvents {
     const goesOn = () =>
       !this.#stopped && link.session === session && this.#proposer.isStreaming(peer) &&
       this.#lags(peer);
-    const source = this.#conversation.source(peer, this.#links.length, this.#buffer!.start);
+    const { start } = this.#buffer!;
+    const heardMs = (other: number) => this.#links[other]!.lastReceivedMs;
+    const source = this.#conversation.source(peer, this.#links.length, start, heardMs);
     if (source < 0) throw new Unavailable("no other safekeeper has acknowledged that WAL");
     await catchUp({
       source: this.#links[source]!.address,

@@ -6,7 +6,9 @@ import {
   NO_MEMBERSHIP,
 } from "../../libs/safekeeper_protocol/membership.ts";
 import type { TermHistory } from "../../libs/safekeeper_protocol/term_history.ts";
+import { newTenantId, newTimelineId } from "../../libs/utils/id.ts";
 import { INVALID_LSN, type Lsn } from "../../libs/utils/lsn.ts";
+import { Conversation } from "./conversation.ts";
 import { type AppendRange, type Effect, Proposer } from "./proposer.ts";
 
 const BASE: TermHistory = [{ term: 0, lsn: 100 as Lsn }];
@@ -235,4 +237,35 @@ Deno.test("a term whose donor took its WAL away is stranded, and may be given up
   proposer.takeEffects();
   proposer.giveUp("the donor is away");
   assert.deepEqual(texts(proposer.takeEffects()), ["deposed: the donor is away"]);
+});
+
+Deno.test("one that lags is served by whoever has the WAL and was heard last", () => {
+  const proposer = elected();
+  proposer.voted(2, vote(1, 100));
+  proposer.takeEffects();
+  const nothing = () => {};
+  const conversation = new Conversation(proposer, {
+    tenantId: newTenantId(),
+    timelineId: newTimelineId(),
+    pgVersionNum: 170011,
+    walSegmentSize: 1 << 24,
+  }, {
+    send: nothing,
+    heartbeat: nothing,
+    drop: nothing,
+    retry: nothing,
+    elected: nothing,
+    deposed: nothing,
+  });
+  const source = (heardMs: number[]) =>
+    conversation.source(2, 3, 200 as Lsn, (peer) => heardMs[peer]!);
+  assert.equal(source([1, 1, 1]), -1, "nobody has it");
+  for (const peer of [0, 1]) {
+    proposer.nextAppend(peer, 200 as Lsn, newRange());
+    proposer.appended(peer, 1, 200 as Lsn);
+  }
+  assert.equal(source([5, 8, 9]), 1);
+  assert.equal(source([8, 5, 9]), 0);
+  proposer.disconnected(0);
+  assert.equal(source([8, 5, 9]), 1);
 });

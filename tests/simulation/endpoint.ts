@@ -262,7 +262,8 @@ export class SimEndpoint {
   #catchUp(peer: number): void {
     const { clock, network, nodes } = this.#world;
     const link = this.#links[peer];
-    const source = this.#conversation.source(peer, nodes.length, this.ringStart);
+    const heardMs = (other: number) => this.#links[other]?.heardMs ?? -Infinity;
+    const source = this.#conversation.source(peer, nodes.length, this.ringStart, heardMs);
     if (source < 0) return;
     const node = nodes[source]!;
     const from = this.proposer.sentLsn(peer);
