@@ -74,8 +74,7 @@ async function readBeside(
     repeat(readPage, READ_PAUSE_MS, done),
     repeat(session, SESSION_PAUSE_MS, done),
   ]);
-  await work.finally(() => isDone = true);
-  const [pages, sessions] = await reads;
+  const [[pages, sessions]] = await Promise.all([reads, work.finally(() => isDone = true)]);
   return { pages, sessions };
 }
 
