@@ -11,10 +11,9 @@
 import type { TenantId } from "../libs/utils/id.ts";
 import type { EndpointStatus, StartTimings } from "../compute/client.ts";
 import { readArenaStatistics } from "../compute/lazy_files/arena.ts";
-import { SUPERUSER } from "../cli/control_plane/endpoints.ts";
 import { type LocalNeon, startLocalNeon } from "../cli/local_neon.ts";
-import { PgClient } from "../libs/pgwire/client.ts";
-import { openSql, runNeon } from "../tests/harness.ts";
+import { openSql } from "../tests/harness.ts";
+import { endpointTarget, query, timedCommand } from "./our_side.ts";
 import { findPgbench, initialise } from "./pgbench.ts";
 import {
   figure,
@@ -40,29 +39,6 @@ interface Measured {
   readonly phasesMs: StartTimings[];
 }
 
-async function query(port: number, ...queries: string[]): Promise<(string | null)[][]> {
-  const client = await PgClient.connect({ hostname: "127.0.0.1", port }, {
-    user: SUPERUSER,
-    database: "postgres",
-  });
-  try {
-    let rows: (string | null)[][] = [];
-    for (const sql of queries) rows = (await client.query(sql)).rows;
-    return rows;
-  } finally {
-    client.close();
-  }
-}
-
-/** Runs a command; returns what it printed and how long it took. */
-async function neon(local: LocalNeon, args: string[]): Promise<{ stdout: string; ms: number }> {
-  const begun = performance.now();
-  const { code, stdout, stderr } = await runNeon(local.directory, args);
-  const ms = performance.now() - begun;
-  if (code !== 0) throw new Error(`neon ${args.join(" ")} failed: ${stderr}`);
-  return { stdout, ms };
-}
-
 /** Sum of what creating branches took inside the pageserver so far, in milliseconds. */
 async function branchingMs(local: LocalNeon): Promise<number> {
   const address = local.environment().config.pageservers[0]!.listen_http_addr;
@@ -80,8 +56,9 @@ async function createDatabase(
 ): Promise<Measured> {
   const { tenantId } = await local.createTenant({ setDefault: true });
   const { port } = await local.startEndpoint(`${name}-main`);
-  await initialise(pgbench, { port, user: SUPERUSER, database: "postgres" }, scale);
-  const [row] = await query(port, "CHECKPOINT", "SELECT pg_database_size('postgres')");
+  const target = endpointTarget(port);
+  await initialise(pgbench, target, scale);
+  const [row] = await query(target, "CHECKPOINT", "SELECT pg_database_size('postgres')");
   return {
     name,
     tenantId,
@@ -98,10 +75,13 @@ async function createDatabase(
 async function branchAndStart(local: LocalNeon, of: Measured, branch: string): Promise<string> {
   const tenant = ["--tenant-id", of.tenantId];
   const before = await branchingMs(local);
-  const branched = await neon(local, ["timeline", "branch", "--branch-name", branch, ...tenant]);
+  const branched = await timedCommand(
+    local,
+    ...["timeline", "branch", "--branch-name", branch, ...tenant],
+  );
   of.branchInsideMs.push(await branchingMs(local) - before);
   of.branchCommandMs.push(branched.ms);
-  const started = await neon(local, ["endpoint", "start", branch, "--json", ...tenant]);
+  const started = await timedCommand(local, "endpoint", "start", branch, "--json", ...tenant);
   const status = JSON.parse(started.stdout) as EndpointStatus;
   of.startCommandMs.push(started.ms);
   of.startInsideMs.push(status.timings_ms!.total);
@@ -159,7 +139,7 @@ async function main(args: readonly string[]): Promise<void> {
       const branch = `${of.name}-${i}`;
       const address = await branchAndStart(local, of, branch);
       if (of === large) pages.push(await pagesRead(local, branch, address, scale * 100_000));
-      await neon(local, ["endpoint", "stop", branch]);
+      await timedCommand(local, "endpoint", "stop", branch);
     }
   }
   const total = Math.round(large.megabytes * 1e6 / PAGE_BYTES);

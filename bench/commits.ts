@@ -14,11 +14,9 @@
  * Run: deno task bench:commits [--rounds 5] [--seconds 2] [--scale 10] [--json FILE]
  */
 import { dirname } from "node:path";
-import { computeClient, pageserverClient } from "../cli/control_plane/clients.ts";
-import { SUPERUSER } from "../cli/control_plane/endpoints.ts";
 import { postgresUser } from "../cli/control_plane/host_user.ts";
 import { configOnFreePorts, type LocalNeon, startLocalNeon } from "../cli/local_neon.ts";
-import { parseLsn } from "../libs/utils/lsn.ts";
+import { endpointTarget, settle } from "./our_side.ts";
 import { findPgbench, initialise, type Target, type TimedLoad, timedLoad } from "./pgbench.ts";
 import {
   figure,
@@ -34,8 +32,6 @@ import { StockQuorum } from "./stock_quorum.ts";
 
 const PG_MAJOR = 17;
 const CLIENTS = [1, 8, 32] as const;
-const CAUGHT_UP_MS_MAX = 120_000;
-const LOOK_MS = 50;
 
 /** One of the servers. */
 interface Side {
@@ -53,21 +49,10 @@ interface Measured {
 }
 
 async function openOurs(local: LocalNeon, safekeepers: number): Promise<Side> {
-  const { tenantId, timelineId } = await local.createTenant({ setDefault: true });
+  const tenant = await local.createTenant({ setDefault: true });
   const { port } = await local.startEndpoint("main");
-  const env = local.environment();
-  const settle = async () => {
-    const deadline = performance.now() + CAUGHT_UP_MS_MAX;
-    while (performance.now() < deadline) {
-      const writer = await computeClient(env).timeline(tenantId, timelineId);
-      const { last_record_lsn } = await pageserverClient(env).timeline(tenantId, timelineId);
-      if (writer === undefined || parseLsn(last_record_lsn) >= parseLsn(writer.commit_lsn)) return;
-      await new Promise((resolve) => setTimeout(resolve, LOOK_MS));
-    }
-    throw new Error("The pageserver does not catch up");
-  };
   const name = `ours, ${safekeepers} safekeeper${safekeepers === 1 ? "" : "s"}`;
-  return { name, target: { port, user: SUPERUSER, database: "postgres" }, settle };
+  return { name, target: endpointTarget(port), settle: () => settle(local, tenant) };
 }
 
 async function measure(
@@ -135,10 +120,10 @@ async function main(args: readonly string[]): Promise<void> {
   const { safekeepers } = configOnFreePorts(3, PG_MAJOR);
   const ports = safekeepers.map(({ pg_port }) => pg_port);
   await using quorum = await StockQuorum.start(bin_dir, postgresUser(), parent, ports);
-  const settle = async () => {};
+  const settled = async () => {};
   const sides: Side[] = [
-    { name: "stock", target: stock.target, settle },
-    { name: "stock, 2 standbys", target: quorum.target, settle },
+    { name: "stock", target: stock.target, settle: settled },
+    { name: "stock, 2 standbys", target: quorum.target, settle: settled },
     ...ours,
   ];
   for (const side of sides) {

@@ -8,13 +8,10 @@
  *
  * Run: deno task bench [--rounds 10] [--seconds 2] [--scale 10] [--safekeepers 1] [--json FILE]
  */
-import { SUPERUSER } from "../cli/control_plane/endpoints.ts";
 import { postgresUser } from "../cli/control_plane/host_user.ts";
-import { computeClient, pageserverClient } from "../cli/control_plane/clients.ts";
 import { configOnFreePorts, type LocalNeon, startLocalNeon } from "../cli/local_neon.ts";
 import type { CreatedTenant } from "../mod.ts";
-import { parseLsn } from "../libs/utils/lsn.ts";
-import { PgClient } from "../libs/pgwire/client.ts";
+import { endpointTarget, query, settle } from "./our_side.ts";
 import {
   findPgbench,
   initialise,
@@ -33,9 +30,6 @@ import {
   writeJson,
 } from "./report.ts";
 import { COMMON_SETTINGS, StockPostgres } from "./stock_postgres.ts";
-
-const CAUGHT_UP_MS_MAX = 120_000;
-const LOOK_MS = 50;
 
 /** Loads and the ratio to stock PostgreSQL that each should reach. */
 const MEASURED: readonly { name: string; load: Omit<Load, "seconds">; aim: number }[] = [
@@ -60,30 +54,6 @@ interface Measured {
   readonly aim: number;
   readonly ours: LoadResult[];
   readonly stock: LoadResult[];
-}
-
-/** Waits until the pageserver has all WAL, so that its work is not charged to the other side. */
-async function settle({ local, tenant }: Sides): Promise<void> {
-  const env = local.environment();
-  const deadline = performance.now() + CAUGHT_UP_MS_MAX;
-  while (performance.now() < deadline) {
-    const writer = await computeClient(env).timeline(tenant.tenantId, tenant.timelineId);
-    const { last_record_lsn } = await pageserverClient(env)
-      .timeline(tenant.tenantId, tenant.timelineId);
-    if (writer === undefined || parseLsn(last_record_lsn) >= parseLsn(writer.commit_lsn)) return;
-    await new Promise((resolve) => setTimeout(resolve, LOOK_MS));
-  }
-  throw new Error("The pageserver does not catch up");
-}
-
-async function query(target: Target, ...queries: string[]): Promise<void> {
-  const { port, user, database } = target;
-  const client = await PgClient.connect({ hostname: "127.0.0.1", port }, { user, database });
-  try {
-    for (const sql of queries) await client.query(sql);
-  } finally {
-    client.close();
-  }
 }
 
 /** Both sides start with nothing in memory and are read once from end to end. */
@@ -114,7 +84,7 @@ async function measure(sides: Sides, script: Load["script"], rounds: number, sec
         },
         async () => {
           result.ours.push(await load(sides.pgbench, sides.ours, { ...what, seconds }));
-          await settle(sides);
+          await settle(sides.local, sides.tenant);
         },
       ];
       for (const turn of round % 2 === 0 ? turns : turns.reverse()) await turn();
@@ -152,10 +122,10 @@ async function main(args: readonly string[]): Promise<void> {
   const parent = local.directory.slice(0, local.directory.lastIndexOf("/"));
   const stockPort = configOnFreePorts(1, 17).compute.first_pg_port;
   await using stock = await StockPostgres.start(bin_dir, postgresUser(), parent, stockPort);
-  const ours = { port, user: SUPERUSER, database: "postgres" };
+  const ours = endpointTarget(port);
   const sides: Sides = { pgbench, local, tenant, ours, stock };
   for (const target of [stock.target, ours]) await initialise(pgbench, target, scale);
-  await settle(sides);
+  await settle(sides.local, sides.tenant);
   const writes = await measure(sides, "tpcb", rounds, seconds);
   await restartWarm(sides);
   const reads = await measure(sides, "select", rounds, seconds);

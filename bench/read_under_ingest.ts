@@ -6,21 +6,18 @@
  * Run: deno task bench:ingest-reads [--rows 2000000] [--seconds 5] [--json FILE]
  * (265 bytes of WAL a row)
  */
-import { computeClient, pageserverClient } from "../cli/control_plane/clients.ts";
-import { SUPERUSER } from "../cli/control_plane/endpoints.ts";
 import { type LocalNeon, startLocalNeon } from "../cli/local_neon.ts";
-import { PgClient } from "../libs/pgwire/client.ts";
 import { DEFAULT_TABLESPACE, FORK_MAIN } from "../libs/postgres/constants.ts";
 import { parseLsn } from "../libs/utils/lsn.ts";
 import type { CreatedTenant } from "../mod.ts";
 import { PageServiceClient } from "../tests/page_oracle/page_service.ts";
+import { endpointTarget, query, settle } from "./our_side.ts";
 import { figure, machine, markdownTable, numberOption, writeJson } from "./report.ts";
 
 const PROBE_ROWS = 100_000;
 /** Pause between two reads of a page, and between two sessions. */
 const READ_PAUSE_MS = 2;
 const SESSION_PAUSE_MS = 100;
-const LOOK_MS = 20;
 const CAUGHT_UP_MS_MAX = 180_000;
 
 /** Milliseconds of each read and of each session. */
@@ -30,20 +27,6 @@ interface Latencies {
 }
 
 const sleep = (ms: number) => new Promise((resolve) => setTimeout(resolve, ms));
-
-async function query(port: number, ...queries: string[]): Promise<(string | null)[]> {
-  const client = await PgClient.connect({ hostname: "127.0.0.1", port }, {
-    user: SUPERUSER,
-    database: "postgres",
-  });
-  try {
-    let row: (string | null)[] = [];
-    for (const sql of queries) row = (await client.query(sql)).rows[0] ?? [];
-    return row;
-  } finally {
-    client.close();
-  }
-}
 
 /** Repeats `step` until `done`, and notes how long each took. */
 async function repeat(
@@ -69,7 +52,8 @@ async function readBeside(
 ): Promise<Latencies> {
   let isDone = false;
   const done = () => isDone;
-  const session = () => query(port, "SELECT pg_wal_lsn_diff(pg_current_wal_lsn(), '0/0')");
+  const session = () =>
+    query(endpointTarget(port), "SELECT pg_wal_lsn_diff(pg_current_wal_lsn(), '0/0')");
   const reads = Promise.all([
     repeat(readPage, READ_PAUSE_MS, done),
     repeat(session, SESSION_PAUSE_MS, done),
@@ -78,27 +62,15 @@ async function readBeside(
   return { pages, sessions };
 }
 
-/** Waits until the pageserver has all WAL. */
-async function settle(local: LocalNeon, { tenantId, timelineId }: CreatedTenant): Promise<void> {
-  const env = local.environment();
-  const deadline = performance.now() + CAUGHT_UP_MS_MAX;
-  while (performance.now() < deadline) {
-    const writer = await computeClient(env).timeline(tenantId, timelineId);
-    const { last_record_lsn } = await pageserverClient(env).timeline(tenantId, timelineId);
-    if (writer === undefined || parseLsn(last_record_lsn) >= parseLsn(writer.commit_lsn)) return;
-    await sleep(LOOK_MS);
-  }
-  throw new Error("The pageserver does not catch up");
-}
-
 /** Reads a random page of a table that is not written any more. */
 async function openProbe(local: LocalNeon, tenant: CreatedTenant, port: number) {
-  const [lsn, db, rel] = await query(
-    port,
+  const [row] = await query(
+    endpointTarget(port),
     `CREATE TABLE probe AS SELECT i, repeat('x', 500) FROM generate_series(1, ${PROBE_ROWS}) i`,
     `SELECT pg_current_wal_flush_lsn(), oid, pg_relation_filenode('probe')
        FROM pg_database WHERE datname = current_database()`,
   );
+  const [lsn, db, rel] = row!;
   const { listen_pg_addr } = local.environment().config.pageservers[0]!;
   const source = {
     address: listen_pg_addr,
@@ -128,21 +100,21 @@ async function main(args: readonly string[]): Promise<void> {
   const tenant = await local.createTenant({ setDefault: true });
   const { port } = await local.startEndpoint("main");
   const probe = await openProbe(local, tenant, port);
-  await settle(local, tenant);
+  await settle(local, tenant, CAUGHT_UP_MS_MAX);
   const idle = await readBeside(sleep(seconds * 1000), probe.read, port);
   const begun = performance.now();
   let walBytes = 0;
   let loadMs = 0;
   const load = async () => {
-    const [bytes] = await query(
-      port,
+    const [row] = await query(
+      endpointTarget(port),
       "CREATE TABLE started AS SELECT pg_current_wal_lsn() AS lsn",
       `CREATE TABLE bulk AS SELECT i, repeat('x', 200) v FROM generate_series(1, ${rows}) i`,
       "SELECT pg_wal_lsn_diff(pg_current_wal_lsn(), lsn) FROM started",
     );
-    walBytes = Number(bytes);
+    walBytes = Number(row![0]);
     loadMs = performance.now() - begun;
-    await settle(local, tenant);
+    await settle(local, tenant, CAUGHT_UP_MS_MAX);
   };
   const loaded = await readBeside(load(), probe.read, port);
   const ingestMs = performance.now() - begun;

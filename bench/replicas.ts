@@ -10,7 +10,8 @@
 import type { EndpointStatus, StartTimings } from "../compute/client.ts";
 import { SUPERUSER } from "../cli/control_plane/endpoints.ts";
 import { type LocalNeon, startLocalNeon } from "../cli/local_neon.ts";
-import { openSql, runNeon } from "../tests/harness.ts";
+import { openSql } from "../tests/harness.ts";
+import { timedCommand } from "./our_side.ts";
 import { findPgbench, initialise, load } from "./pgbench.ts";
 import {
   figure,
@@ -35,14 +36,6 @@ interface Measured {
   readonly phasesMs: StartTimings[];
 }
 
-async function neon(local: LocalNeon, ...args: string[]): Promise<{ stdout: string; ms: number }> {
-  const begun = performance.now();
-  const { code, stdout, stderr } = await runNeon(local.directory, args);
-  const ms = performance.now() - begun;
-  if (code !== 0) throw new Error(`neon ${args.join(" ")} failed: ${stderr}`);
-  return { stdout, ms };
-}
-
 async function createDatabase(
   local: LocalNeon,
   pgbench: string,
@@ -58,16 +51,16 @@ async function createDatabase(
   await sql`create table marks(n int primary key)`;
   await sql.end();
   const replica = ["--branch-name", "main", "--hot-standby", "true"];
-  await neon(local, "endpoint", "create", `${name}-replica`, ...replica);
+  await timedCommand(local, "endpoint", "create", `${name}-replica`, ...replica);
   return { name, port, megabytes: row!["bytes"] / 1e6, commandMs: [], phasesMs: [] };
 }
 
 async function measureStart(local: LocalNeon, of: Measured): Promise<void> {
   await new Promise((resolve) => setTimeout(resolve, REST_MS));
-  const started = await neon(local, "endpoint", "start", `${of.name}-replica`, "--json");
+  const started = await timedCommand(local, "endpoint", "start", `${of.name}-replica`, "--json");
   of.commandMs.push(started.ms);
   of.phasesMs.push((JSON.parse(started.stdout) as EndpointStatus).timings_ms!);
-  await neon(local, "endpoint", "stop", `${of.name}-replica`);
+  await timedCommand(local, "endpoint", "stop", `${of.name}-replica`);
 }
 
 /** Milliseconds from each commit until the replica shows its row. */
@@ -119,7 +112,7 @@ async function main(args: readonly string[]): Promise<void> {
     ],
   ));
 
-  const replica = await neon(local, "endpoint", "start", "small-replica", "--json");
+  const replica = await timedCommand(local, "endpoint", "start", "small-replica", "--json");
   const { address } = JSON.parse(replica.stdout) as EndpointStatus;
   const replicaPort = Number(address.split(":")[1]);
   const seconds = numberOption(args, "seconds", 10);
