@@ -72,19 +72,16 @@ export function applyRecord(
   cursor: RecordCursor,
   version: PgVersion,
 ): void {
-  assert(page.offset >= 0 && page.offset + PAGE_SIZE <= page.bytes.length, "page slot in its slab");
-  try {
-    if (key.kind === "slru") applyToSlru(key, page, cursor, version);
-    else {
-      const id = cursor.findBlock(key.spc, key.db, key.rel, key.fork, key.block);
-      applyToRelation(id, key, page, cursor, version);
-    }
-  } catch (thrown) {
-    throw redoError(key, cursor, thrown);
-  }
+  const id = key.kind === "slru"
+    ? -1
+    : cursor.findBlock(key.spc, key.db, key.rel, key.fork, key.block);
+  applyReference(id, key, page, cursor, version);
 }
 
-/** As applyRecord, for a caller who knows that the page is block reference `id` of the record. */
+/**
+ * As applyRecord, for a caller who knows that the page is block reference `id` of the record (which
+ * does not matter for an SLRU page).
+ */
 export function applyReference(
   id: number,
   key: RedoKey,
@@ -94,7 +91,8 @@ export function applyReference(
 ): void {
   assert(page.offset >= 0 && page.offset + PAGE_SIZE <= page.bytes.length, "page slot in its slab");
   try {
-    applyToRelation(id, key, page, cursor, version);
+    if (key.kind === "slru") applyToSlru(key, page, cursor, version);
+    else applyToRelation(id, key, page, cursor, version);
   } catch (thrown) {
     throw redoError(key, cursor, thrown);
   }
