@@ -1,8 +1,8 @@
 /**
- * A safekeeper's files after power was lost behind every single write, sync, rename and removal of
- * a life with elections, truncations over segments and removal of WAL: whatever survived of what
- * was not synced, it opens, has kept each term that it answered with and all WAL that it
- * acknowledged, and goes on.
+ * A safekeeper's files after it was stopped or power was lost behind every single write, sync,
+ * rename and removal of a life with elections, truncations over segments and removal of WAL:
+ * whatever survived of what was not synced, it opens, has kept each term that it answered with and
+ * all WAL that it acknowledged, and goes on.
  */
 import assert from "node:assert/strict";
 import { Buffer } from "node:buffer";
@@ -10,8 +10,9 @@ import type { AcceptorMessage } from "../libs/safekeeper_protocol/messages.ts";
 import { highestCommonPoint } from "../libs/safekeeper_protocol/term_history.ts";
 import { newTenantId, newTimelineId } from "../libs/utils/id.ts";
 import { type Lsn, parseLsn } from "../libs/utils/lsn.ts";
+import { atEveryStep } from "../tests/support/crash_points.ts";
+import { FileRecorder } from "../tests/support/file_recorder.ts";
 import { seededRandom } from "./acceptor_fixture.ts";
-import { FileRecorder, PlayedDisk, type Survival } from "./power_loss_fixture.ts";
 import { MEMORY_DIRECTORY, TEST_IDENTITY, TestWal, withDirectory } from "./safekeeper_fixture.ts";
 import type { Proposer, Timeline } from "./timeline.ts";
 import { Timelines } from "./timelines.ts";
@@ -21,6 +22,15 @@ const START = parseLsn("0/2000028");
 const PIECE_BYTES = 131072;
 const tenantId = newTenantId();
 const timelineId = newTimelineId();
+
+const NEW_TIMELINE = {
+  tenantId,
+  timelineId,
+  pgVersionNum: 170011,
+  systemId: IDENTITY.systemId,
+  walSegmentSize: IDENTITY.segmentSize,
+  startLsn: START,
+};
 
 function newWal(): TestWal {
   return new TestWal(START, undefined, IDENTITY);
@@ -127,14 +137,7 @@ const FEEDBACK = {
 /** The life; returns its promises. */
 async function live(directory: string, recorder: FileRecorder): Promise<Promised[]> {
   const timelines = new Timelines(directory, 1);
-  const timeline = timelines.create({
-    tenantId,
-    timelineId,
-    pgVersionNum: 170011,
-    systemId: IDENTITY.systemId,
-    walSegmentSize: IDENTITY.segmentSize,
-    startLsn: START,
-  });
+  const timeline = timelines.create(NEW_TIMELINE);
   const life = new Life(recorder);
   const first = newWal();
   first.append(10, 3000);
@@ -184,15 +187,16 @@ function compare(timeline: Timeline, log: Uint8Array): void {
   reader.close();
 }
 
-/** Opens what was left and looks whether the promise was kept; then it must go on. */
-function check(directory: string, promised: Promised | undefined): void {
+/**
+ * Opens what was left and looks whether the promise was kept; then it must go on. Returns what it
+ * has told to the next proposer.
+ */
+function check(directory: string, promised: Promised | undefined): Promised {
   const timelines = new Timelines(directory, 1);
   try {
-    const timeline = timelines.find(tenantId, timelineId);
-    if (timeline === undefined) {
-      assert.equal(promised, undefined, "the timeline was there");
-      return;
-    }
+    const found = timelines.find(tenantId, timelineId);
+    if (found === undefined) assert.equal(promised, undefined, "the timeline was there");
+    const timeline = found ?? timelines.create(NEW_TIMELINE);
     const { flushLsn, commitLsn, state } = timeline.acceptor;
     assert.ok(state.term >= (promised?.term ?? 0), `term ${state.term}`);
     assert.ok(commitLsn <= flushLsn);
@@ -214,6 +218,8 @@ function check(directory: string, promised: Promised | undefined): void {
       truncateLsn: commitLsn,
       wal: bytes,
     }, life);
+    const told = whole?.bytes().slice(0, flushLsn - START) ?? log;
+    return { notes: 0, term: state.term + 1, log: told, whole };
   } finally {
     timelines.close();
   }
@@ -231,32 +237,16 @@ Deno.test("power loss behind any step on the files loses nothing that was promis
     } finally {
       recorder.end();
     }
-    const { notes } = recorder;
     const random = seededRandom(11);
-    const disk = new PlayedDisk();
-    let points = 0;
-    let next = 0;
-    notes.forEach((note, i) => {
-      disk.play(note);
-      while (next < promises.length && promises[next]!.notes <= i + 1) next++;
-      const survivals: Survival[] = ["everything", "nothing", "some"];
-      for (const survival of survivals) {
-        const left = `${directory}/left`;
-        Deno.mkdirSync(left);
-        disk.leave(root, left, survival, () => random() < 0.5);
-        try {
-          check(left, promises[next - 1]);
-        } catch (thrown) {
-          const { message } = thrown as Error;
-          throw new Error(`${survival} survives behind step ${i}, ${note.kind}: ${message}`, {
-            cause: thrown,
-          });
-        }
-        Deno.removeSync(left, { recursive: true });
-        points++;
-      }
-    });
+    const points = await atEveryStep(
+      recorder.notes,
+      { scratch: directory, chance: () => random() < 0.5, restartEvery: 2 },
+      {
+        check: (left, played) => check(left, promises.findLast(({ notes }) => notes <= played)),
+        recheck: check,
+      },
+    );
     console.log(`${points} crash points`);
-    assert.ok(points > 300);
+    assert.ok(points > 500);
   }, MEMORY_DIRECTORY);
 });

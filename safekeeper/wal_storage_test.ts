@@ -3,7 +3,7 @@ import assert from "node:assert/strict";
 import { pageHeaderFault } from "../libs/postgres/wal/page_header.ts";
 import { Corrupt, Unavailable } from "../libs/utils/errors.ts";
 import type { Lsn } from "../libs/utils/lsn.ts";
-import { FileRecorder } from "./power_loss_fixture.ts";
+import { FileRecorder } from "../tests/support/file_recorder.ts";
 import { TEST_IDENTITY, TestWal, withDirectory } from "./safekeeper_fixture.ts";
 import { SpareSegment } from "./spare_segment.ts";
 import { createSegment } from "./wal_segments.ts";
@@ -271,8 +271,13 @@ Deno.test("opening writes anew what is not known to be durable, before it is syn
     recorder.begin();
     const again = open(directory);
     recorder.end();
-    const lastSync = recorder.notes.findLastIndex((note) => note.kind === "sync");
-    const written = recorder.notes.slice(0, lastSync)
+    const { notes } = recorder;
+    const isWritten = (handle: number) =>
+      notes.some((note) => note.kind === "write" && note.handle === handle);
+    const lastSync = notes.findLastIndex((note) =>
+      note.kind === "syncBegin" && isWritten(note.handle)
+    );
+    const written = notes.slice(0, lastSync)
       .reduce((sum, note) => sum + (note.kind === "write" ? note.bytes.length : 0), 0);
     assert.equal(written, bytes.length);
     assert.equal(again.flushLsn, wal.end);

@@ -87,15 +87,28 @@ export function removeFile(path: string): void {
   });
 }
 
-/** Creates a directory and its missing parents, each made durable in its parent. */
+/**
+ * Creates a directory and its missing parents, each made durable in its parent. One that is there
+ * is synced, too: a process that was stopped in between may have left it only in memory.
+ */
 export function makeDirectory(path: string, mode = 0o755): void {
   try {
     Deno.mkdirSync(path, { mode });
   } catch (thrown) {
-    if (thrown instanceof Deno.errors.AlreadyExists) return;
+    if (thrown instanceof Deno.errors.AlreadyExists) return syncExisting(path);
     if (!(thrown instanceof Deno.errors.NotFound)) throw thrown;
     makeDirectory(dirname(path), mode);
     Deno.mkdirSync(path, { mode });
   }
   fsyncDirectory(dirname(path));
+}
+
+/** Somebody else made what lies in a directory that we may not read. */
+function syncExisting(path: string): void {
+  try {
+    fsyncDirectory(dirname(path));
+  } catch (thrown) {
+    const { NotCapable, PermissionDenied } = Deno.errors;
+    if (!(thrown instanceof NotCapable || thrown instanceof PermissionDenied)) throw thrown;
+  }
 }

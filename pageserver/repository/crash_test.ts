@@ -8,10 +8,8 @@ import {
   type TenantId,
   type TimelineId,
 } from "../../libs/utils/id.ts";
-import { blockAt, lsnOf, putNumbered, recordAt, VALUE_KEY } from "./crash_child.ts";
-import { Reconstruction } from "./reconstruction.ts";
-import { importRoot, openManager, textOf } from "./repository_fixture.ts";
-import type { Timeline } from "./timeline.ts";
+import { checkContents, lsnOf, putNumbered, recordAt } from "./numbered_fixture.ts";
+import { importRoot, openManager } from "./repository_fixture.ts";
 
 const ROUNDS = 12;
 
@@ -50,23 +48,6 @@ async function runAndKill(args: string[], lifeMs: number, promised: Promised): P
   }
   clearTimeout(killer);
   assert.equal((await child.status).signal, "SIGKILL", "the child only ends by our signal");
-}
-
-function checkContents(timeline: Timeline): void {
-  const into = new Reconstruction();
-  const last = recordAt(timeline.lastRecordLsn);
-  const relation = timeline.interner.relation(1663, 5, 77, 0);
-  for (const n of [last, last - 1, last - 40, Math.floor(last / 2)].filter((one) => one > 13)) {
-    for (let block = 0; block < 13; block++) {
-      timeline.collect(relation, block, lsnOf(n), into);
-      const records = Array.from({ length: into.recordCount }, (_, i) => {
-        const offset = into.recordOffset[i]!;
-        return textOf(into.bytes.subarray(offset, offset + into.recordLength[i]!));
-      });
-      assert.deepEqual(records, blockAt(block, n));
-    }
-    assert.equal(textOf(timeline.getValue(VALUE_KEY, lsnOf(n))), `${n - n % 5}`);
-  }
 }
 
 async function check(

@@ -6,6 +6,9 @@
  *   tenants/<tenant>/timelines/<timeline>/<layer name>     layer_format.ts
  *   .../<anything>.___temp                                 unfinished; removed at the start
  *   .../<anything>.___deleted                              deleted; removed at the start
+ *
+ * A process that was stopped between a rename and its sync leaves names that are not durable yet.
+ * So a start syncs each directory before it relies on what is in it.
  */
 import { dirname } from "node:path";
 import { fsyncDirectory } from "../../libs/utils/durable.ts";
@@ -31,6 +34,7 @@ export function removeDirectory(path: string): void {
 /** The directories in `path` whose name `parse` accepts; what deletions left behind is removed. */
 export function listDirectories<T>(path: string, parse: (name: string) => T): T[] {
   const found: T[] = [];
+  fsyncDirectory(path); // else what is removed could be back, and lack a part
   for (const entry of Deno.readDirSync(path)) {
     if (entry.name.endsWith(DELETED_SUFFIX)) {
       Deno.removeSync(`${path}/${entry.name}`, { recursive: true });
@@ -52,6 +56,7 @@ export function loadTimelineDirectory(path: string): IndexPart | undefined {
     removeDirectory(path);
     return undefined;
   }
+  fsyncDirectory(path); // what it says will be told to others
   const listed = new Set([INDEX_PART_NAME, ...part.layers.map(layerFileName)]);
   for (const entry of Deno.readDirSync(path)) {
     if (!listed.has(entry.name)) Deno.removeSync(`${path}/${entry.name}`, { recursive: true });
