@@ -7,7 +7,7 @@ import { FileRecorder, type Note } from "./file_recorder.ts";
 import { PlayedDisk, SURVIVALS } from "./played_disk.ts";
 
 /** What is done with a directory that a crash has left. */
-export interface CrashChecks<Seen> {
+interface CrashChecks<Seen> {
   /**
    * Opens `directory`, which is as of the first `played` notes, and fails if anything is missing
    * that was promised up to there. Returns what it promised to others.

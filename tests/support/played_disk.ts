@@ -12,7 +12,7 @@ import type { Note } from "./file_recorder.ts";
 const PAGE_BYTES = 4096;
 
 /** How much of what was not synced is still there. */
-export type Survival = "everything" | "nothing" | "some";
+type Survival = "everything" | "nothing" | "some";
 
 /** All of them. */
 export const SURVIVALS: readonly Survival[] = ["everything", "nothing", "some"];
