@@ -7,6 +7,7 @@ import { displayPath, type Environment, openEnvironment } from "./control_plane/
 import { type LifecycleReport, roleStatus, stopRole } from "./control_plane/lifecycle.ts";
 import type { Role } from "./control_plane/roles.ts";
 import { START_TIMEOUT_MS, type Started, type StopMode } from "./control_plane/supervisor.ts";
+import { withExamples } from "./help.ts";
 import { count, duration, stopMode } from "./options.ts";
 import { printHint, printJson, printLine } from "./output.ts";
 
@@ -62,9 +63,11 @@ function idFrom(kind: RoleKind, argument: number | undefined, option: number | u
 /** A subcommand with the argument or option that names the daemon. */
 function subcommand(kind: RoleKind, name: string, description: string) {
   const made = new Command(name).description(description);
-  if (kind.idAs === "argument") made.argument("[id]", "which one (default: 1)", count(1));
-  else if (kind.idAs === "option") made.option("--id <id>", "which one (default: 1)", count(1));
-  return made;
+  if (kind.idAs === "argument") {
+    made.argument("[safekeeper]", "which one (default: 1)", count(1));
+  } else if (kind.idAs === "option") made.option("--id <id>", "which one (default: 1)", count(1));
+  const id = { none: "", option: " --id 1", argument: " 1" }[kind.idAs];
+  return withExamples(made, [`neon ${kind.name} ${name}${id}`]);
 }
 
 async function start(env: Environment, kind: RoleKind, id: number, timeoutMs: number) {
@@ -103,7 +106,12 @@ export function roleCommand(kind: RoleKind): Command {
   const timeout = (made: ReturnType<typeof subcommand>) =>
     made.option("-t, --start-timeout <time>", "how long it may take", duration, START_TIMEOUT_MS);
   const mode = (made: ReturnType<typeof subcommand>) =>
-    made.option("-m, --mode <mode>", "fast or immediate", stopMode, "fast" as const);
+    made.option(
+      "-m, --mode <fast|immediate>",
+      "immediate leaves work to the next start",
+      stopMode,
+      "fast" as const,
+    );
   const restarting = async (env: Environment, id: number, options: RoleOptions) => {
     await stopRole(kind.role(env, id), options.mode ?? kind.restartBy, lifecyclePrinter(env));
     await start(env, kind, id, options.startTimeout ?? START_TIMEOUT_MS);
@@ -118,7 +126,7 @@ export function roleCommand(kind: RoleKind): Command {
       ),
     ),
     timeout(subcommand(kind, "restart", "stop it and start it again; endpoints keep running"))
-      .option("-m, --mode <mode>", "fast or immediate", stopMode)
+      .option("-m, --mode <fast|immediate>", "immediate leaves work to the next start", stopMode)
       .action(run(restarting)),
     subcommand(kind, "status", "tell whether it runs (exit code 1 if not)")
       .option("--json", "print JSON")
@@ -126,5 +134,9 @@ export function roleCommand(kind: RoleKind): Command {
   ];
   const made = new Command(kind.name).description(kind.description);
   for (const sub of all) made.addCommand(sub as unknown as Command);
-  return made as unknown as Command;
+  return withExamples(
+    made as unknown as Command,
+    [`neon ${kind.name} status`],
+    [`neon ${kind.name} restart`],
+  );
 }

@@ -13,6 +13,7 @@ import {
   startEndpoint,
 } from "../control_plane/endpoints.ts";
 import { openEnvironment, tenantOf } from "../control_plane/environment.ts";
+import { withExamples } from "../help.ts";
 import { lsn, port, repeated, stopMode, tenantId, trueOrFalse } from "../options.ts";
 import type { EndpointMode } from "../../compute/client.ts";
 import type { Lsn } from "../../libs/utils/lsn.ts";
@@ -47,11 +48,11 @@ function kindOf(mode: EndpointMode): string {
 }
 
 function create() {
-  return new Command("create")
+  const made = new Command("create")
     .description("define an endpoint without starting it")
     .argument("[name]", "its name (default: ep-<branch>)")
-    .option("--branch-name <name>", "the branch it serves", MAIN_BRANCH)
-    .option("--tenant-id <id>", TENANT_HELP, tenantId)
+    .option("--branch-name <branch>", "the branch it serves", MAIN_BRANCH)
+    .option("--tenant-id <tenant>", TENANT_HELP, tenantId)
     .option("--pg-port <port>", "its port (default: the next free one)", port)
     .option("--hot-standby <true|false>", "a read replica, which follows the branch", trueOrFalse)
     .option("--lsn <lsn>", "one that reads the branch as of this LSN, and stays there", lsn)
@@ -66,14 +67,22 @@ function create() {
         endpointOptions(options),
       );
     });
+  return withExamples(
+    made,
+    ["neon endpoint create main --config work_mem=64MB"],
+    ["neon endpoint create reports --branch-name main --hot-standby true"],
+  );
 }
 
 function start() {
-  return new Command("start")
+  const made = new Command("start")
     .description("start an endpoint, creating it when it does not exist; returns when it serves")
-    .argument("<name>", "its name")
-    .option("--branch-name <name>", "the branch of a new endpoint (default: its own name, or main)")
-    .option("--tenant-id <id>", TENANT_HELP, tenantId)
+    .argument("<endpoint>", "its name")
+    .option(
+      "--branch-name <branch>",
+      "the branch of a new endpoint (default: its own name, or main)",
+    )
+    .option("--tenant-id <tenant>", TENANT_HELP, tenantId)
     .option("--pg-port <port>", "the port of a new endpoint (default: the next free one)", port)
     .option(
       "--hot-standby <true|false>",
@@ -104,24 +113,41 @@ function start() {
       else if (started.already) printLine(`Endpoint ${name} is already running at '${url}'`);
       else printLine(`Starting postgres at '${url}'`);
     });
+  return withExamples(
+    made,
+    ["neon endpoint start main"],
+    ["neon endpoint start dev", "on the branch of that name, if there is one"],
+    ["neon endpoint start reports --branch-name main --hot-standby true"],
+    ["neon endpoint start before --branch-name main --lsn 0/16F9A00"],
+  );
 }
 
 function stop() {
-  return new Command("stop")
+  const made = new Command("stop")
     .description("stop an endpoint")
-    .argument("<name>", "its name")
-    .option("-m, --mode <mode>", "fast or immediate", stopMode, "fast" as const)
+    .argument("<endpoint>", "its name")
+    .option(
+      "-m, --mode <fast|immediate>",
+      "immediate leaves work to the next start",
+      stopMode,
+      "fast" as const,
+    )
     .option("--destroy", "remove its definition and local files as well (no data is lost)")
     .action(async (name, options) => {
       await stopEndpoint(openEnvironment(), name, options.mode, options.destroy === true);
       printLine(`Endpoint ${name} ${options.destroy ? "removed" : "stopped"}`);
     });
+  return withExamples(
+    made,
+    ["neon endpoint stop dev"],
+    ["neon endpoint stop dev --destroy", "the branch stays"],
+  );
 }
 
 function list() {
-  return new Command("list")
+  const made = new Command("list")
     .description("list endpoints")
-    .option("--tenant-id <id>", "only those of one tenant", tenantId)
+    .option("--tenant-id <tenant>", "only those of one tenant", tenantId)
     .option("--json", "print JSON")
     .action(async (options) => {
       const endpoints = await listEndpoints(openEnvironment(), options.tenantId);
@@ -143,11 +169,17 @@ function list() {
       const titles = ["ENDPOINT", "ADDRESS", "TIMELINE", "BRANCH NAME", "LSN", "STATUS"];
       printTable([...titles, ...(hasModes ? ["MODE"] : [])], rows);
     });
+  return withExamples(made, ["neon endpoint list"], ["neon endpoint list --json"]);
 }
 
 /** The command. */
 export function command(): Command {
   const made = new Command("endpoint").description("create, start, stop and list endpoints");
   for (const sub of [create(), start(), stop(), list()]) made.addCommand(sub as unknown as Command);
-  return made as unknown as Command;
+  return withExamples(
+    made as unknown as Command,
+    ["neon endpoint start main"],
+    ["neon endpoint list"],
+    ["neon endpoint stop main"],
+  );
 }

@@ -5,6 +5,7 @@ import type { Config } from "../control_plane/config.ts";
 import { displayPath, repoPath } from "../control_plane/environment.ts";
 import { DEFAULT_PG_VERSION, FORCE_MODES, initEnvironment } from "../control_plane/init.ts";
 import { repoDirectory } from "../control_plane/repo_dir.ts";
+import { withExamples } from "../help.ts";
 import { count } from "../options.ts";
 import { printHint, printLine, terminalProgress } from "../output.ts";
 
@@ -26,7 +27,7 @@ function inlineTable(text: string): unknown {
 
 /** The command. */
 export function command(): Command {
-  return new Command("init")
+  const made = new Command("init")
     .description("make a new local Neon in .neon (or $NEON_REPO_DIR); starts nothing")
     .option("--num-safekeepers <n>", "how many safekeepers hold each commit", count(1), 1)
     .option(
@@ -71,5 +72,12 @@ export function command(): Command {
         printLine(`Initializing pageserver node ${id} at '${listen_pg_addr}' in "${directory}"`);
       }
       printHint(`next: neon start (settings are in ${displayPath(repoPath(env, "config"))})`);
-    }) as unknown as Command;
+    });
+  return withExamples(
+    made as unknown as Command,
+    ["neon init", "a pageserver and one safekeeper, PostgreSQL 17"],
+    ["neon init --num-safekeepers 3 --pg-version 18"],
+    ["neon init --force remove-all-contents", "begin anew"],
+    [`neon init --remote-storage '{local_path = "/srv/neon"}'`],
+  );
 }

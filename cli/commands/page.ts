@@ -15,6 +15,7 @@ import {
   tenantOf,
   timelineOfBranch,
 } from "../control_plane/environment.ts";
+import { withExamples } from "../help.ts";
 import { count, lsn, tenantId } from "../options.ts";
 import { printJson, printLine } from "../output.ts";
 import { fork, parseRelation, type RelationArgument } from "../wal_options.ts";
@@ -85,7 +86,7 @@ function explanationLines(found: PageExplanation): string[] {
 }
 
 function get() {
-  return new Command("get")
+  const made = new Command("get")
     .description("print a page of a relation as of an LSN")
     .argument(
       "<relation>",
@@ -93,9 +94,9 @@ function get() {
     )
     .argument("<block>", "block number", count(0))
     .option("--lsn <lsn>", "as of this LSN (default: the last record)", lsn)
-    .option("--branch <name>", "of this branch", MAIN_BRANCH)
-    .option("--tenant-id <id>", "which tenant (default: the default one)", tenantId)
-    .option("-F, --fork <name>", "main, fsm, vm or init", fork)
+    .option("--branch <branch>", "of this branch", MAIN_BRANCH)
+    .option("--tenant-id <tenant>", "which tenant (default: the default one)", tenantId)
+    .option("-F, --fork <main|fsm|vm|init>", "which fork (default: main)", fork)
     .option("-d, --dbname <name>", "the database that a name is in", "postgres")
     .option("--explain", "print how the page was put together")
     .option("--raw", "write the 8192 bytes to standard output")
@@ -127,11 +128,18 @@ function get() {
         printLine([...pageLines(bytes, ofFork), ...explained].join("\n"));
       }
     });
+  return withExamples(
+    made,
+    ["neon page get t 0 --explain", "the first page of table t, with its history"],
+    ["neon page get 1663/5/16384 3 --lsn 0/16F9A00 --branch dev"],
+    ["neon page get pg_class 0 --fork vm --json"],
+  );
 }
 
 /** The command. */
 export function command(): Command {
-  return new Command("page")
+  const made = new Command("page")
     .description("look at pages as of an LSN")
-    .addCommand(get() as unknown as Command) as unknown as Command;
+    .addCommand(get() as unknown as Command);
+  return withExamples(made as unknown as Command, ["neon page get t 0 --explain"]);
 }

@@ -2,9 +2,14 @@
 import { Command } from "@commander-js/extra-typings";
 import { LOOPBACK, MAIN_BRANCH } from "../control_plane/config.ts";
 import { SUPERUSER } from "../control_plane/endpoints.ts";
-import { listEndpointRecords, loadEndpointRecord } from "../control_plane/endpoint_records.ts";
+import {
+  endpointNotFound,
+  listEndpointRecords,
+  loadEndpointRecord,
+} from "../control_plane/endpoint_records.ts";
 import { type Environment, openEnvironment } from "../control_plane/environment.ts";
-import { BadRequest, NotFound } from "../../libs/utils/errors.ts";
+import { BadRequest } from "../../libs/utils/errors.ts";
+import { withExamples } from "../help.ts";
 import { repeated } from "../options.ts";
 
 /** The port of the endpoint named, else of main, else of the only one. */
@@ -15,9 +20,7 @@ function portOf(env: Environment, name: string | undefined): number {
     : records.find((known) => known.endpoint_id === MAIN_BRANCH) ??
       (records.length === 1 ? records[0] : undefined);
   if (record !== undefined) return record.pg_port;
-  if (name !== undefined) {
-    throw new NotFound(`Cannot find endpoint "${name}": "neon endpoint start ${name}" makes it`);
-  }
+  if (name !== undefined) throw endpointNotFound(env.repoDir, name);
   const names = records.map((known) => known.endpoint_id).join(", ");
   throw new BadRequest(
     names === ""
@@ -38,12 +41,12 @@ async function runPsql(args: string[]): Promise<number | undefined> {
 
 /** The command. */
 export function command(): Command {
-  return new Command("sql")
+  const made = new Command("sql")
     .description("open an SQL prompt on an endpoint, or run commands there")
     .argument("[endpoint]", "which endpoint (default: main, or the only one)")
     .option("-c, --command <sql>", "run this and exit (may be repeated)", repeated)
-    .option("-d, --dbname <name>", "database", "postgres")
-    .option("-U, --username <name>", "user", SUPERUSER)
+    .option("-d, --dbname <name>", "which database", "postgres")
+    .option("-U, --username <name>", "as which user", SUPERUSER)
     .option("--no-psql", "use the built-in client even if psql is installed")
     .action(async (name, options) => {
       const port = portOf(openEnvironment(), name);
@@ -67,5 +70,11 @@ export function command(): Command {
         ? await runCommands(target, commands)
         : await runPrompt(target);
       if (!succeeded) Deno.exitCode = 1;
-    }) as unknown as Command;
+    });
+  return withExamples(
+    made as unknown as Command,
+    ["neon sql", "a prompt on main"],
+    ["neon sql dev -d app -U alice"],
+    ['neon sql main -c "create table t(key int)" -c "select * from t"'],
+  );
 }

@@ -3,16 +3,22 @@ import { Command } from "@commander-js/extra-typings";
 import { openEnvironment } from "../control_plane/environment.ts";
 import { startAll } from "../control_plane/lifecycle.ts";
 import { START_TIMEOUT_MS } from "../control_plane/supervisor.ts";
+import { withExamples } from "../help.ts";
 import { duration } from "../options.ts";
 import { lifecyclePrinter } from "../role_command.ts";
 
 /** The command. */
 export function command(): Command {
-  return new Command("start")
+  const made = new Command("start")
     .description("start the broker, pageserver, safekeepers and compute host; endpoints stay down")
     .option("--start-timeout <time>", "how long each may take", duration, START_TIMEOUT_MS)
     .action(async (options) => {
       const env = openEnvironment();
       await startAll(env, lifecyclePrinter(env), options.startTimeout);
-    }) as unknown as Command;
+    });
+  return withExamples(
+    made as unknown as Command,
+    ["neon start", "again at any time: what runs stays as it is"],
+    ["neon start --start-timeout 2m", "on a slow machine"],
+  );
 }

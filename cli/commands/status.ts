@@ -5,11 +5,12 @@ import { describeStatus, listEndpoints } from "../control_plane/endpoints.ts";
 import { displayPath, openEnvironment } from "../control_plane/environment.ts";
 import { allRoles, roleStatus } from "../control_plane/lifecycle.ts";
 import { describeStorage } from "../../libs/remote_storage/location.ts";
+import { withExamples } from "../help.ts";
 import { printHint, printJson, printTable } from "../output.ts";
 
 /** The command. */
 export function command(): Command {
-  return new Command("status")
+  const made = new Command("status")
     .description("show which daemons and endpoints are running")
     .option("--json", "print JSON")
     .action(async (options) => {
@@ -40,5 +41,6 @@ export function command(): Command {
         printHint(`not everything of ${displayPath(env.repoDir)} is running: neon start`);
       }
       Deno.exitCode = 1;
-    }) as unknown as Command;
+    });
+  return withExamples(made as unknown as Command, ["neon status"], ["neon status --json"]);
 }

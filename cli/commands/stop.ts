@@ -2,16 +2,27 @@
 import { Command } from "@commander-js/extra-typings";
 import { openEnvironment } from "../control_plane/environment.ts";
 import { stopAll } from "../control_plane/lifecycle.ts";
+import { withExamples } from "../help.ts";
 import { stopMode } from "../options.ts";
 import { lifecyclePrinter } from "../role_command.ts";
 
 /** The command. */
 export function command(): Command {
-  return new Command("stop")
+  const made = new Command("stop")
     .description("stop everything, endpoints first")
-    .option("-m, --mode <mode>", "fast or immediate", stopMode, "fast" as const)
+    .option(
+      "-m, --mode <fast|immediate>",
+      "immediate leaves work to the next start",
+      stopMode,
+      "fast" as const,
+    )
     .action(async (options) => {
       const env = openEnvironment();
       await stopAll(env, options.mode, lifecyclePrinter(env));
-    }) as unknown as Command;
+    });
+  return withExamples(
+    made as unknown as Command,
+    ["neon stop"],
+    ["neon stop --mode immediate", "at once; nothing that was committed is lost"],
+  );
 }

@@ -4,6 +4,7 @@ import { pageserverClient } from "../control_plane/clients.ts";
 import { openEnvironment, tenantOf } from "../control_plane/environment.ts";
 import { createTenant, listTenants, setDefaultTenant } from "../control_plane/tenants.ts";
 import { parseSettings, settingsWithoutEffect } from "../control_plane/tenant_settings.ts";
+import { withExamples } from "../help.ts";
 import { count, repeated, tenantId, timelineId } from "../options.ts";
 import { printHint, printJson, printLine, terminalProgress } from "../output.ts";
 
@@ -16,7 +17,7 @@ function settingsFrom(texts: string[]) {
 }
 
 function create() {
-  return new Command("create")
+  const made = new Command("create")
     .description("create a tenant: a PostgreSQL cluster with a first timeline, the branch main")
     .option("--tenant-id <id>", "its id (default: a random one)", tenantId)
     .option("--timeline-id <id>", "id of its first timeline (default: a random one)", timelineId)
@@ -47,10 +48,15 @@ function create() {
       );
       if (options.setDefault) printLine(`Setting tenant ${tenant} as a default one`);
     });
+  return withExamples(
+    made,
+    ["neon tenant create --set-default"],
+    ["neon tenant create --pg-version 15 --config checkpoint_distance:67108864"],
+  );
 }
 
 function list() {
-  return new Command("list")
+  const made = new Command("list")
     .description("list tenants")
     .option("--json", "print JSON")
     .action(async (options) => {
@@ -58,22 +64,27 @@ function list() {
       if (options.json) printJson(tenants);
       else for (const tenant of tenants) printLine(`${tenant.tenant_id} ${tenant.state}`);
     });
+  return withExamples(made, ["neon tenant list"], ["neon tenant list --json"]);
 }
 
 function setDefault() {
-  return new Command("set-default")
+  const made = new Command("set-default")
     .description("choose the tenant that commands are about by default")
-    .requiredOption("--tenant-id <id>", "which tenant", tenantId)
+    .requiredOption("--tenant-id <tenant>", "which tenant", tenantId)
     .action(async (options) => {
       await setDefaultTenant(openEnvironment(), options.tenantId);
       printLine(`Setting tenant ${options.tenantId} as a default one`);
     });
+  return withExamples(
+    made,
+    ["neon tenant set-default --tenant-id 9ef87a5bf0d92544f6fafeeb3239695c"],
+  );
 }
 
 function config() {
-  return new Command("config")
+  const made = new Command("config")
     .description("replace a tenant's settings; without -c, show them")
-    .option("--tenant-id <id>", "which tenant (default: the default one)", tenantId)
+    .option("--tenant-id <tenant>", "which tenant (default: the default one)", tenantId)
     .option("-c, --config <key:value>", "a setting (may be repeated)", repeated)
     .action(async (options) => {
       const env = openEnvironment();
@@ -86,6 +97,11 @@ function config() {
       await pageserver.setTenantConfig(tenant, settingsFrom(options.config));
       printLine(`tenant ${tenant} successfully configured on the pageserver`);
     });
+  return withExamples(
+    made,
+    ["neon tenant config", "what is set, and what is in effect"],
+    ["neon tenant config -c checkpoint_distance:67108864 -c checkpoint_timeout:5m"],
+  );
 }
 
 /** The command. */
@@ -94,5 +110,9 @@ export function command(): Command {
   for (const sub of [create(), list(), setDefault(), config()]) {
     made.addCommand(sub as unknown as Command);
   }
-  return made as unknown as Command;
+  return withExamples(
+    made as unknown as Command,
+    ["neon tenant create --set-default"],
+    ["neon tenant list"],
+  );
 }

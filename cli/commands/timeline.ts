@@ -4,6 +4,7 @@ import { MAIN_BRANCH } from "../control_plane/config.ts";
 import { openEnvironment, tenantOf } from "../control_plane/environment.ts";
 import { createTimeline } from "../control_plane/tenants.ts";
 import { createBranch, listTimelines } from "../control_plane/timelines.ts";
+import { withExamples } from "../help.ts";
 import { count, lsn, tenantId, timelineId } from "../options.ts";
 import { printHint, printJson, printLine, terminalProgress } from "../output.ts";
 import { treeLines } from "../timeline_tree.ts";
@@ -11,10 +12,10 @@ import { treeLines } from "../timeline_tree.ts";
 const TENANT_HELP = "which tenant (default: the default one)";
 
 function create() {
-  return new Command("create")
+  const made = new Command("create")
     .description("create another root timeline: an empty cluster of its own")
     .requiredOption("--branch-name <name>", "its branch name")
-    .option("--tenant-id <id>", TENANT_HELP, tenantId)
+    .option("--tenant-id <tenant>", TENANT_HELP, tenantId)
     .option("--timeline-id <id>", "its id (default: a random one)", timelineId)
     .option("--pg-version <major>", "PostgreSQL major version (default: the tenant's)", count(1))
     .option("--data-checksums", "pages carry checksums (default: as init says, or from 18 on)")
@@ -32,15 +33,20 @@ function create() {
       if (options.json) printJson({ timeline_id: timeline, start_lsn: startLsn });
       else printLine(`Created timeline '${timeline}' at Lsn ${startLsn} for tenant: ${tenant}`);
     });
+  return withExamples(
+    made,
+    ["neon timeline create --branch-name blank", "an empty cluster, as from initdb"],
+    ["neon timeline create --branch-name new18 --pg-version 18"],
+  );
 }
 
 function branch() {
-  return new Command("branch")
+  const made = new Command("branch")
     .description("make a branch: by default of everything that is committed on main now")
     .requiredOption("--branch-name <name>", "name of the new branch")
-    .option("--ancestor-branch-name <name>", "the branch to branch from", MAIN_BRANCH)
+    .option("--ancestor-branch-name <branch>", "the branch to branch from", MAIN_BRANCH)
     .option("--ancestor-start-lsn <lsn>", "branch in the past, at this LSN", lsn)
-    .option("--tenant-id <id>", TENANT_HELP, tenantId)
+    .option("--tenant-id <tenant>", TENANT_HELP, tenantId)
     .option("--timeline-id <id>", "its id (default: a random one)", timelineId)
     .option("--if-not-exists", "succeed when a branch of that name is there already")
     .option("--json", "print JSON")
@@ -69,12 +75,18 @@ function branch() {
           `Ancestor timeline: '${ancestorBranch}'`,
       );
     });
+  return withExamples(
+    made,
+    ["neon timeline branch --branch-name dev"],
+    ["neon timeline branch --branch-name dev2 --ancestor-branch-name dev"],
+    ["neon timeline branch --branch-name before --ancestor-start-lsn 0/16F9A00"],
+  );
 }
 
 function list() {
-  return new Command("list")
+  const made = new Command("list")
     .description("draw the tree of a tenant's timelines")
-    .option("--tenant-id <id>", TENANT_HELP, tenantId)
+    .option("--tenant-id <tenant>", TENANT_HELP, tenantId)
     .option("--json", "print JSON")
     .action(async (options) => {
       const env = openEnvironment();
@@ -82,11 +94,16 @@ function list() {
       if (options.json) printJson(timelines);
       else for (const line of treeLines(timelines)) printLine(line);
     });
+  return withExamples(made, ["neon timeline list"], ["neon timeline list --json"]);
 }
 
 /** The command. */
 export function command(): Command {
   const made = new Command("timeline").description("create, branch and list timelines");
   for (const sub of [create(), branch(), list()]) made.addCommand(sub as unknown as Command);
-  return made as unknown as Command;
+  return withExamples(
+    made as unknown as Command,
+    ["neon timeline branch --branch-name dev"],
+    ["neon timeline list"],
+  );
 }

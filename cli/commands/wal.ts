@@ -10,6 +10,7 @@ import { matchesFilter, type RecordFilter } from "../../libs/postgres/wal/record
 import { recordJson, recordLine } from "../../libs/postgres/wal/record_text.ts";
 import { type WalCount, WalCounts } from "../../libs/postgres/wal/wal_counts.ts";
 import { openEnvironment, tenantOf } from "../control_plane/environment.ts";
+import { withExamples } from "../help.ts";
 import { count, tenantId } from "../options.ts";
 import { printHint, printJson, printLine, printTable } from "../output.ts";
 import { fork, relation, type RelationArgument, rmgrs } from "../wal_options.ts";
@@ -52,13 +53,13 @@ function reading(name: string, description: string) {
     .argument("[path]", SOURCE_HELP)
     .argument("[start]", "first position, as --start, or name of the first segment")
     .argument("[end]", "last position, as --end, or name of the last segment")
-    .option("--branch <name>", "read the WAL of this branch from a safekeeper instead of files")
-    .option("--tenant-id <id>", "which tenant (default: the default one)", tenantId)
+    .option("--branch <branch>", "read the WAL of this branch from a safekeeper instead of files")
+    .option("--tenant-id <tenant>", "which tenant (default: the default one)", tenantId)
     .option("-s, --start <lsn>", "from the first record at this LSN or later")
     .option("-e, --end <lsn>", "only records that end here or before")
     .option("-r, --rmgr <name>", "only this resource manager (may be repeated)", rmgrs)
     .option("-R, --relation <spc/db/rel>", "only records about this relation", relation)
-    .option("-F, --fork <name>", "only records about this fork: main, fsm, vm or init", fork)
+    .option("-F, --fork <main|fsm|vm|init>", "only records about this fork", fork)
     .option("-B, --block <n>", "with --relation, only records about this block", count(0))
     .option("-x, --xid <xid>", "only records of this transaction", count(0))
     .option("-w, --fullpage", "only records with a page image")
@@ -116,7 +117,7 @@ async function readMatching(
 }
 
 function dump() {
-  return reading("dump", "print WAL records, one a line").action(
+  const made = reading("dump", "print WAL records, one a line").action(
     async (path, start, end, options) => {
       const source = await sourceOf(path, start, end, options as ReadOptions);
       let lines: string[] = [];
@@ -137,6 +138,12 @@ function dump() {
         flush();
       }
     },
+  );
+  return withExamples(
+    made,
+    ["neon wal dump --branch main --limit 20"],
+    ["neon wal dump --branch main --rmgr Heap --fullpage --json"],
+    ["neon wal dump /var/lib/pg/pg_wal --start 0/1500000 --relation 1663/5/16384"],
   );
 }
 
@@ -208,7 +215,7 @@ function printStats(counts: WalCounts): void {
 }
 
 function stats() {
-  return reading("stats", "count WAL records and their bytes by resource manager and opcode")
+  const made = reading("stats", "count WAL records and their bytes by resource manager and opcode")
     .action(async (path, start, end, options) => {
       const source = await sourceOf(path, start, end, options as ReadOptions);
       const counts = new WalCounts(source.version);
@@ -216,10 +223,15 @@ function stats() {
       if (options.json) printJson(statsJson(counts));
       else printStats(counts);
     });
+  return withExamples(
+    made,
+    ["neon wal stats --branch main"],
+    ["neon wal stats pg_wal/000000010000000000000003 --json"],
+  );
 }
 
 function verify() {
-  return new Command("verify")
+  const made = new Command("verify")
     .description(
       "replay WAL over a copy of a cluster and compare each page with the image that " +
         "wal_consistency_checking put into the record (exit code 1 on differences)",
@@ -238,11 +250,16 @@ function verify() {
     .action(async (options) => {
       Deno.exitCode = await verifyWal(options);
     });
+  return withExamples(made, ["neon wal verify --pgdata copy --wal data/pg_wal --after data"]);
 }
 
 /** The command. */
 export function command(): Command {
   const made = new Command("wal").description("look into WAL, and verify our redo of it");
   for (const sub of [dump(), stats(), verify()]) made.addCommand(sub as unknown as Command);
-  return made as unknown as Command;
+  return withExamples(
+    made as unknown as Command,
+    ["neon wal dump --branch main --limit 20"],
+    ["neon wal stats --branch main"],
+  );
 }

@@ -10,9 +10,10 @@
 import { join } from "node:path";
 import type { EndpointMode } from "../../compute/client.ts";
 import { fsyncDirectory, makeDirectory, replaceFile } from "../../libs/utils/durable.ts";
-import { BadRequest, Corrupt, messageOf, Unavailable } from "../../libs/utils/errors.ts";
+import { BadRequest, Corrupt, messageOf, NotFound, Unavailable } from "../../libs/utils/errors.ts";
 import type { TenantId, TimelineId } from "../../libs/utils/id.ts";
 import { ifThere } from "../../libs/utils/if_there.ts";
+import { didYouMean } from "./suggest.ts";
 
 /** How far above the first port the search for a free one goes. */
 const ENDPOINT_PORTS_MAX = 2000;
@@ -64,6 +65,14 @@ export function loadEndpointRecord(repoDir: string, name: string): EndpointRecor
   } catch (thrown) {
     throw new Corrupt(`Cannot read "${path}": ${messageOf(thrown)}`);
   }
+}
+
+/** That there is no endpoint of this name, with the one that was probably meant. */
+export function endpointNotFound(repoDir: string, name: string): NotFound {
+  const names = listEndpointRecords(repoDir).map((record) => record.endpoint_id);
+  const hint = didYouMean(name, names) || `; "neon endpoint start ${name}" makes it`;
+  const known = names.length === 0 ? "there is none yet" : `there are ${names.join(", ")}`;
+  return new NotFound(`Cannot find endpoint "${name}": ${known}${hint}`);
 }
 
 /** All definitions, sorted by name. */

@@ -8,6 +8,7 @@ import { NotFound, TimedOut, Unavailable } from "../../libs/utils/errors.ts";
 import { ifThere } from "../../libs/utils/if_there.ts";
 import { computeClient } from "./clients.ts";
 import {
+  endpointNotFound,
   listEndpointRecords,
   loadEndpointRecord,
   removeEndpointRecord,
@@ -78,9 +79,7 @@ export async function stopEndpoint(
   destroy = false,
 ): Promise<void> {
   if (loadEndpointRecord(env.repoDir, name) === undefined) {
-    throw new NotFound(
-      `Cannot find endpoint "${name}": "neon endpoint list" shows those there are`,
-    );
+    throw endpointNotFound(env.repoDir, name);
   }
   const compute = computeClient(env);
   try {

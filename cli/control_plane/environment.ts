@@ -8,6 +8,7 @@ import { BadRequest, NotFound } from "../../libs/utils/errors.ts";
 import { parseTenantId, type TenantId, type TimelineId } from "../../libs/utils/id.ts";
 import { branchTimeline, type Config, loadConfig, storeConfig } from "./config.ts";
 import { repoDirectory, withDirectoryLock } from "./repo_dir.ts";
+import { didYouMean } from "./suggest.ts";
 
 /** What every operation of the control plane works on. */
 export interface Environment {
@@ -52,7 +53,9 @@ export function timelineOfBranch(env: Environment, tenant: TenantId, branch: str
   if (timeline !== undefined) return timeline;
   const names = Object.keys(env.config.branch_name_mappings)
     .filter((name) => branchTimeline(env.config, tenant, name) !== undefined);
-  const known = names.length === 0 ? "it has none" : `it has ${names.sort().join(", ")}`;
+  const known = names.length === 0
+    ? "it has none"
+    : `it has ${names.sort().join(", ")}${didYouMean(branch, names)}`;
   throw new NotFound(`Cannot find the branch "${branch}" of tenant ${tenant}: ${known}`);
 }
 

@@ -242,6 +242,7 @@ Deno.test("parseSettings() knows Neon's settings and their types", () => {
   const settings = parseSettings(["checkpoint_distance:1048576", "gc_period:10 m"]);
   assert.deepEqual(settings, { checkpoint_distance: 1048576, gc_period: "10 m" });
   assert.deepEqual(settingsWithoutEffect(settings), ["gc_period"]);
-  assert.throws(() => parseSettings(["gc_perjod:1"]), /no such setting; there are .*gc_period/);
+  assert.throws(() => parseSettings(["gc_perjod:1"]), /no such setting; did you mean "gc_period"/);
+  assert.throws(() => parseSettings(["what:1"]), /no such setting; there are .*gc_period/);
   assert.throws(() => parseSettings(["gc_period"]), /expected the form key:value/);
 });

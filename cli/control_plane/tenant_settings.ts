@@ -3,6 +3,7 @@
  * unknown one is an error, because it is a typing error more often than not.
  */
 import { BadRequest } from "../../libs/utils/errors.ts";
+import { didYouMean } from "./suggest.ts";
 
 /** Overrides of a tenant's settings. */
 export type TenantSettings = Record<string, string | number | boolean>;
@@ -51,8 +52,9 @@ export function parseSettings(texts: string[]): TenantSettings {
     }
     const key = text.slice(0, colon);
     if (!FOLLOWED.includes(key) && !STORED.includes(key)) {
-      const known = [...FOLLOWED, ...STORED].sort().join(", ");
-      throw new BadRequest(`Cannot set "${key}": there is no such setting; there are ${known}`);
+      const known = [...FOLLOWED, ...STORED].sort();
+      const hint = didYouMean(key, known) || `; there are ${known.join(", ")}`;
+      throw new BadRequest(`Cannot set "${key}": there is no such setting${hint}`);
     }
     settings[key] = parseValue(text.slice(colon + 1));
   }

@@ -1,0 +1,100 @@
+/**
+ * Which commands there are. Each is a file in commands/ and is loaded only when it is the one that
+ * was asked for, so that `neon timeline list` and `neon endpoint start` do not pay for each other.
+ */
+
+/** A command by the name it has on the command line. */
+interface CommandEntry {
+  /** One line of `neon --help`. */
+  summary: string;
+  /** The part of that list it is in. */
+  group: "Everyday:" | "Looking inside:" | "Single daemons:" | "Shell:";
+  load: () => Promise<{ command(): unknown }>;
+}
+
+/** All commands, in the order in which help lists them. */
+export const COMMANDS: Readonly<Record<string, CommandEntry>> = {
+  init: {
+    summary: "make a new local Neon in .neon",
+    group: "Everyday:",
+    load: () => import("./commands/init.ts"),
+  },
+  start: {
+    summary: "start all daemons; endpoints stay down",
+    group: "Everyday:",
+    load: () => import("./commands/start.ts"),
+  },
+  stop: {
+    summary: "stop everything, endpoints first",
+    group: "Everyday:",
+    load: () => import("./commands/stop.ts"),
+  },
+  status: {
+    summary: "show what is running",
+    group: "Everyday:",
+    load: () => import("./commands/status.ts"),
+  },
+  tenant: {
+    summary: "create, list and configure tenants (clusters)",
+    group: "Everyday:",
+    load: () => import("./commands/tenant.ts"),
+  },
+  timeline: {
+    summary: "create, branch and list timelines (branches)",
+    group: "Everyday:",
+    load: () => import("./commands/timeline.ts"),
+  },
+  endpoint: {
+    summary: "create, start, stop and list PostgreSQL servers",
+    group: "Everyday:",
+    load: () => import("./commands/endpoint.ts"),
+  },
+  mappings: {
+    summary: "give a branch name to a timeline that exists",
+    group: "Everyday:",
+    load: () => import("./commands/mappings.ts"),
+  },
+  sql: {
+    summary: "open an SQL prompt, or run commands",
+    group: "Everyday:",
+    load: () => import("./commands/sql.ts"),
+  },
+  wal: {
+    summary: "print, count and verify WAL",
+    group: "Looking inside:",
+    load: () => import("./commands/wal.ts"),
+  },
+  page: {
+    summary: "print a page as of an LSN",
+    group: "Looking inside:",
+    load: () => import("./commands/page.ts"),
+  },
+  pageserver: {
+    summary: "start, stop, restart or check the pageserver",
+    group: "Single daemons:",
+    load: () => import("./commands/pageserver.ts"),
+  },
+  safekeeper: {
+    summary: "start, stop, restart or check one safekeeper",
+    group: "Single daemons:",
+    load: () => import("./commands/safekeeper.ts"),
+  },
+  "storage-broker": {
+    summary: "start, stop, restart or check the storage broker",
+    group: "Single daemons:",
+    load: () => import("./commands/storage_broker.ts"),
+  },
+  compute: {
+    summary: "start, stop, restart or check the compute host",
+    group: "Single daemons:",
+    load: () => import("./commands/compute.ts"),
+  },
+};
+
+/** Other spellings that scripts written for Neon use. */
+const ALIASES: Readonly<Record<string, string>> = { storage_broker: "storage-broker" };
+
+/** The name that a command is listed under, however it was spelled. */
+export function commandName(spelled: string): string {
+  return ALIASES[spelled] ?? spelled;
+}
