@@ -57,6 +57,25 @@ export function lsn(text: string): Lsn {
   return orInvalid(() => parseLsn(text));
 }
 
+const AGO = /^(\d{1,9}) ?(second|minute|hour|day|week)s? ago$/i;
+const SECONDS = { second: 1, minute: 60, hour: 3600, day: 86_400, week: 604_800 } as const;
+
+/** A moment: RFC 3339 (as PostgreSQL writes it, too), or so long ago. */
+export function time(text: string): Temporal.Instant {
+  const [, count, unit] = AGO.exec(text.trim()) ?? [];
+  if (count !== undefined && unit !== undefined) {
+    const seconds = Number(count) * SECONDS[unit.toLowerCase() as keyof typeof SECONDS];
+    return Temporal.Now.instant().subtract({ seconds });
+  }
+  try {
+    return Temporal.Instant.from(text.trim());
+  } catch {
+    throw new InvalidArgumentError(
+      'expected a time with its offset, such as 2026-11-21T17:46:15Z, or "5 minutes ago"',
+    );
+  }
+}
+
 /** "true" or "false". */
 export function trueOrFalse(text: string): boolean {
   if (text === "true" || text === "false") return text === "true";

@@ -184,6 +184,21 @@ export class PageserverClient {
     return this.#http.send("PUT", `${path}?pg_version=${pgVersion}`, tar, "application/x-tar");
   }
 
+  /**
+   * Where a timeline stood at a time: `lsn` is the end of the last commit at it or before it. Looks
+   * at nothing behind `endLsn`, and waits for that.
+   */
+  lsnByTimestamp(
+    tenant: TenantId,
+    timeline: TimelineId,
+    time: Temporal.Instant,
+    endLsn: string,
+  ): Promise<{ lsn: string; kind: "present" | "future" | "past" | "nodata" }> {
+    const query = new URLSearchParams({ timestamp: time.toString(), end_lsn: endLsn });
+    const path = `/v1/tenant/${tenant}/timeline/${timeline}/get_lsn_by_timestamp`;
+    return this.#http.json("GET", `${path}?${query}`);
+  }
+
   /** A page of a relation at `lsn` (default: the last record) and how it was put together. */
   explainPage(
     tenant: TenantId,

@@ -5,8 +5,9 @@ import type { Context, Hono } from "hono";
 import { z } from "zod";
 import { newHttpApi, readJson } from "../libs/daemon/http_api.ts";
 import { PAGE_SIZE } from "../libs/postgres/constants.ts";
+import { formatTimestamp, instantToTimestamp } from "../libs/postgres/timestamp.ts";
 import { pageHeaderSize } from "../libs/postgres/wal/segment.ts";
-import { BadRequest } from "../libs/utils/errors.ts";
+import { BadRequest, NotFound } from "../libs/utils/errors.ts";
 import {
   parseTenantId,
   parseTimelineId,
@@ -16,6 +17,7 @@ import {
 import { logger } from "../libs/utils/log.ts";
 import { addLsn, formatLsn, type Lsn, parseLsn } from "../libs/utils/lsn.ts";
 import type { TenantInfo } from "./client.ts";
+import { lastCommit, lsnAtTime } from "./commit_marks.ts";
 import { importCluster } from "./import/import_cluster.ts";
 import { httpMetrics } from "./metrics.ts";
 import { explainPage } from "./page_service/explain_page.ts";
@@ -61,6 +63,7 @@ export function httpApi(context: HttpApiContext): Hono {
   tenantRoutes(app, context);
   timelineRoutes(app, context);
   timelineWorkRoutes(app, context);
+  timeRoutes(app, context);
   return app;
 }
 
@@ -221,4 +224,39 @@ function timelineWorkRoutes(app: Hono, context: HttpApiContext): void {
     const page = readKey(reader, servedTimeline(timeline), key, lsn);
     return c.body(page, 200, { "content-type": "application/octet-stream" });
   });
+}
+
+/** Between times and LSNs. */
+function timeRoutes(app: Hono, context: HttpApiContext): void {
+  const path = "/v1/tenant/:tenant/timeline/:timeline";
+  const readable = async (c: Context, parameter: string) => {
+    const timeline = context.manager.tenant(tenantId(c)).timeline(timelineId(c));
+    const text = c.req.query(parameter);
+    const lsn = text === undefined ? timeline.lastRecordLsn : parseLsn(text);
+    // What is committed may still be on its way here.
+    await timeline.waitForLsn(lsn, context.waitLsnTimeoutMs, context.signal);
+    return { timeline, lsn };
+  };
+  app.get(`${path}/get_lsn_by_timestamp`, async (c) => {
+    const time = instantToTimestamp(parseTime(c.req.query("timestamp")));
+    const { timeline, lsn: end } = await readable(c, "end_lsn");
+    const { lsn, kind } = lsnAtTime(timeline, time, end);
+    return c.json({ lsn: formatLsn(lsn), kind });
+  });
+  app.get(`${path}/get_timestamp_of_lsn`, async (c) => {
+    const { timeline, lsn } = await readable(c, "lsn");
+    const mark = lastCommit(timeline, lsn);
+    if (mark !== undefined) return c.json(formatTimestamp(mark.time));
+    throw new NotFound(`Cannot tell the time of ${formatLsn(lsn)}: nothing was committed before`);
+  });
+}
+
+function parseTime(text: string | undefined): Temporal.Instant {
+  try {
+    return Temporal.Instant.from(text ?? "");
+  } catch {
+    throw new BadRequest(
+      `Cannot read the time "${text ?? ""}": give one such as 2026-11-21T17:46:15Z`,
+    );
+  }
 }

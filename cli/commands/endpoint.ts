@@ -14,12 +14,14 @@ import {
 } from "../control_plane/endpoints.ts";
 import { openEnvironment, tenantOf } from "../control_plane/environment.ts";
 import { withExamples } from "../help.ts";
-import { lsn, port, repeated, stopMode, tenantId, trueOrFalse } from "../options.ts";
+import { lsn, port, repeated, stopMode, tenantId, time, trueOrFalse } from "../options.ts";
 import type { EndpointMode } from "../../compute/client.ts";
+import { BadRequest } from "../../libs/utils/errors.ts";
 import type { Lsn } from "../../libs/utils/lsn.ts";
-import { printJson, printLine, printTable } from "../output.ts";
+import { printHint, printJson, printLine, printTable } from "../output.ts";
 
 const TENANT_HELP = "which tenant (default: the default one)";
+const AS_OF_HELP = "the same with what was committed by then: RFC 3339, or such as '5 minutes ago'";
 
 /** What the options of a new endpoint say. */
 interface CreationOptions {
@@ -28,12 +30,20 @@ interface CreationOptions {
   config?: string[];
   hotStandby?: boolean;
   lsn?: Lsn;
+  timestamp?: Temporal.Instant;
 }
 
 function endpointOptions(options: CreationOptions): EndpointOptions {
-  const { branchName, pgPort, config, hotStandby, lsn } = options;
+  const { branchName, pgPort, config, hotStandby, lsn, timestamp } = options;
+  if (timestamp !== undefined && (lsn !== undefined || hotStandby === true)) {
+    throw new BadRequest(
+      "Cannot make an endpoint of a time that is also at an LSN or follows the branch: use one " +
+        "of --timestamp, --lsn and --hot-standby",
+    );
+  }
   return {
-    ...(hotStandby === undefined && lsn === undefined
+    ...(timestamp === undefined ? {} : { asOf: timestamp }),
+    ...(timestamp !== undefined || (hotStandby === undefined && lsn === undefined)
       ? {}
       : { mode: endpointMode(hotStandby === true, lsn) }),
     ...(branchName === undefined ? {} : { branch: branchName }),
@@ -56,16 +66,15 @@ function create() {
     .option("--pg-port <port>", "its port (default: the next free one)", port)
     .option("--hot-standby <true|false>", "a read replica, which follows the branch", trueOrFalse)
     .option("--lsn <lsn>", "one that reads the branch as of this LSN, and stays there", lsn)
+    .option("--timestamp <time>", AS_OF_HELP, time)
     .option("-c, --config <name=value>", "a setting of PostgreSQL; may be repeated", repeated)
     .action(async (name, options) => {
       const env = openEnvironment();
       const tenant = tenantOf(env, options.tenantId);
-      await createEndpoint(
-        env,
-        tenant,
-        name ?? `ep-${options.branchName}`,
-        endpointOptions(options),
-      );
+      const endpoint = name ?? `ep-${options.branchName}`;
+      const { mode } = await createEndpoint(env, tenant, endpoint, endpointOptions(options));
+      if (options.timestamp === undefined || typeof mode === "string") return;
+      printHint(`endpoint ${endpoint} stays at LSN ${mode.Static}`);
     });
   return withExamples(
     made,
@@ -90,6 +99,7 @@ function start() {
       trueOrFalse,
     )
     .option("--lsn <lsn>", "a new one that reads the branch as of this LSN, and stays there", lsn)
+    .option("--timestamp <time>", AS_OF_HELP, time)
     .option(
       "-c, --config <name=value>",
       "a setting of PostgreSQL, of a new endpoint; may be repeated",

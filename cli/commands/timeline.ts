@@ -1,11 +1,11 @@
 /** `neon timeline create|branch|list`. */
-import { Command } from "@commander-js/extra-typings";
+import { Command, Option } from "@commander-js/extra-typings";
 import { MAIN_BRANCH } from "../control_plane/config.ts";
 import { openEnvironment, tenantOf } from "../control_plane/environment.ts";
 import { createTimeline } from "../control_plane/tenants.ts";
 import { createBranch, listTimelines } from "../control_plane/timelines.ts";
 import { withExamples } from "../help.ts";
-import { count, lsn, tenantId, timelineId } from "../options.ts";
+import { count, lsn, tenantId, time, timelineId } from "../options.ts";
 import { printHint, printJson, printLine, terminalProgress } from "../output.ts";
 import { treeLines } from "../timeline_tree.ts";
 
@@ -46,6 +46,12 @@ function branch() {
     .requiredOption("--branch-name <name>", "name of the new branch")
     .option("--ancestor-branch-name <branch>", "the branch to branch from", MAIN_BRANCH)
     .option("--ancestor-start-lsn <lsn>", "branch in the past, at this LSN", lsn)
+    .addOption(
+      new Option(
+        "--ancestor-start-timestamp <time>",
+        "branch in the past, with what was committed by then: RFC 3339, or '5 minutes ago'",
+      ).argParser(time).conflicts("ancestorStartLsn"),
+    )
     .option("--tenant-id <tenant>", TENANT_HELP, tenantId)
     .option("--timeline-id <id>", "its id (default: a random one)", timelineId)
     .option("--if-not-exists", "succeed when a branch of that name is there already")
@@ -58,6 +64,9 @@ function branch() {
         ...(options.ancestorStartLsn === undefined
           ? {}
           : { ancestorLsn: options.ancestorStartLsn }),
+        ...(options.ancestorStartTimestamp === undefined
+          ? {}
+          : { ancestorTime: options.ancestorStartTimestamp }),
         ...(options.timelineId === undefined ? {} : { timelineId: options.timelineId }),
         ifNotExists: options.ifNotExists === true,
       });

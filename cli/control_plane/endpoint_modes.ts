@@ -5,9 +5,10 @@ import type { TenantId, TimelineId } from "../../libs/utils/id.ts";
 import { alignLsn, formatLsn, type Lsn, parseLsn } from "../../libs/utils/lsn.ts";
 import { pageserverClient } from "./clients.ts";
 import type { Environment } from "./environment.ts";
+import { lsnAsOf } from "./point_in_time.ts";
 import { committedPosition } from "./timelines.ts";
 
-/** What the two options of a new endpoint say. Throws BadRequest if both are given. */
+/** What the options of a new endpoint say. Throws BadRequest if both are given. */
 export function endpointMode(hotStandby: boolean, lsn: Lsn | undefined): EndpointMode {
   if (lsn === undefined) return hotStandby ? "Replica" : "Primary";
   if (hotStandby) {
@@ -17,6 +18,17 @@ export function endpointMode(hotStandby: boolean, lsn: Lsn | undefined): Endpoin
     );
   }
   return { Static: formatLsn(alignLsn(lsn)) };
+}
+
+/** The mode of an endpoint that stays where its branch was at `time`. Throws as lsnAsOf(). */
+export async function modeAsOf(
+  env: Environment,
+  tenant: TenantId,
+  timeline: TimelineId,
+  time: Temporal.Instant,
+): Promise<EndpointMode> {
+  const committed = await committedPosition(env, tenant, timeline);
+  return { Static: formatLsn(await lsnAsOf(env, tenant, timeline, time, committed)) };
 }
 
 /** For lists and messages: "Primary", "Replica" or "Static 0/16B5A50". */

@@ -14,7 +14,7 @@ import { BadRequest, Conflict, NotFound, Unavailable } from "../../libs/utils/er
 import type { TenantId, TimelineId } from "../../libs/utils/id.ts";
 import { computeClient } from "./clients.ts";
 import { branchName, branchTimeline, LOOPBACK, MAIN_BRANCH } from "./config.ts";
-import { checkStaticLsn, formatMode } from "./endpoint_modes.ts";
+import { checkStaticLsn, formatMode, modeAsOf } from "./endpoint_modes.ts";
 import {
   checkEndpointName,
   type EndpointRecord,
@@ -48,6 +48,8 @@ export interface EndpointOptions {
   pgPort?: number;
   /** A primary by default. */
   mode?: EndpointMode;
+  /** Instead of a mode: a static endpoint of what was committed by then. */
+  asOf?: Temporal.Instant;
   /** Settings of PostgreSQL; its own file and ALTER SYSTEM go before them. */
   settings?: EndpointSettings;
 }
@@ -63,11 +65,23 @@ function timelineOfNew(
   return timelineOfBranch(env, tenant, options.branch ?? named);
 }
 
+/** The same options with a mode in place of a time. */
+async function withMode(
+  env: Environment,
+  tenant: TenantId,
+  timeline: TimelineId,
+  options: EndpointOptions,
+): Promise<EndpointOptions> {
+  const { asOf, ...rest } = options;
+  if (asOf === undefined) return rest;
+  return { ...rest, mode: await modeAsOf(env, tenant, timeline, asOf) };
+}
+
 /**
  * Writes the definition of a new endpoint. Throws Conflict if there is one of that name, BadRequest
- * if the compute host could not read its settings.
+ * if the compute host could not read its settings, or there is nothing as of the time.
  */
-export function createEndpoint(
+export async function createEndpoint(
   env: Environment,
   tenant: TenantId,
   name: string,
@@ -77,7 +91,8 @@ export function createEndpoint(
   lagLimits(options.settings); // the host would refuse every start
   const timeline = timelineOfNew(env, tenant, name, options);
   const pgVersion = timelinePgVersion(env.repoDir, tenant, timeline);
-  return withDirectoryLock(env.repoDir, () => {
+  const { mode = "Primary" } = await withMode(env, tenant, timeline, options);
+  return await withDirectoryLock(env.repoDir, () => {
     if (loadEndpointRecord(env.repoDir, name) !== undefined) {
       throw new Conflict(`Cannot create endpoint "${name}": it exists already`);
     }
@@ -86,7 +101,7 @@ export function createEndpoint(
       endpoint_id: name,
       tenant_id: tenant,
       timeline_id: timeline,
-      mode: options.mode ?? "Primary",
+      mode,
       pg_port: options.pgPort ?? nextFreePort(records, env.config.compute.first_pg_port),
       pg_version: pgVersion,
       ...(options.settings === undefined ? {} : { settings: options.settings }),
@@ -212,11 +227,10 @@ export async function startEndpoint(
   env: Environment,
   tenant: TenantId | undefined,
   name: string,
-  options: EndpointOptions = {},
+  given: EndpointOptions = {},
   report: EndpointReport = {},
 ): Promise<StartedEndpoint> {
   const existing = loadEndpointRecord(env.repoDir, name);
-  if (existing !== undefined) checkSame(env, existing, options);
   const owner = existing?.tenant_id ?? tenant;
   if (owner === undefined) {
     throw new BadRequest(
@@ -224,7 +238,9 @@ export async function startEndpoint(
         `"neon tenant create --set-default"`,
     );
   }
-  const timeline = existing?.timeline_id ?? timelineOfNew(env, owner, name, options);
+  const timeline = existing?.timeline_id ?? timelineOfNew(env, owner, name, given);
+  const options = await withMode(env, owner, timeline, given);
+  if (existing !== undefined) checkSame(env, existing, options);
   const compute = computeClient(env);
   const running = await compute.endpoints();
   const before = running.find((status) => status.endpoint_id === name);

@@ -12,6 +12,7 @@ import {
   mapBranch,
 } from "./config.ts";
 import { changeConfig, type Environment, timelineOfBranch } from "./environment.ts";
+import { lsnAsOf } from "./point_in_time.ts";
 import { withDirectoryLock } from "./repo_dir.ts";
 import { createOnSafekeepers, safekeepersEnd, safekeeperTargets } from "./safekeeper_timelines.ts";
 import { recordTimeline, timelinePgVersion } from "./tenant_records.ts";
@@ -22,6 +23,8 @@ export interface BranchOptions {
   ancestorBranch?: string;
   /** Where to branch; everything that is committed now by default. */
   ancestorLsn?: Lsn;
+  /** Or with what was committed by then. */
+  ancestorTime?: Temporal.Instant;
   timelineId?: TimelineId;
   /** An existing branch of that name is the answer instead of an error. */
   ifNotExists?: boolean;
@@ -80,7 +83,11 @@ export async function createBranch(
   checkBranchNameFree(env.config, tenant, branch, timelineId);
   const ancestor = timelineOfBranch(env, tenant, ancestorBranch);
   const committed = await committedPosition(env, tenant, ancestor);
-  const lsn = options.ancestorLsn ?? committed;
+  const { ancestorTime } = options;
+  const lsn = options.ancestorLsn ??
+    (ancestorTime === undefined
+      ? committed
+      : await lsnAsOf(env, tenant, ancestor, ancestorTime, committed));
   if (lsn > committed) {
     throw new BadRequest(
       `Cannot branch "${ancestorBranch}" at ${formatLsn(lsn)}: it ends at ${formatLsn(committed)}`,

@@ -14,6 +14,7 @@ import type { Key } from "../repository/key.ts";
 import type { KeyInterner, ObjectId } from "../repository/key_interner.ts";
 import type { BlobRef, Timeline } from "../repository/timeline.ts";
 import type { ServedTimeline } from "../served_timeline.ts";
+import { CommitMarks } from "./commit_marks.ts";
 import { HeldLocks } from "./held_locks.ts";
 import { originProgressAt } from "./replication_origins.ts";
 
@@ -27,6 +28,7 @@ export class RecordSink {
   readonly version: PgVersion;
   readonly tracker: CheckpointTracker;
   readonly locks: HeldLocks;
+  readonly commits: CommitMarks;
   /** The current record. */
   readonly cursor: RecordCursor;
   /** Progress of replication origins, all earlier records considered. */
@@ -40,6 +42,7 @@ export class RecordSink {
     this.version = served.version;
     this.tracker = tracker;
     this.locks = new HeldLocks(served.timeline, tracker.checkPoint.nextXid);
+    this.commits = new CommitMarks(served.timeline);
     this.cursor = cursor;
     this.origins = new Map(originProgressAt(this.timeline, this.timeline.lastRecordLsn));
   }

@@ -3,8 +3,9 @@
  *
  *   COMMIT, ABORT            status bits of the transaction and its subtransactions: it is
  *                            put to every page of pg_xact with one of them; dropped relations go,
- *                            with all their forks; a commit has a timestamp (commit_ts.ts), a
- *                            replicated transaction advances its origin (replication_origins.ts)
+ *                            with all their forks; a commit has a timestamp (commit_ts.ts), and
+ *                            leaves a mark for a search by time (commit_marks.ts); a replicated
+ *                            transaction advances its origin (replication_origins.ts)
  *   COMMIT_, ABORT_PREPARED  the same for the prepared transaction, whose state file goes too
  *   PREPARE                  the record's main data is the state file (on disk it has a CRC, too)
  */
@@ -42,7 +43,10 @@ export function ingestTransaction(sink: RecordSink): void {
   advanceOrigin(sink, record);
   putStatus(sink);
   const isCommit = opcode === XactInfo.COMMIT || opcode === XactInfo.COMMIT_PREPARED;
-  if (isCommit) putCommitTimestamps(sink, record);
+  if (isCommit) {
+    sink.commits.put(sink.lsn, record.time);
+    putCommitTimestamps(sink, record);
+  }
   if (sink.locks.any) releaseLocks(sink);
 }
 

@@ -13,6 +13,8 @@
  *   03 0 0 0 0 0                  control file of the imported cluster
  *   03 0 0 0 0 1                  state of the checkpoint tracker
  *   04 xid>>32 part 0 0 xid       AccessExclusive locks that a transaction took
+ *   05 0 0 0 0 0                  first mark of a second with commits (commit_marks.ts)
+ *   05 1 0 0 0 second             marks of its commits
  *   61 spc db rel fork 0          blocks in a relation fork, u32 LE
  *   62 kind .. .. 0 ..            carried files        (not inherited by branches)
  *   63 0 0 0 0 id                 replication origin's progress, u64 (not inherited by branches)
@@ -47,6 +49,7 @@ export const KeyClass = {
   twophase: 0x02,
   control: 0x03,
   standbyLock: 0x04,
+  commitMark: 0x05,
   relationSize: 0x61,
   auxFile: 0x62,
   replicationOrigin: 0x63,
@@ -106,6 +109,14 @@ export const CONTROL_FILE_KEY: Readonly<Key> = makeKey(KeyClass.control, 0, 0, 0
 
 /** The state of the checkpoint tracker. */
 export const CHECKPOINT_KEY: Readonly<Key> = makeKey(KeyClass.control, 0, 0, 0, 0, 1);
+
+/** The first mark of each second that has commits. */
+export const COMMIT_SECOND_KEY: Readonly<Key> = makeKey(KeyClass.commitMark, 0, 0, 0, 0, 0);
+
+/** The marks of the commits of a second since 2000. */
+export function commitMarkKey(second: number): Key {
+  return makeKey(KeyClass.commitMark, 1, 0, 0, 0, second);
+}
 
 /** The size of a relation fork. */
 export function relationSizeKey(spc: number, db: number, rel: number, fork: number): Key {
@@ -223,6 +234,8 @@ export function describeKey(key: Key): string {
       return key.f6 === 1 ? "checkpoint state" : "control file";
     case KeyClass.standbyLock:
       return `locks of transaction ${standbyLockXid(key)}`;
+    case KeyClass.commitMark:
+      return key.f2 === 0 ? "seconds of commits" : `commits of second ${key.f6}`;
     case KeyClass.relationSize:
       return `size of relation ${relation}`;
     case KeyClass.replicationOrigin:

@@ -10,6 +10,7 @@ import { formatLsn } from "../../utils/lsn.ts";
 import { Rmgr, XactInfo } from "../constants.ts";
 import { formatRel } from "../relation.ts";
 import { recordName } from "../rmgr_names.ts";
+import { formatTimestamp } from "../timestamp.ts";
 import {
   formatPosition,
   OriginInfo,
@@ -136,16 +137,6 @@ function tableDetails(cursor: RecordCursor, name: string): Details {
   return details;
 }
 
-const POSTGRES_EPOCH_MS = 946684800000;
-
-/** ISO 8601 in UTC with microseconds, from microseconds since 2000-01-01. */
-function timeText(micros: number): string {
-  const millis = Math.floor(micros / 1000);
-  const instant = Temporal.Instant.fromEpochMilliseconds(millis + POSTGRES_EPOCH_MS)
-    .add({ microseconds: micros - millis * 1000 });
-  return instant.toString({ fractionalSecondDigits: 6 });
-}
-
 const xact = new XactRecord();
 
 function xactDetails(cursor: RecordCursor, version: PgVersion): Details {
@@ -161,7 +152,7 @@ function xactDetails(cursor: RecordCursor, version: PgVersion): Details {
   return {
     ...(xact.xid === cursor.xid ? {} : { xid: xact.xid }),
     ...(gid === "" ? {} : { gid }),
-    time: timeText(xact.time),
+    time: formatTimestamp(xact.time),
     ...(relationCount === 0 ? {} : { rels: relations }),
     ...(subxactCount === 0
       ? {}
