@@ -80,6 +80,7 @@ function create() {
     made,
     ["neon endpoint create main --config work_mem=64MB"],
     ["neon endpoint create reports --branch-name main --hot-standby true"],
+    ["neon endpoint create before --timestamp '5 minutes ago'"],
   );
 }
 

@@ -89,6 +89,7 @@ function branch() {
     ["neon timeline branch --branch-name dev"],
     ["neon timeline branch --branch-name dev2 --ancestor-branch-name dev"],
     ["neon timeline branch --branch-name before --ancestor-start-lsn 0/16F9A00"],
+    ["neon timeline branch --branch-name old --ancestor-start-timestamp '1 hour ago'"],
   );
 }
 
