@@ -27,10 +27,9 @@ import {
   summarise,
   writeJson,
 } from "./report.ts";
-import { COMMON_SETTINGS, StockPostgres } from "./stock_postgres.ts";
+import { COMMON_SETTINGS, PG_MAJOR, StockPostgres } from "./stock_postgres.ts";
 import { StockQuorum } from "./stock_quorum.ts";
 
-const PG_MAJOR = 17;
 const CLIENTS = [1, 8, 32] as const;
 
 /** One of the servers. */

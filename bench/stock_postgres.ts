@@ -3,10 +3,13 @@
  * same disk, with the settings that PostgreSQL ships (fsync=on, full_page_writes=on) apart from
  * those that the endpoints have as well: shared_buffers and max_connections, named below.
  */
-import { join } from "node:path";
+import { dirname, join } from "node:path";
 import { commandUser, type HostUser } from "../cli/control_plane/host_user.ts";
 import { PgClient } from "../libs/pgwire/client.ts";
 import type { Target } from "./pgbench.ts";
+
+/** The version that is compared. */
+export const PG_MAJOR = 17;
 
 /** Settings that both sides of a comparison are run with. */
 export const COMMON_SETTINGS: Readonly<Record<string, string>> = {
@@ -91,6 +94,41 @@ export class StockPostgres implements AsyncDisposable {
     }
   }
 
+  /** Starts a copy that pg_basebackup, at the path `program`, makes of the running `primary`. */
+  static async startBackup(
+    program: string,
+    primary: StockPostgres,
+    port: number,
+  ): Promise<StockPostgres> {
+    const { user, port: primaryPort } = primary.target;
+    const parent = dirname(primary.#directory);
+    const copy = new StockPostgres(primary.#binDir, primary.#user, parent, port, primary.#settings);
+    try {
+      const { success, stderr } = await new Deno.Command(program, {
+        args: [
+          ...["-D", copy.dataDir, "-h", "127.0.0.1", "-p", String(primaryPort), "-U", user],
+          ...["--checkpoint=fast", "--wal-method=stream"],
+        ],
+      }).output();
+      if (!success) throw new Error(`${program} failed: ${new TextDecoder().decode(stderr)}`);
+      copy.#giveToUser();
+      await copy.#launch();
+      return copy;
+    } catch (thrown) {
+      await copy[Symbol.asyncDispose]();
+      throw thrown;
+    }
+  }
+
+  /** pg_basebackup ran as ourselves: where it is, the server's user may have no access. */
+  #giveToUser(): void {
+    if (this.#user === undefined) return;
+    const owner = `${this.#user.uid}:${this.#user.gid}`;
+    const { success } = new Deno.Command("chown", { args: ["-R", owner, this.dataDir] })
+      .outputSync();
+    if (!success) throw new Error(`Cannot give ${this.dataDir} to ${owner}`);
+  }
+
   #copyOf(primary: StockPostgres): void {
     const { success, stderr } = new Deno.Command("cp", {
       args: ["-a", primary.dataDir, this.dataDir],
@@ -160,9 +198,9 @@ export class StockPostgres implements AsyncDisposable {
   }
 
   /** As restart, but `between` runs while it is stopped. */
-  async restartAfter(between: () => void): Promise<void> {
+  async restartAfter(between: () => void | Promise<void>): Promise<void> {
     await this.#stop("SIGINT");
-    between();
+    await between();
     await this.#launch();
   }
 

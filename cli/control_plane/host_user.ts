@@ -40,6 +40,8 @@ export function postgresUser(): HostUser | undefined {
 
 /** Where downloads and prepared files are kept, shared by every local Neon of this user. */
 export function cacheDirectory(): string {
+  const own = Deno.env.get("NEON_CACHE_DIR");
+  if (own !== undefined && own !== "") return own;
   if (postgresUser() !== undefined) return "/var/cache/neon";
   const named = Deno.env.get("XDG_CACHE_HOME");
   if (named !== undefined && named !== "") return join(named, "neon");
