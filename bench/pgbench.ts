@@ -30,7 +30,7 @@ export interface Load {
 }
 
 /** What pgbench said. */
-export interface LoadResult {
+interface LoadResult {
   readonly tps: number;
   /** Mean over transactions. */
   readonly latencyMs: number;

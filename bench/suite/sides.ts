@@ -26,7 +26,7 @@ export interface Side {
 }
 
 /** All of them, with what they stand on. */
-export interface Sides extends AsyncDisposable {
+interface Sides extends AsyncDisposable {
   readonly all: readonly Side[];
   readonly local: LocalNeon;
   readonly tenant: CreatedTenant;
