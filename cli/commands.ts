@@ -89,6 +89,11 @@ export const COMMANDS: Readonly<Record<string, CommandEntry>> = {
     group: "Single daemons:",
     load: () => import("./commands/compute.ts"),
   },
+  completion: {
+    summary: "print a completion script for bash, zsh or fish",
+    group: "Shell:",
+    load: () => import("./commands/completion.ts"),
+  },
 };
 
 /** Other spellings that scripts written for Neon use. */

@@ -49,7 +49,7 @@ function shellWords(line: string): string[] {
 function examplesIn(help: string): string[] {
   return help.split("Examples:\n")[1]!.split("\n")
     .filter((line) => line.startsWith("  neon "))
-    .flatMap((line) => line.replace(/ {2}# .*/, "").trim().split(" && "));
+    .flatMap((line) => line.replace(/ {2}# .*| > .*/g, "").trim().split(" && "));
 }
 
 Deno.test("every command, option and argument says what it is, in one line", async () => {

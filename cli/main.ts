@@ -11,6 +11,9 @@ async function fail(thrown: unknown): Promise<void> {
 if (import.meta.main) {
   if (Deno.args.length === 1 && (Deno.args[0] === "--version" || Deno.args[0] === "-V")) {
     console.log(VERSION);
+  } else if (Deno.args[0] === "__complete") {
+    const { completionLines } = await import("./completion.ts");
+    for (const line of await completionLines(Deno.args.slice(1))) console.log(line);
   } else {
     const { run } = await import("./program.ts");
     await run(Deno.args).catch(fail);
