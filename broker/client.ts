@@ -47,6 +47,7 @@ export class BrokerClient {
       "grpc.initial_reconnect_backoff_ms": 100,
       "grpc.min_reconnect_backoff_ms": 100,
       "grpc.max_reconnect_backoff_ms": 1000,
+      "grpc.enable_http_proxy": 0, // and so its variables are not looked at
     }) as unknown as BrokerStub;
   }
 

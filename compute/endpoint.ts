@@ -94,6 +94,10 @@ export class Endpoint {
       } catch (thrown) {
         this.#status = "stopped";
         this.#error = messageOf(thrown);
+        log.error("{endpoint} was not started: {why}", {
+          endpoint: spec.endpoint_id,
+          why: this.#error,
+        });
         throw thrown;
       }
       return this.status();

@@ -137,7 +137,9 @@ export class EndpointDirectory {
   }
 
   async #sweep(): Promise<void> {
-    for (const entry of [...Deno.readDirSync(this.root)]) {
+    // There is none before the first start has come so far as to make it
+    const entries = ifThere(() => [...Deno.readDirSync(this.root)]) ?? [];
+    for (const entry of entries) {
       if (!entry.name.startsWith(DISCARDED)) continue;
       try {
         await Deno.remove(join(this.root, entry.name), { recursive: true });

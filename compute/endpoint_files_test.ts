@@ -91,6 +91,15 @@ Deno.test("prepare() keeps ALTER SYSTEM settings and no other content", async ()
   });
 });
 
+Deno.test("sweep() finds nothing to do for an endpoint whose first start failed early", async () => {
+  await withDirectory(async (root) => {
+    const directory = new EndpointDirectory(`${root}/ep`);
+    directory.discardData();
+    await directory.sweep();
+    assert.ok(!exists(directory.root));
+  });
+});
+
 Deno.test("ready files are moved in place, until there are none", async () => {
   await withDirectory((root) => {
     Deno.mkdirSync(`${root}/ready`);

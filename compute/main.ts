@@ -7,10 +7,9 @@
  * the endpoints fast, SIGQUIT immediately, then the host ends. When it is killed instead, Postgres
  * lives on with its commits waiting, and the next host takes it over.
  *
- * Permissions it needs: read and write of DIR; read of the launcher, the library and the Postgres
- * installations; run of exactly the launcher; net of its own HTTP address, of the pageserver and
- * the safekeepers, of the endpoints' ports on 127.0.0.1, and of unix:DIR/postgres.sock; ffi of the
- * CRC-32C add-on.
+ * Permissions it needs: read and write of DIR; run of exactly the launcher; net of its own HTTP
+ * address, of the pageserver's page service, of the safekeepers' WAL services and of
+ * unix:DIR/postgres.sock; ffi of the CRC-32C add-on.
  */
 import { join } from "node:path";
 import { runDaemon } from "../libs/daemon/daemon.ts";

@@ -6,7 +6,7 @@
  * A Postgres that this host started tells its end at once (it is our child); one that was adopted
  * from an earlier host is looked at every ADOPTED_LOOK_MS.
  */
-import { NotFound, TimedOut, Unavailable } from "../libs/utils/errors.ts";
+import { Conflict, NotFound, TimedOut, Unavailable } from "../libs/utils/errors.ts";
 import { ifThere } from "../libs/utils/if_there.ts";
 import type { FileOwner } from "./endpoint_directory.ts";
 
@@ -16,6 +16,8 @@ const ADOPTED_LOOK_MS = 250;
 const READY_LOOK_MS = 1;
 /** Line of postmaster.pid that says whether connections are accepted (pidfile.h). */
 const STATUS_LINE = 7;
+/** What Postgres says when it cannot listen (StreamServerPort, libpq/pqcomm.c). */
+const PORT_TAKEN = /Is another postmaster already running on port (\d+)\?/;
 
 /** How long Postgres may live without a host, and how often the guard looks. */
 const GUARD_LIMIT_SECONDS = 60;
@@ -193,17 +195,22 @@ export class PostgresProcess {
   }
 
   /**
-   * Waits until postmaster.pid says that connections are accepted. Throws Unavailable with the end
-   * of the log if Postgres ends first, TimedOut.
+   * Waits until postmaster.pid says that connections are accepted. Throws Conflict if its port is
+   * taken, Unavailable with the end of the log if Postgres ends for another reason, TimedOut.
    */
   async ready(pgdata: string, logFile: string, logStart: number, timeoutMs: number): Promise<void> {
     const deadline = performance.now() + timeoutMs;
     for (;;) {
       if (readyLine(`${pgdata}/postmaster.pid`)?.startsWith("ready")) return;
       if (this.#hasExited) {
+        const tail = tailOf(logFile, logStart);
+        const [, taken] = PORT_TAKEN.exec(tail) ?? [];
+        if (taken !== undefined) {
+          throw new Conflict(`Cannot start Postgres: port ${taken} is in use by another process`);
+        }
         throw new Unavailable(
           `Cannot start Postgres: it ended with ${await this.exited}; the end of "${logFile}" ` +
-            `says:\n${tailOf(logFile, logStart)}`,
+            `says:\n${tail}`,
         );
       }
       if (performance.now() > deadline) {

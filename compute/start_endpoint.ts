@@ -34,7 +34,6 @@ interface StartRequest {
 /** Starts an endpoint. Throws what goes wrong, after everything has been cleaned up again. */
 export async function startEndpoint(request: StartRequest): Promise<Started> {
   const { spec } = request;
-  checkPort(spec);
   const clock = new PhaseClock();
   for (;;) {
     const standbyName = `neon_${encodeHex(crypto.getRandomValues(new Uint8Array(16)))}`;
@@ -52,19 +51,9 @@ export async function startEndpoint(request: StartRequest): Promise<Started> {
     } catch (thrown) {
       const { failure } = run;
       await run.abandon();
-      if (failure === undefined || thrown instanceof Unavailable) throw thrown;
+      const isTold = thrown instanceof Unavailable || thrown instanceof Conflict;
+      if (failure === undefined || isTold) throw thrown;
       throw new Unavailable(`Cannot start endpoint "${spec.endpoint_id}": ${failure}`);
     }
-  }
-}
-
-function checkPort(spec: EndpointSpec): void {
-  try {
-    Deno.listen({ hostname: "127.0.0.1", port: spec.pg_port }).close();
-  } catch (thrown) {
-    if (!(thrown instanceof Deno.errors.AddrInUse)) throw thrown;
-    throw new Conflict(
-      `Cannot start endpoint "${spec.endpoint_id}": port ${spec.pg_port} is in use`,
-    );
   }
 }

@@ -24,7 +24,6 @@ import {
 } from "./basebackup.ts";
 import { writeSlotNames } from "./carried/slot_names.ts";
 import { fetchSlotsWal, oldestRestartLsn } from "./carried/slot_wal.ts";
-import type { EndpointSpec } from "./client.ts";
 import { type PrimaryState, writeEndpointState } from "./endpoint_state.ts";
 import {
   disableSubscriptions,
@@ -38,7 +37,6 @@ import {
   ANSWER_MS_MAX,
   checkedMap,
   checkMinorVersion,
-  connectAsClient,
   launch,
   layOut,
   makingOf,
@@ -97,7 +95,7 @@ export async function bringUpPrimary(run: PrimaryRun, clock: PhaseClock): Promis
     );
     clock.end("postgres");
     await withinLimit(
-      Promise.all([run.openStream(false, slots.length), firstQuery(spec, withoutSubscriptions)]),
+      Promise.all([run.openStream(false, slots.length), firstQuery(run, withoutSubscriptions)]),
       ANSWER_MS_MAX,
       () => new TimedOut("Cannot start Postgres: it does not answer its first query"),
     );
@@ -149,9 +147,9 @@ async function getSlotWal(
   return kept;
 }
 
-/** A client's first query over TCP, and the stream's place as the synchronous standby. */
-async function firstQuery(spec: EndpointSpec, withoutSubscriptions: boolean): Promise<void> {
-  const client = await connectAsClient(spec);
+/** The first query, and the stream's place as the synchronous standby. */
+async function firstQuery(run: PrimaryRun, withoutSubscriptions: boolean): Promise<void> {
+  const client = await run.openSession();
   try {
     const { rows } = await client.query("SELECT current_setting('server_version_num')");
     checkMinorVersion(Number(rows[0]![0]));
@@ -162,7 +160,7 @@ async function firstQuery(spec: EndpointSpec, withoutSubscriptions: boolean): Pr
       }
       await new Promise((resolve) => setTimeout(resolve, SYNC_LOOK_MS));
     }
-    if (withoutSubscriptions) await disableSubscriptions(client, spec.endpoint_id);
+    if (withoutSubscriptions) await disableSubscriptions(client, run.spec.endpoint_id);
   } finally {
     client.close();
   }
@@ -187,19 +185,19 @@ function afterStart(run: PrimaryRun, state: PrimaryState, preparedTransactions: 
     await run.process.signal("HUP");
   });
   if (preparedTransactions > 0) {
-    run.inBackground("list prepared transactions", () => logPreparedTransactions(spec));
+    run.inBackground("list prepared transactions", () => logPreparedTransactions(run));
   }
   directory.sweep();
 }
 
 /** Prepared transactions come with a branch and hold their locks until somebody ends them. */
-async function logPreparedTransactions(spec: EndpointSpec): Promise<void> {
-  const client = await connectAsClient(spec);
+async function logPreparedTransactions(run: PrimaryRun): Promise<void> {
+  const client = await run.openSession();
   try {
     const { rows } = await client.query("SELECT gid, owner, database FROM pg_prepared_xacts");
     for (const [gid, owner, database] of rows) {
       log.warning("{endpoint} has inherited prepared transaction {gid} of {owner} in {database}", {
-        endpoint: spec.endpoint_id,
+        endpoint: run.spec.endpoint_id,
         gid,
         owner,
         database,

@@ -24,7 +24,6 @@ import {
   ANSWER_MS_MAX,
   checkedMap,
   checkMinorVersion,
-  connectAsClient,
   launch,
   layOut,
   makingOf,
@@ -100,9 +99,9 @@ export async function bringUpReadOnly(
   }
 }
 
-/** A client's first query over TCP, answered when everything up to `replayed` is visible. */
-async function firstQuery({ spec }: ReadOnlyRun, replayed: Lsn): Promise<void> {
-  const client = await connectAsClient(spec);
+/** The first query, answered when everything up to `replayed` is visible. */
+async function firstQuery(run: ReadOnlyRun, replayed: Lsn): Promise<void> {
+  const client = await run.openSession();
   try {
     const { rows } = await client.query("SELECT current_setting('server_version_num')");
     checkMinorVersion(Number(rows[0]![0]));
@@ -113,7 +112,9 @@ async function firstQuery({ spec }: ReadOnlyRun, replayed: Lsn): Promise<void> {
       if (position >= replayed) return;
       if (performance.now() > deadline) {
         throw new TimedOut(
-          `Cannot start replica "${spec.endpoint_id}": it has replayed ${formatLsn(position)}, ` +
+          `Cannot start replica "${run.spec.endpoint_id}": it has replayed ${
+            formatLsn(position)
+          }, ` +
             `committed was ${formatLsn(replayed)}`,
         );
       }

@@ -4,7 +4,6 @@
  */
 import { setImmediate } from "node:timers/promises";
 import { decodeLazyFilesMap, type LazyFilesMap } from "../libs/basebackup/lazy_files_map.ts";
-import { PgClient } from "../libs/pgwire/client.ts";
 import { BadRequest, Corrupt, Unavailable } from "../libs/utils/errors.ts";
 import { formatLsn, type Lsn } from "../libs/utils/lsn.ts";
 import { type Basebackup, type FileMaking, writeDataFile } from "./basebackup.ts";
@@ -12,7 +11,7 @@ import type { EndpointSpec, StartTimings } from "./client.ts";
 import type { Prepared } from "./endpoint_directory.ts";
 import type { EndpointRun } from "./endpoint_run.ts";
 import { layOutInSteps } from "./lazy_files/lay_out.ts";
-import { HBA_CONF, SUPERUSER } from "./postgres_settings.ts";
+import { HBA_CONF } from "./postgres_settings.ts";
 
 /** Longest wait for Postgres to accept connections. */
 const READY_MS_MAX = 60_000;
@@ -134,13 +133,4 @@ export function checkMinorVersion(versionNumber: number): void {
     `Cannot use PostgreSQL ${versionNumber}: minor versions before ${floor} have a race at start ` +
       `that loses commits`,
   );
-}
-
-/** Connects over TCP, as clients do. */
-export function connectAsClient(spec: EndpointSpec): Promise<PgClient> {
-  return PgClient.connect({ hostname: "127.0.0.1", port: spec.pg_port }, {
-    user: SUPERUSER,
-    database: "postgres",
-    application_name: "neon compute host",
-  });
 }

@@ -4,17 +4,21 @@
  * A daemon reads and writes its own directory, listens on its own addresses, connects to the roles
  * it talks to, and loads one native add-on (CRC-32C). Nothing else: no other files, hosts, programs
  * or environment. Only the compute host may start a program, and only our launcher by its exact
- * path, which in turn starts nothing but PostgreSQL.
+ * path, which in turn starts nothing but PostgreSQL. Code needs no permission: it is imported from
+ * the source tree and Deno's cache, where nothing may write.
+ *
+ * testdata/permissions.txt shows the flags of a whole local Neon.
  */
+import { BadRequest } from "../../libs/utils/errors.ts";
 
-/** Flags of every daemon: never ask, never fetch code. */
-const COMMON = ["--no-prompt", "--cached-only"];
+/** Flags of every daemon: never ask, never fetch code, import none from the network. */
+const COMMON = ["--no-prompt", "--cached-only", "--no-remote"];
 
 /**
- * Variables that the gRPC library looks at when it is loaded or connects: its own tuning and proxy
- * settings. They are not in the daemons' environment unless the user set them.
+ * Variables that the gRPC library looks at when it is loaded: its own tuning. They are not in the
+ * daemons' environment unless the user set them.
  */
-const GRPC_ENVIRONMENT = "GRPC_*,grpc_proxy,http_proxy,https_proxy,no_grpc_proxy,no_proxy";
+const GRPC_ENVIRONMENT = "GRPC_*";
 
 /**
  * Variables that the S3 library looks at: credentials, and where the user's files would be, which
@@ -53,11 +57,16 @@ interface ComputeAccess {
   socket: string;
   /** The launcher, the only program that may be started. */
   launcher: string;
-  /** The preloaded library and the PostgreSQL installation, read only. */
-  readable: string[];
 }
 
+/** Throws BadRequest for a path with a comma, which Deno takes for two paths. */
 function flag(name: string, values: string[]): string[] {
+  const split = values.find((value) => value.includes(","));
+  if (split !== undefined) {
+    throw new BadRequest(
+      `Cannot limit a daemon to "${split}": a path may have no comma in it; choose another one`,
+    );
+  }
   return values.length === 0 ? [] : [`--allow-${name}=${values.join(",")}`];
 }
 
@@ -95,14 +104,14 @@ function storagePermissions(access: StorageAccess): string[] {
 }
 
 /**
- * Flags of the compute host. Endpoint ports are chosen while it runs, so it may connect to any port
- * of the loopback address; PostgreSQL's own sockets it reaches by way of one path in its directory.
+ * Flags of the compute host. Endpoint ports are chosen while it runs, but PostgreSQL is reached by
+ * its Unix sockets, and these by way of one path in the host's directory.
  */
 export function computePermissions(access: ComputeAccess): string[] {
   return [
     ...COMMON,
-    ...flag("net", [...access.listen, ...access.connect, "127.0.0.1", `unix:${access.socket}`]),
-    ...flag("read", [access.directory, ...access.readable]),
+    ...flag("net", [...access.listen, ...access.connect, `unix:${access.socket}`]),
+    ...flag("read", [access.directory]),
     ...flag("write", [access.directory]),
     ...flag("run", [access.launcher]),
     ...flag("ffi", access.addons),

@@ -8,7 +8,7 @@
  * The settings that follow from `.neon/config` are written into these files before every start;
  * other keys that somebody put there stay.
  */
-import { dirname, join } from "node:path";
+import { join } from "node:path";
 import { parse, stringify } from "smol-toml";
 import { crc32AddonPath } from "../../libs/utils/crc32c.ts";
 import { makeDirectory, replaceFile } from "../../libs/utils/durable.ts";
@@ -60,11 +60,9 @@ function brokerEndpoint(env: Environment): string {
   return `http://${env.config.broker.listen_addr}`;
 }
 
-function safekeeperAddresses(env: Environment): string[] {
-  return env.config.safekeepers.flatMap((safekeeper) => [
-    `${LOOPBACK}:${safekeeper.pg_port}`,
-    `${LOOPBACK}:${safekeeper.http_port}`,
-  ]);
+/** Where safekeepers take and give WAL. */
+function walServices(env: Environment): string[] {
+  return env.config.safekeepers.map(({ pg_port }) => `${LOOPBACK}:${pg_port}`);
 }
 
 /** The storage broker. */
@@ -96,7 +94,7 @@ export function pageserverRole(env: Environment, config: PageserverConfig): Role
     permissions: pageserverPermissions({
       directory,
       listen,
-      connect: [env.config.broker.listen_addr, ...safekeeperAddresses(env)],
+      connect: [env.config.broker.listen_addr, ...walServices(env)],
       protocolFile: BROKER_PROTOCOL,
       addons: addons(),
     }),
@@ -113,6 +111,8 @@ function storageAccess(location: StorageLocation): { directories: string[]; host
 export function safekeeperRole(env: Environment, config: SafekeeperConfig): Role {
   const directory = repoPath(env, "safekeepers", `sk${config.id}`);
   const listen = [`${LOOPBACK}:${config.pg_port}`, `${LOOPBACK}:${config.http_port}`];
+  const peers = env.config.safekeepers.filter(({ id }) => id !== config.id)
+    .flatMap(({ pg_port, http_port }) => [`${LOOPBACK}:${pg_port}`, `${LOOPBACK}:${http_port}`]);
   const { remote_storage } = env.config;
   const remote = remote_storage === undefined
     ? undefined
@@ -126,7 +126,7 @@ export function safekeeperRole(env: Environment, config: SafekeeperConfig): Role
     permissions: safekeeperPermissions({
       directory,
       listen,
-      connect: [env.config.broker.listen_addr, ...safekeeperAddresses(env)],
+      connect: [env.config.broker.listen_addr, ...peers],
       protocolFile: BROKER_PROTOCOL,
       addons: addons(),
       ...(remote === undefined ? {} : { remote: storageAccess(remote) }),
@@ -147,8 +147,7 @@ export function computeRole(env: Environment): Role {
   const directory = repoPath(env, "compute");
   const { listen_http_addr } = env.config.compute;
   const files = installComputeFiles(cacheDirectory());
-  const pageservers = env.config.pageservers
-    .flatMap((pageserver) => [pageserver.listen_pg_addr, pageserver.listen_http_addr]);
+  const pageservers = env.config.pageservers.map(({ listen_pg_addr }) => listen_pg_addr);
   return {
     name: "compute",
     ...paths(directory, "compute"),
@@ -158,14 +157,10 @@ export function computeRole(env: Environment): Role {
     permissions: computePermissions({
       directory,
       listen: [listen_http_addr],
-      connect: [...pageservers, ...safekeeperAddresses(env)],
+      connect: [...pageservers, ...walServices(env)],
       addons: addons(),
       socket: join(directory, "postgres.sock"),
       launcher: files.launcher,
-      readable: [
-        dirname(files.launcher),
-        ...env.config.postgres.map((postgres) => dirname(postgres.bin_dir)),
-      ],
     }),
     settings: {
       listen_http_addr,

@@ -2,6 +2,7 @@
  * The client side of the PostgreSQL protocol, as far as our daemons need it of each other and of a
  * local Postgres: trust authentication, simple queries, COPY OUT and COPY BOTH.
  */
+import { connectError } from "../utils/address.ts";
 import { ByteReader, ByteWriter } from "../utils/bytes.ts";
 import { Unavailable } from "../utils/errors.ts";
 import { CopyBoth } from "./copy_both.ts";
@@ -191,7 +192,12 @@ async function open(address: PgAddress): Promise<Deno.Conn> {
   if ("unixPath" in address) {
     return await Deno.connect({ transport: "unix", path: address.unixPath });
   }
-  const connection = await Deno.connect({ hostname: address.hostname, port: address.port });
-  connection.setNoDelay(true);
-  return connection;
+  const { hostname, port } = address;
+  try {
+    const connection = await Deno.connect({ hostname, port });
+    connection.setNoDelay(true);
+    return connection;
+  } catch (thrown) {
+    throw connectError(thrown, `${hostname}:${port}`);
+  }
 }

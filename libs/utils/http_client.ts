@@ -5,6 +5,7 @@
  * A refused request throws the class of libs/utils/errors.ts that its status stands for, with the
  * server's own message; a server that cannot be reached throws Unavailable naming its address.
  */
+import { connectError } from "./address.ts";
 import { errorOfHttpStatus, messageOf, TimedOut, Unavailable } from "./errors.ts";
 
 /** What can be sent: undefined is no body. */
@@ -13,6 +14,7 @@ type HttpBody = string | Uint8Array<ArrayBuffer> | ReadableStream<Uint8Array<Arr
 /** One server. */
 export class HttpClient {
   readonly #server: string;
+  readonly #address: string;
   readonly #base: string;
   readonly #timeoutMs: number | undefined;
 
@@ -22,6 +24,7 @@ export class HttpClient {
    */
   constructor(server: string, address: string, timeoutMs?: number) {
     this.#server = server;
+    this.#address = address;
     this.#base = `http://${address}`;
     this.#timeoutMs = timeoutMs;
   }
@@ -60,7 +63,8 @@ export class HttpClient {
           `Cannot wait longer than ${this.#timeoutMs} ms for ${where} to answer ${what}`,
         );
       }
-      throw new Unavailable(`Cannot reach ${where}: ${messageOf(thrown)}`);
+      const why = messageOf(connectError(thrown, this.#address));
+      throw new Unavailable(`Cannot reach ${where}: ${why}`);
     }
   }
 }
