@@ -4,9 +4,10 @@ import { parse } from "smol-toml";
 import type { Config } from "../control_plane/config.ts";
 import { displayPath, repoPath } from "../control_plane/environment.ts";
 import { DEFAULT_PG_VERSION, FORCE_MODES, initEnvironment } from "../control_plane/init.ts";
+import { takenPorts } from "../control_plane/lifecycle.ts";
 import { repoDirectory } from "../control_plane/repo_dir.ts";
 import { withExamples } from "../help.ts";
-import { count } from "../options.ts";
+import { count, port } from "../options.ts";
 import { printHint, printLine, terminalProgress } from "../output.ts";
 
 function configFile(path: string): Partial<Config> {
@@ -51,6 +52,7 @@ export function command(): Command {
         `'{bucket_name = "...", bucket_region = "...", endpoint = "http://..."}'`,
       inlineTable,
     )
+    .option("--port-base <port>", "use this port and those after it for everything", port)
     .addOption(
       new Option("--force <mode>", "what to do when the directory is there")
         .choices(FORCE_MODES).default("must-not-exist" as const),
@@ -64,6 +66,7 @@ export function command(): Command {
         force: options.force,
         ...(options.dataChecksums === undefined ? {} : { dataChecksums: options.dataChecksums }),
         ...(options.remoteStorage === undefined ? {} : { remoteStorage: options.remoteStorage }),
+        ...(options.portBase === undefined ? {} : { portBase: options.portBase }),
         ...(options.config === undefined ? {} : { config: options.config }),
       }, terminalProgress());
       const directory = displayPath(env.repoDir);
@@ -71,12 +74,18 @@ export function command(): Command {
         const { id, listen_pg_addr } = pageserver;
         printLine(`Initializing pageserver node ${id} at '${listen_pg_addr}' in "${directory}"`);
       }
+      if ((await takenPorts(env)).length > 0) {
+        printHint(
+          `some of its ports are in use now (another local Neon?): --port-base gives it others`,
+        );
+      }
       printHint(`next: neon start (settings are in ${displayPath(repoPath(env, "config"))})`);
     });
   return withExamples(
     made as unknown as Command,
     ["neon init", "a pageserver and one safekeeper, PostgreSQL 17"],
     ["neon init --num-safekeepers 3 --pg-version 18"],
+    ["neon init --port-base 20000", "beside another local Neon on this machine"],
     ["neon init --force remove-all-contents", "begin anew"],
     [`neon init --remote-storage '{local_path = "/srv/neon"}'`],
   );

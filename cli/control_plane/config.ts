@@ -24,6 +24,7 @@ import { Conflict, Corrupt, messageOf, NotFound } from "../../libs/utils/errors.
 import type { StorageLocation } from "../../libs/remote_storage/location.ts";
 import type { TenantId, TimelineId } from "../../libs/utils/id.ts";
 import { ifThere } from "../../libs/utils/if_there.ts";
+import { portPlan } from "./ports.ts";
 
 /** The format of `.neon` that this program reads and writes. */
 const FORMAT_VERSION = 1;
@@ -92,21 +93,35 @@ export function configPath(repoDir: string): string {
   return join(repoDir, "config");
 }
 
-/** Neon's default ports, for a given number of safekeepers. */
-export function defaultConfig(safekeeperCount: number, pgVersion: number): Config {
+/** A configuration with the default ports (ports.ts): Neon's, or those of `portBase`. */
+export function defaultConfig(
+  safekeeperCount: number,
+  pgVersion: number,
+  portBase?: number,
+): Config {
+  const ports = portPlan(portBase);
+  const [broker, brokerHttp] = ports.broker;
+  const [pages, pagesHttp] = ports.pageserver(1);
   return {
     format_version: FORMAT_VERSION,
     pg_version: pgVersion,
-    broker: { listen_addr: "127.0.0.1:50051", listen_http_addr: "127.0.0.1:50052" },
-    compute: { listen_http_addr: "127.0.0.1:3080", first_pg_port: 55432 },
-    pageservers: [
-      { id: 1, listen_pg_addr: "127.0.0.1:64000", listen_http_addr: "127.0.0.1:9898" },
-    ],
-    safekeepers: Array.from({ length: safekeeperCount }, (_, i) => ({
-      id: i + 1,
-      pg_port: 5454 + i,
-      http_port: 7676 + i,
-    })),
+    broker: {
+      listen_addr: `${LOOPBACK}:${broker}`,
+      listen_http_addr: `${LOOPBACK}:${brokerHttp}`,
+    },
+    compute: {
+      listen_http_addr: `${LOOPBACK}:${ports.compute}`,
+      first_pg_port: ports.firstEndpoint,
+    },
+    pageservers: [{
+      id: 1,
+      listen_pg_addr: `${LOOPBACK}:${pages}`,
+      listen_http_addr: `${LOOPBACK}:${pagesHttp}`,
+    }],
+    safekeepers: Array.from({ length: safekeeperCount }, (_, i) => {
+      const [pg_port, http_port] = ports.safekeeper(i + 1);
+      return { id: i + 1, pg_port, http_port };
+    }),
     postgres: [],
     branch_name_mappings: {},
   };

@@ -17,6 +17,7 @@ import { didYouMean } from "./suggest.ts";
 
 /** How far above the first port the search for a free one goes. */
 const ENDPOINT_PORTS_MAX = 2000;
+const PORT_MAX = 65_535;
 
 /** The definition of an endpoint. */
 export interface EndpointRecord {
@@ -101,13 +102,12 @@ export function removeEndpointRecord(repoDir: string, name: string): void {
 /** The first port from `first` up that no definition has and nobody listens on. */
 export function nextFreePort(records: EndpointRecord[], first: number): number {
   const taken = new Set(records.map((record) => record.pg_port));
-  for (let port = first; port < first + ENDPOINT_PORTS_MAX; port++) {
+  const end = Math.min(first + ENDPOINT_PORTS_MAX, PORT_MAX + 1);
+  for (let port = first; port < end; port++) {
     if (!taken.has(port) && isPortFree("127.0.0.1", port)) return port;
   }
   throw new Unavailable(
-    `Cannot find a free port for an endpoint between ${first} and ${
-      first + ENDPOINT_PORTS_MAX
-    }: name one with --pg-port`,
+    `Cannot find a free port for an endpoint from ${first} to ${end - 1}: name one with --pg-port`,
   );
 }
 

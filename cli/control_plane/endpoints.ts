@@ -178,9 +178,11 @@ function checkOnlyPrimary(
 
 function checkPortFree(record: EndpointRecord): void {
   if (isPortFree(LOOPBACK, record.pg_port)) return;
-  const holder = portHolder(record.pg_port);
+  const { endpoint_id: name, pg_port: port } = record;
   throw new Unavailable(
-    `Cannot start endpoint "${record.endpoint_id}": port ${record.pg_port} is in use by ${holder}`,
+    `Cannot start endpoint "${name}": port ${port} is in use by ${portHolder(port)}; stop that, ` +
+      `or make the endpoint anew on another port: "neon endpoint stop ${name} --destroy" (no ` +
+      `data is lost), then "neon endpoint create ${name} --pg-port"`,
   );
 }
 

@@ -37,6 +37,8 @@ export interface InitOptions extends BinarySource {
   /** Whether new tenants have page checksums; by default as initdb of their version. */
   dataChecksums?: boolean;
   force?: ForceMode;
+  /** Where the default ports begin; Neon's own if undefined (ports.ts). */
+  portBase?: number;
   /** Where WAL goes: a directory or a bucket, as in the configuration. */
   remoteStorage?: unknown;
   /** Parts of the configuration that differ from the default, such as ports. */
@@ -107,18 +109,19 @@ export async function initEnvironment(
   const force = options.force ?? "must-not-exist";
   checkDirectory(repoDir, force);
   const remote = await checkedStorage(options.remoteStorage ?? options.config?.remote_storage);
+  const pgVersion = options.pgVersion ?? DEFAULT_PG_VERSION;
+  const defaults = defaultConfig(options.safekeepers ?? 1, pgVersion, options.portBase);
   const user = postgresUser();
   checkReachable(repoDir, user);
   checkSocketPath(repoDir);
   const cacheDir = cacheDirectory();
-  const pgVersion = options.pgVersion ?? DEFAULT_PG_VERSION;
   const binaries = await findPostgres(pgVersion, options, user, cacheDir, progress);
   initdbArchive(binaries, user, cacheDir, progress);
   installComputeFiles(cacheDir);
   // For bin/neon where there is no deno on the PATH
   placeLink(join(cacheDir, "bin", "deno"), Deno.execPath());
   const config: Config = {
-    ...defaultConfig(options.safekeepers ?? 1, pgVersion),
+    ...defaults,
     ...options.config,
     ...(options.dataChecksums === undefined ? {} : { data_checksums: options.dataChecksums }),
     ...(options.pgDistribDir === undefined

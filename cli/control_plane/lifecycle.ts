@@ -21,11 +21,13 @@ import { createMissing } from "./safekeeper_timelines.ts";
 import {
   daemonPid,
   isServing,
+  portConflict,
   START_TIMEOUT_MS,
   startDaemon,
   type Started,
   stopDaemon,
   type StopMode,
+  takenAddresses,
 } from "./supervisor.ts";
 import { listTenantRecords, raiseGeneration } from "./tenant_records.ts";
 
@@ -95,12 +97,29 @@ async function attachTenants(env: Environment, pageserver: PageserverClient): Pr
   await Promise.all(Array.from({ length: ATTACHES_MAX }, attachNext));
 }
 
-/** Starts everything that is down. Throws one error that names all that failed. */
+/** The addresses of what is down that others listen at, such as another local Neon. */
+export async function takenPorts(env: Environment): Promise<string[]> {
+  const down = (role: Role) => daemonPid(role) === undefined;
+  const found = await Promise.all(
+    allRoles(env).filter(down).map(async (role) => {
+      const taken = await takenAddresses(role);
+      return down(role) ? taken : []; // else another command has started it meanwhile
+    }),
+  );
+  return found.flat();
+}
+
+/**
+ * Starts everything that is down. Throws Unavailable, and starts nothing, if a port is taken; else
+ * one error that names all that failed.
+ */
 export async function startAll(
   env: Environment,
   report: LifecycleReport = {},
   timeoutMs = START_TIMEOUT_MS,
 ): Promise<void> {
+  const taken = await takenPorts(env);
+  if (taken.length > 0) throw portConflict(`the local Neon in "${env.repoDir}"`, taken);
   const begin = (role: Role) => ({ role, start: startRole(role, timeoutMs) });
   const starts = [
     begin(brokerRole(env)),

@@ -41,7 +41,18 @@ function holdsSocket(pid: string, links: Set<string>): boolean {
   return false;
 }
 
-/** Who listens on `port`: "process 123 (postgres)", or "another process" if that cannot be seen. */
+/** The command, and the directory that it works for: our daemons and Postgres name it by -D. */
+function describe(pid: string): string {
+  const command = readTextOrEmpty(`/proc/${pid}/comm`).trim();
+  const args = readTextOrEmpty(`/proc/${pid}/cmdline`).split("\0");
+  const directory = args[args.indexOf("-D") + 1];
+  return args.includes("-D") && directory !== "" ? `${command} -D ${directory}` : command;
+}
+
+/**
+ * Who listens on `port`: "process 123 (deno -D /srv/.neon/pageserver_1)", or "another process" if
+ * that cannot be seen.
+ */
 export function portHolder(port: number): string {
   const unknown = "another process";
   if (Deno.build.os !== "linux") return unknown;
@@ -51,8 +62,7 @@ export function portHolder(port: number): string {
   const links = new Set(inodes.map((inode) => `socket:[${inode}]`));
   for (const entry of Deno.readDirSync("/proc")) {
     if (!/^\d+$/.test(entry.name) || !holdsSocket(entry.name, links)) continue;
-    const command = readTextOrEmpty(`/proc/${entry.name}/comm`).trim();
-    return `process ${entry.name} (${command})`;
+    return `process ${entry.name} (${describe(entry.name)})`;
   }
   return unknown;
 }

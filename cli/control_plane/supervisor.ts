@@ -120,22 +120,30 @@ function sizeOf(path: string): number {
 }
 
 /**
- * Throws Unavailable naming who has the port, if one of the daemon's addresses is taken. A daemon
- * that was just killed gives up its lock a moment before its ports, hence the short wait.
+ * Which of the addresses of a daemon that does not run are taken. A daemon that was just killed
+ * gives up its lock a moment before its ports, hence the short wait.
  */
-async function checkPorts(daemon: Daemon): Promise<void> {
+export async function takenAddresses(daemon: Daemon): Promise<string[]> {
+  const taken: string[] = [];
   for (const address of daemon.listen) {
     const { hostname, port } = parseAddress(address);
     const free = await poll(
       PORT_WAIT_MS,
       () => Promise.resolve(isPortFree(hostname, port) ? true : undefined),
     );
-    if (free === true) continue;
-    throw new Unavailable(
-      `Cannot start ${daemon.name}: ${address} is in use by ${portHolder(port)}; stop that, or ` +
-        `change the port in .neon/config`,
-    );
+    if (free !== true) taken.push(address);
   }
+  return taken;
+}
+
+/** That addresses are taken, of `whom`: who has the first, and what can be done. */
+export function portConflict(whom: string, taken: readonly string[]): Unavailable {
+  const { port } = parseAddress(taken[0]!);
+  const more = taken.length === 1 ? "" : ` (and ${taken.length - 1} more of its ports are taken)`;
+  return new Unavailable(
+    `Cannot start ${whom}: ${taken[0]} is in use by ${portHolder(port)}${more}; stop that, or ` +
+      `change the port${taken.length === 1 ? "" : "s"} in .neon/config`,
+  );
 }
 
 /** Absolute path of a file of this program, given from its root. */
@@ -180,7 +188,8 @@ export function startDaemon(daemon: Daemon, timeoutMs = START_TIMEOUT_MS): Promi
       await waitUntilServing(daemon, timeoutMs);
       return { pid: running, already: true };
     }
-    await checkPorts(daemon);
+    const taken = await takenAddresses(daemon);
+    if (taken.length > 0) throw portConflict(daemon.name, taken);
     const logStart = sizeOf(daemon.logFile);
     const child = spawn(daemon);
     let exit: Deno.CommandStatus | undefined;
