@@ -13,7 +13,8 @@
  *   - the term and the vote are durable before the vote is answered
  *   - WAL is durable before it is acknowledged, and only whole records are
  *   - committed WAL is never truncated
- *   - a message of another generation is refused; WAL of an older term is never taken
+ *   - a message of another generation is refused, generations only rise; WAL of an older term is
+ *     never taken
  *   - WAL is taken only after `elected` of the same term made this log a prefix of the proposer's
  *
  * Driver: timeline_core.ts. The simulator in tests/simulation runs the same code.
@@ -29,7 +30,11 @@ import type {
   ProposerMessage,
   VoteRequest,
 } from "../libs/safekeeper_protocol/messages.ts";
-import { isMember } from "../libs/safekeeper_protocol/membership.ts";
+import {
+  hasSameMembers,
+  isMember,
+  type MembershipConfiguration,
+} from "../libs/safekeeper_protocol/membership.ts";
 import {
   formatTermHistory,
   highestCommonPoint,
@@ -195,13 +200,7 @@ export class Acceptor {
   /** Learns system id and a newer membership, then greets back. */
   #adopt(message: ProposerGreeting): Effect[] {
     const state = this.#state;
-    const newer = message.membership.generation > state.membership.generation;
-    if (newer && !isMember(message.membership, this.#nodeId)) {
-      throw new Conflict(
-        `Cannot join membership generation ${message.membership.generation} of timeline ` +
-          `${state.timelineId}: safekeeper ${this.#nodeId} is not a member`,
-      );
-    }
+    const newer = this.#isNewer(message.membership);
     const membership = newer ? message.membership : state.membership;
     const systemId = state.systemId === 0n ? message.systemId : state.systemId;
     const greeting: AcceptorGreeting = {
@@ -213,6 +212,37 @@ export class Acceptor {
     const reply: Effect = { kind: "reply", message: greeting };
     if (!newer && systemId === state.systemId) return [reply];
     return [this.#persist({ membership, systemId, pgVersionNum: message.pgVersionNum }), reply];
+  }
+
+  /** Whether to go over to a membership. Throws Conflict for one that is not ours to adopt. */
+  #isNewer(membership: MembershipConfiguration): boolean {
+    if (membership.generation <= this.#state.membership.generation) return false;
+    if (isMember(membership, this.#nodeId)) return true;
+    throw new Conflict(
+      `Cannot join membership generation ${membership.generation} of timeline ` +
+        `${this.#state.timelineId}: safekeeper ${this.#nodeId} is not a member`,
+    );
+  }
+
+  /**
+   * Goes over to a membership, unless a newer one is in force here. Behind it no WAL counts that
+   * was not durable: whoever changes the members goes by where the log ends then, and what was
+   * taken of a proposer that has not heard of the change could still be acknowledged to it. Throws
+   * Conflict for one that leaves us out, or is another one of the same generation.
+   */
+  switchMembership(membership: MembershipConfiguration): Effect[] {
+    const mine = this.#state.membership;
+    if (membership.generation === mine.generation && !hasSameMembers(membership, mine)) {
+      throw new Conflict(
+        `Cannot change the members of timeline ${this.#state.timelineId}: generation ` +
+          `${mine.generation} has others`,
+      );
+    }
+    const newer = this.#isNewer(membership);
+    const effects: Effect[] = [];
+    if (this.#recordLsn > this.#flushLsn) effects.push({ kind: "flush" });
+    if (newer) effects.push(this.#persist({ membership }));
+    return effects;
   }
 
   #vote(message: VoteRequest): Effect[] {

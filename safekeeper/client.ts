@@ -2,7 +2,11 @@
  * Client of a safekeeper's HTTP API, for the control plane and the compute host, and the shapes of
  * its JSON. Requests throw as libs/utils/http_client.ts says.
  */
-import type { MembershipConfiguration } from "../libs/safekeeper_protocol/membership.ts";
+import {
+  type MembershipConfiguration,
+  type MembershipJson,
+  membershipJson,
+} from "../libs/safekeeper_protocol/membership.ts";
 import { HttpClient } from "../libs/utils/http_client.ts";
 import type { TenantId, TimelineId } from "../libs/utils/id.ts";
 import { formatLsn, type Lsn } from "../libs/utils/lsn.ts";
@@ -10,21 +14,11 @@ import { formatLsn, type Lsn } from "../libs/utils/lsn.ts";
 /** Longest wait for an answer. */
 const REQUEST_TIMEOUT_MS = 30_000;
 
-interface MemberJson {
-  readonly id: number;
-  readonly host: string;
-  readonly pg_port: number;
-}
-
 /** A timeline as GET /v1/tenant/T/timeline/TL shows it; LSNs as text. */
 export interface TimelineStatus {
   readonly tenant_id: string;
   readonly timeline_id: string;
-  readonly mconf: {
-    readonly generation: number;
-    readonly members: readonly MemberJson[];
-    readonly new_members: readonly MemberJson[] | null;
-  };
+  readonly mconf: MembershipJson;
   readonly acceptor_state: {
     readonly term: number;
     /** Term of the last durable record. */
@@ -39,6 +33,8 @@ export interface TimelineStatus {
   };
   readonly flush_lsn: string;
   readonly timeline_start_lsn: string;
+  /** WAL before was removed from the disk. */
+  readonly first_lsn: string;
   readonly local_start_lsn: string;
   readonly commit_lsn: string;
   readonly backup_lsn: string;
@@ -63,6 +59,16 @@ export interface TimelineStatus {
   readonly walreceivers: number;
 }
 
+/** Where a safekeeper stands behind a change of members. */
+export interface MembershipAnswer {
+  readonly previous_conf: MembershipJson;
+  readonly current_conf: MembershipJson;
+  readonly term: number;
+  /** Term of the last durable record. */
+  readonly last_log_term: number;
+  readonly flush_lsn: string;
+}
+
 /** What a new timeline needs. */
 interface CreateTimelineArgs {
   readonly tenantId: TenantId;
@@ -79,10 +85,13 @@ interface CreateTimelineArgs {
 /** One safekeeper's HTTP API. */
 export class SafekeeperClient {
   readonly #http: HttpClient;
+  /** For what may take as long as copying all WAL. */
+  readonly #slowHttp: HttpClient;
 
   /** `address` is "host:port" of the HTTP API. */
   constructor(address: string) {
     this.#http = new HttpClient("the safekeeper", address, REQUEST_TIMEOUT_MS);
+    this.#slowHttp = new HttpClient("the safekeeper", address);
   }
 
   /** Answers when the safekeeper serves. Throws Unavailable if it does not. */
@@ -93,11 +102,6 @@ export class SafekeeperClient {
   /** Makes a timeline; idempotent for the same arguments. Throws Conflict for others. */
   createTimeline(args: CreateTimelineArgs): Promise<TimelineStatus> {
     const { membership } = args;
-    const member = (m: { id: number; host: string; pgPort: number }) => ({
-      id: m.id,
-      host: m.host,
-      pg_port: m.pgPort,
-    });
     return this.#http.json("POST", "/v1/tenant/timeline", {
       tenant_id: args.tenantId,
       timeline_id: args.timelineId,
@@ -105,11 +109,7 @@ export class SafekeeperClient {
       start_lsn: formatLsn(args.startLsn),
       system_id: args.systemId?.toString(),
       wal_seg_size: args.walSegmentSize,
-      mconf: membership === undefined ? undefined : {
-        generation: membership.generation,
-        members: membership.members.map(member),
-        new_members: membership.newMembers?.map(member) ?? null,
-      },
+      mconf: membership === undefined ? undefined : membershipJson(membership),
     });
   }
 
@@ -121,6 +121,40 @@ export class SafekeeperClient {
   /** Ids of all timelines. */
   listTimelines(): Promise<{ tenant_id: string; timeline_id: string }[]> {
     return this.#http.json("GET", "/v1/tenant/timeline");
+  }
+
+  /**
+   * Changes the members, unless a newer generation is in force; answers what is in force now, and
+   * where the log stands behind that. Throws Conflict if this safekeeper is not among them.
+   */
+  switchMembership(
+    tenantId: TenantId,
+    timelineId: TimelineId,
+    membership: MembershipConfiguration,
+  ): Promise<MembershipAnswer> {
+    const path = `/v1/tenant/${tenantId}/timeline/${timelineId}/membership`;
+    return this.#http.json("PUT", path, { mconf: membershipJson(membership) });
+  }
+
+  /** Gets a timeline from its members, at these HTTP addresses, unless it is there. */
+  async pullTimeline(
+    tenantId: TenantId,
+    timelineId: TimelineId,
+    httpHosts: readonly string[],
+    membership: MembershipConfiguration,
+  ): Promise<void> {
+    await this.#slowHttp.json("POST", "/v1/pull_timeline", {
+      tenant_id: tenantId,
+      timeline_id: timelineId,
+      http_hosts: httpHosts,
+      mconf: membershipJson(membership),
+    });
+  }
+
+  /** Removes a timeline from this safekeeper only; false if it was not there. */
+  async dropTimeline(tenantId: TenantId, timelineId: TimelineId): Promise<boolean> {
+    const path = `/v1/tenant/${tenantId}/timeline/${timelineId}?only_local=true`;
+    return (await this.#http.json<{ dir_existed: boolean }>("DELETE", path)).dir_existed;
   }
 
   /** Removes a timeline, also from remote storage; false if it was not there. */

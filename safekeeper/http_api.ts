@@ -8,13 +8,23 @@
  *   DELETE /v1/tenant/T/timeline/TL, /v1/tenant/T     also from remote storage, but for
  *                                                     ?only_local=true
  *   POST   /v1/tenant/T/timeline/TL/term_bump {term?}
+ *   PUT    /v1/tenant/T/timeline/TL/membership {mconf}   answers where the log stands behind it
+ *   POST   /v1/pull_timeline {tenant_id, timeline_id, http_hosts, mconf}
+ *                                        get a timeline from its members, unless it is here
  *   POST   /v1/tenant/T/timeline/TL/checkpoint        bring the control file up to date
  */
 import type { Context, Hono } from "hono";
 import { z } from "zod";
 import { newHttpApi, readJson } from "../libs/daemon/http_api.ts";
+import { addressSetting } from "../libs/daemon/config_file.ts";
 import { WAL_SEGMENT_SIZE } from "../libs/postgres/constants.ts";
 import { pgVersion } from "../libs/postgres/versions.ts";
+import {
+  MEMBERS_MAX,
+  type MembershipConfiguration,
+  membershipJson,
+  membershipOf,
+} from "../libs/safekeeper_protocol/membership.ts";
 import { BadRequest } from "../libs/utils/errors.ts";
 import { parseTenantId, parseTimelineId, type TenantId } from "../libs/utils/id.ts";
 import { logger } from "../libs/utils/log.ts";
@@ -22,20 +32,23 @@ import { formatLsn, parseLsn } from "../libs/utils/lsn.ts";
 import type { Timeline } from "./timeline.ts";
 import { timelineStatus } from "./timeline_info.ts";
 import { type NewTimeline, pgMajorOf } from "./timeline_state.ts";
+import type { MembershipAnswer } from "./client.ts";
 import type { Timelines } from "./timelines.ts";
 
 const log = logger("safekeeper", "http");
 
 const MemberBody = z.object({ id: z.int().min(0), host: z.string(), pg_port: z.int() });
 
+const MembershipBody = z.object({
+  generation: z.int().min(0),
+  members: z.array(MemberBody).max(MEMBERS_MAX),
+  new_members: z.array(MemberBody).max(MEMBERS_MAX).nullish(),
+}).transform((mconf) => membershipOf({ ...mconf, new_members: mconf.new_members ?? null }));
+
 const CreateBody = z.object({
   tenant_id: z.string(),
   timeline_id: z.string(),
-  mconf: z.object({
-    generation: z.int().min(0),
-    members: z.array(MemberBody),
-    new_members: z.array(MemberBody).nullish(),
-  }).nullish(),
+  mconf: MembershipBody.nullish(),
   pg_version: z.int(),
   system_id: z.union([z.string().regex(/^\d+$/), z.int()]).nullish(),
   wal_seg_size: z.int().nullish(),
@@ -45,11 +58,14 @@ const CreateBody = z.object({
 
 const TermBumpBody = z.object({ term: z.int().min(0).nullish() });
 
-type MemberJson = z.infer<typeof MemberBody>;
+const SwitchBody = z.object({ mconf: MembershipBody });
 
-function memberOf(json: MemberJson): { id: number; host: string; pgPort: number } {
-  return { id: json.id, host: json.host, pgPort: json.pg_port };
-}
+const PullBody = z.object({
+  tenant_id: z.string(),
+  timeline_id: z.string(),
+  http_hosts: z.array(addressSetting).min(1),
+  mconf: MembershipBody,
+});
 
 function newTimelineOf(body: z.infer<typeof CreateBody>): NewTimeline {
   const { mconf } = body;
@@ -69,19 +85,24 @@ function newTimelineOf(body: z.infer<typeof CreateBody>): NewTimeline {
     systemId: BigInt(body.system_id ?? 0),
     walSegmentSize: body.wal_seg_size ?? WAL_SEGMENT_SIZE,
     startLsn,
-    ...(mconf ? { membership: membershipOf(mconf) } : {}),
+    ...(mconf ? { membership: mconf } : {}),
   };
-}
-
-function membershipOf(
-  mconf: NonNullable<z.infer<typeof CreateBody>["mconf"]>,
-): NonNullable<NewTimeline["membership"]> {
-  const conf = { generation: mconf.generation, members: mconf.members.map(memberOf) };
-  return mconf.new_members ? { ...conf, newMembers: mconf.new_members.map(memberOf) } : conf;
 }
 
 function isOnlyLocal(c: Context): boolean {
   return c.req.query("only_local") === "true";
+}
+
+function switchMembership(timeline: Timeline, conf: MembershipConfiguration): MembershipAnswer {
+  const previous = timeline.switchMembership(conf);
+  const { state, lastLogTerm, flushLsn } = timeline.acceptor;
+  return {
+    previous_conf: membershipJson(previous),
+    current_conf: membershipJson(state.membership),
+    term: state.term,
+    last_log_term: lastLogTerm,
+    flush_lsn: formatLsn(flushLsn),
+  };
 }
 
 /** The API over a safekeeper's timelines. */
@@ -118,6 +139,20 @@ export function httpApi(nodeId: number, timelines: Timelines): Hono {
     const { term } = await readJson(c, TermBumpBody);
     const { previous, current } = timelineOf(c).bumpTerm(term ?? undefined);
     return c.json({ previous_term: previous, current_term: current });
+  });
+  api.put(`${timelinePath}/membership`, async (c) => {
+    const { mconf } = await readJson(c, SwitchBody);
+    return c.json(switchMembership(timelineOf(c), mconf));
+  });
+  api.post("/v1/pull_timeline", async (c) => {
+    const { tenant_id, timeline_id, http_hosts, mconf } = await readJson(c, PullBody);
+    const host = await timelines.pull({
+      tenantId: parseTenantId(tenant_id),
+      timelineId: parseTimelineId(timeline_id),
+      httpHosts: http_hosts,
+      membership: mconf,
+    });
+    return c.json({ safekeeper_host: host ?? null });
   });
   api.post(`${timelinePath}/checkpoint`, (c) => {
     timelineOf(c).checkpoint();

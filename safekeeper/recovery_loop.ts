@@ -8,7 +8,7 @@
  * it: it knows better.
  */
 import type { SafekeeperTimelineInfo } from "../broker/client.ts";
-import { receiveTermWal } from "../libs/pgwire/wal_stream.ts";
+import { receiveWal } from "../libs/pgwire/wal_stream.ts";
 import type { AcceptorMessage } from "../libs/safekeeper_protocol/messages.ts";
 import { parseAddress } from "../libs/utils/address.ts";
 import { messageOf } from "../libs/utils/errors.ts";
@@ -132,7 +132,7 @@ export class RecoveryLoop {
       timeline.handle(election, proposer);
       let at = election.startStreamingAt;
       const { hostname, port } = parseAddress(peer.safekeeperConnstr);
-      await receiveTermWal({
+      await receiveWal({
         hostname,
         port,
         tenantId,

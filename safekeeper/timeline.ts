@@ -8,6 +8,7 @@
 import { pgVersion } from "../libs/postgres/versions.ts";
 import { segmentNumber, segmentStart } from "../libs/postgres/wal/segment.ts";
 import type { PageserverFeedback } from "../libs/safekeeper_protocol/feedback.ts";
+import type { MembershipConfiguration } from "../libs/safekeeper_protocol/membership.ts";
 import type { AcceptorMessage, ProposerMessage } from "../libs/safekeeper_protocol/messages.ts";
 import type { Term } from "../libs/safekeeper_protocol/term_history.ts";
 import { fsyncDirectory, makeDirectory, removeFile } from "../libs/utils/durable.ts";
@@ -273,6 +274,16 @@ export class Timeline {
     const previous = this.#core.acceptor.state.term;
     this.#runAll(this.#core.acceptor.bumpTerm(term));
     return { previous, current: this.#core.acceptor.state.term };
+  }
+
+  /**
+   * Goes over to a membership durably, unless a newer one is in force (acceptor.ts); returns the one
+   * before. Throws Conflict.
+   */
+  switchMembership(membership: MembershipConfiguration): MembershipConfiguration {
+    const previous = this.#core.acceptor.state.membership;
+    this.#runAll(this.#core.acceptor.switchMembership(membership));
+    return previous;
   }
 
   /** Brings the control file up to date with what is only in memory. */

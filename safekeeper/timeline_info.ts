@@ -3,7 +3,7 @@
  * and the information published to the broker.
  */
 import type { SafekeeperTimelineInfo } from "../broker/client.ts";
-import type { MembershipConfiguration } from "../libs/safekeeper_protocol/membership.ts";
+import { membershipJson } from "../libs/safekeeper_protocol/membership.ts";
 import { formatLsn, INVALID_LSN } from "../libs/utils/lsn.ts";
 import type { TimelineStatus } from "./client.ts";
 import { standbyHorizon } from "./receivers.ts";
@@ -16,16 +16,6 @@ export interface PublishedIdentity {
   readonly pgAddress: string;
   /** host:port of the HTTP API. */
   readonly httpAddress: string;
-}
-
-function membershipJson(conf: MembershipConfiguration): TimelineStatus["mconf"] {
-  const members = (list: MembershipConfiguration["members"]) =>
-    list.map((m) => ({ id: m.id, host: m.host, pg_port: m.pgPort }));
-  return {
-    generation: conf.generation,
-    members: members(conf.members),
-    new_members: conf.newMembers === undefined ? null : members(conf.newMembers),
-  };
 }
 
 /** The answer of GET /v1/tenant/T/timeline/TL. */
@@ -48,6 +38,7 @@ export function timelineStatus(timeline: Timeline): TimelineStatus {
     },
     flush_lsn: formatLsn(acceptor.flushLsn),
     timeline_start_lsn: formatLsn(state.timelineStartLsn),
+    first_lsn: formatLsn(timeline.firstLsn),
     local_start_lsn: formatLsn(state.localStartLsn),
     commit_lsn: formatLsn(acceptor.commitLsn),
     backup_lsn: formatLsn(timeline.backup === undefined ? INVALID_LSN : acceptor.backupLsn),

@@ -1,11 +1,12 @@
 /**
  * All timelines of one safekeeper: `<directory>/<tenant>/<timeline>/`. They are opened at the
- * start, made only on request of the control plane (never by a proposer's greeting), and a
- * directory without a control file is what an unfinished creation or deletion left: no timeline.
+ * start, made or pulled only on request of the control plane (never by a proposer's greeting), and
+ * a directory without a control file is what an unfinished creation or deletion left: no timeline.
  */
 import type { RemoteStorage } from "../libs/remote_storage/remote_storage.ts";
+import { isMember } from "../libs/safekeeper_protocol/membership.ts";
 import { makeDirectory } from "../libs/utils/durable.ts";
-import { Conflict, messageOf, NotFound } from "../libs/utils/errors.ts";
+import { Conflict, messageOf, NotFound, Unavailable } from "../libs/utils/errors.ts";
 import {
   parseTenantId,
   parseTimelineId,
@@ -15,6 +16,7 @@ import {
 import { logger } from "../libs/utils/log.ts";
 import { formatLsn } from "../libs/utils/lsn.ts";
 import { backupLagBytes, offloadedCount, timelineCount } from "./metrics.ts";
+import { PULLING_SUFFIX, type PullRequest, pullTimeline } from "./pull.ts";
 import { RemoteWal } from "./remote_wal.ts";
 import { Timeline } from "./timeline.ts";
 import { type NewTimeline, newTimelineState, type TimelineState } from "./timeline_state.ts";
@@ -41,7 +43,10 @@ export class Timelines {
   readonly #timelines = new Map<string, Timeline>();
   /** Called when a timeline appears or its commit LSN moves. */
   onCommit: (timeline: Timeline) => void = () => {};
+  /** Timelines that are on their way. */
+  readonly #pulls = new Map<string, Promise<string>>();
   #lastCheckpointMs = 0;
+  #closed = false;
 
   /**
    * Opens what is in `directory`. Throws Corrupt naming the file if a timeline cannot be served.
@@ -50,6 +55,7 @@ export class Timelines {
     this.#directory = directory;
     this.#nodeId = nodeId;
     this.#remote = remote;
+    removeUnfinishedPulls(directory);
     for (const [tenantId, timelineId, path] of timelineDirectories(directory)) {
       try {
         this.#add(Timeline.open(path, nodeId, tenantId, timelineId));
@@ -111,6 +117,46 @@ export class Timelines {
   }
 
   /**
+   * Gets a timeline from its members, unless it is here; a newer membership is then adopted.
+   * Returns the HTTP address that it is from. Throws what pullTimeline() throws.
+   */
+  pull(request: PullRequest): Promise<string | undefined> {
+    const { tenantId, timelineId, membership } = request;
+    const key = `${tenantId}/${timelineId}`;
+    const running = this.#pulls.get(key);
+    if (running !== undefined) return running;
+    const existing = this.find(tenantId, timelineId);
+    if (existing !== undefined) {
+      if (membership.generation > 0) existing.switchMembership(membership);
+      return Promise.resolve(undefined);
+    }
+    const pull = this.#pull(request).finally(() => this.#pulls.delete(key));
+    this.#pulls.set(key, pull);
+    return pull;
+  }
+
+  async #pull(request: PullRequest): Promise<string> {
+    const { tenantId, timelineId, membership } = request;
+    if (!isMember(membership, this.#nodeId)) {
+      throw new Conflict(
+        `Cannot pull timeline ${timelineId}: safekeeper ${this.#nodeId} is not a member`,
+      );
+    }
+    const directory = `${this.#directory}/${tenantId}/${timelineId}`;
+    makeDirectory(`${this.#directory}/${tenantId}`);
+    const hasRemote = this.#remote !== undefined;
+    const host = await pullTimeline(request, { nodeId: this.#nodeId, hasRemote, directory });
+    if (this.#closed) throw new Unavailable("Cannot go on: the safekeeper is stopping");
+    try {
+      this.#add(Timeline.open(directory, this.#nodeId, tenantId, timelineId));
+    } catch (thrown) {
+      Deno.renameSync(directory, directory + PULLING_SUFFIX); // it never was one
+      throw thrown;
+    }
+    return host;
+  }
+
+  /**
    * Removes a timeline, from remote storage first unless `onlyLocal`; returns whether there was
    * one. Throws what removing its objects throws; the timeline is then still there.
    */
@@ -169,6 +215,7 @@ export class Timelines {
 
   /** Makes everything durable and closes it. */
   async close(): Promise<void> {
+    this.#closed = true;
     await Promise.all([...this.all()].map((timeline) => timeline.backup?.close()));
     for (const timeline of this.all()) timeline.close();
     this.#timelines.clear();
@@ -181,6 +228,17 @@ function checkSame(existing: TimelineState, wanted: TimelineState): void {
     `Cannot create timeline ${wanted.timelineId} at ${formatLsn(wanted.timelineStartLsn)}: it ` +
       `exists and starts at ${formatLsn(existing.timelineStartLsn)}`,
   );
+}
+
+/** What was on its way when the safekeeper ended. */
+function removeUnfinishedPulls(directory: string): void {
+  for (const tenant of Deno.readDirSync(directory)) {
+    if (!tenant.isDirectory) continue;
+    for (const { name } of Deno.readDirSync(`${directory}/${tenant.name}`)) {
+      if (!name.endsWith(PULLING_SUFFIX)) continue;
+      Deno.removeSync(`${directory}/${tenant.name}/${name}`, { recursive: true });
+    }
+  }
 }
 
 function* timelineDirectories(directory: string): Iterable<[TenantId, TimelineId, string]> {

@@ -2,7 +2,7 @@
  * WAL that the proposer does not hold in memory, for a safekeeper that lags: read from one that has
  * it, with START_REPLICATION in the proposer's term, and handed on in order.
  */
-import { receiveTermWal } from "../../libs/pgwire/wal_stream.ts";
+import { receiveWal } from "../../libs/pgwire/wal_stream.ts";
 import type { TenantId, TimelineId } from "../../libs/utils/id.ts";
 import type { Lsn } from "../../libs/utils/lsn.ts";
 import type { Term } from "../../libs/safekeeper_protocol/term_history.ts";
@@ -29,10 +29,10 @@ interface CatchUpOptions extends LogOfTerm {
   send(wal: Uint8Array, endLsn: Lsn): Promise<void>;
 }
 
-/** Copies until `goesOn` says no. Throws what receiveTermWal() throws. */
+/** Copies until `goesOn` says no. Throws what receiveWal() throws. */
 export function catchUp(options: CatchUpOptions): Promise<void> {
   const { source, tenantId, timelineId, term, from } = options;
-  return receiveTermWal({
+  return receiveWal({
     hostname: source.host,
     port: source.pgPort,
     tenantId,

@@ -10,6 +10,7 @@ import type {
   ProposerGreeting,
   VoteRequest,
 } from "../../libs/safekeeper_protocol/messages.ts";
+import type { Member, MembershipConfiguration } from "../../libs/safekeeper_protocol/membership.ts";
 import type { AppendRange, Proposer } from "./proposer.ts";
 
 /** What the conversation causes. Each call is synchronous and does not throw. */
@@ -20,6 +21,16 @@ export interface ConversationPorts {
   heartbeat(peer: number, range: AppendRange): void;
   /** Closes the connection; another one follows after a pause. */
   drop(peer: number, why: string): void;
+  /** Closes the connection and opens another one at once. */
+  again(peer: number): void;
+  /** Connects to a new member, as peer number `peer`, one more than the last. */
+  join(peer: number, member: Member): void;
+  /** Closes the connection for good. */
+  leave(peer: number): void;
+  /** Another membership is in force. */
+  membership(membership: MembershipConfiguration): void;
+  /** The commit LSN rose, and no answer to an append is the reason. */
+  committed(): void;
   /** Calls `campaign` after a random pause. */
   retry(campaigns: number): void;
   /** The election is won. */
@@ -78,6 +89,12 @@ export class Conversation {
   answered(peer: number, message: AcceptorMessage): boolean {
     if (message.kind === "greeting") this.proposer.greeted(peer, message);
     else if (message.kind === "vote") this.proposer.voted(peer, message);
+    return this.#perform();
+  }
+
+  /** Goes over to a newer membership. True if something was caused. */
+  reconfigure(membership: MembershipConfiguration): boolean {
+    this.proposer.reconfigure(membership);
     return this.#perform();
   }
 
@@ -140,6 +157,21 @@ export class Conversation {
           break;
         case "drop":
           this.#ports.drop(effect.peer, effect.why);
+          break;
+        case "again":
+          this.#ports.again(effect.peer);
+          break;
+        case "join":
+          this.#ports.join(effect.peer, effect.member);
+          break;
+        case "leave":
+          this.#ports.leave(effect.peer);
+          break;
+        case "membership":
+          this.#ports.membership(effect.membership);
+          break;
+        case "committed":
+          this.#ports.committed();
           break;
         case "retry":
           this.#ports.retry(effect.campaigns);

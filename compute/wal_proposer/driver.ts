@@ -23,11 +23,20 @@ import {
   decodeFeedback,
   type PageserverFeedback,
 } from "../../libs/safekeeper_protocol/feedback.ts";
+import {
+  type MembershipConfiguration,
+  NO_MEMBERSHIP,
+} from "../../libs/safekeeper_protocol/membership.ts";
 import type { Term, TermHistory } from "../../libs/safekeeper_protocol/term_history.ts";
 import { catchUp } from "./catch_up.ts";
 import { Conversation, type ConversationPorts } from "./conversation.ts";
 import { type AppendRange, Proposer, type WonTerm } from "./proposer.ts";
-import { type LinkEvents, type SafekeeperAddress, SafekeeperLink } from "./safekeeper_link.ts";
+import {
+  addressesOf,
+  type LinkEvents,
+  type SafekeeperAddress,
+  SafekeeperLink,
+} from "./safekeeper_link.ts";
 import { StandbyFeedback } from "./standby_feedback.ts";
 import { withinLimit } from "./time_limit.ts";
 import { WalBuffer } from "./wal_buffer.ts";
@@ -64,6 +73,10 @@ export interface WalProposerOptions {
   readonly pgVersionNum: number;
   readonly walSegmentSize: number;
   readonly safekeepers: readonly SafekeeperAddress[];
+  /** Which of them make a quorum; without one a majority does. A newer one may follow. */
+  readonly membership?: MembershipConfiguration;
+  /** Called when a newer one is in force. */
+  readonly onMembership?: (membership: MembershipConfiguration) => void;
   /** Go on with this term, streaming from `streamFrom`, instead of an election. */
   readonly resume?: WonTerm & { readonly streamFrom: Lsn };
   /** Called once; this proposer will not commit anything more. */
@@ -92,18 +105,18 @@ export class WalProposer implements LinkEvents {
   onStandbyFeedback: () => void = () => {};
   /** Called with each new `pageserver`. */
   onPageserver: (feedback: PageserverFeedback) => void = () => {};
-  readonly standbyFeedback: StandbyFeedback;
+  readonly standbyFeedback: StandbyFeedback = new StandbyFeedback();
   readonly options: WalProposerOptions;
   readonly #proposer: Proposer;
   readonly #conversation: Conversation;
-  readonly #links: readonly SafekeeperLink[];
+  readonly #links: SafekeeperLink[] = [];
   readonly #range: AppendRange = {
     begin: INVALID_LSN,
     end: INVALID_LSN,
     commit: INVALID_LSN,
     truncate: INVALID_LSN,
   };
-  readonly #catchingUp: boolean[];
+  readonly #catchingUp: boolean[] = [];
   readonly #election = Promise.withResolvers<Election>();
   readonly #timers = new Set<ReturnType<typeof setTimeout>>();
   #buffer: WalBuffer | undefined;
@@ -115,24 +128,23 @@ export class WalProposer implements LinkEvents {
 
   constructor(options: WalProposerOptions) {
     this.options = options;
-    const ids = options.safekeepers.map((safekeeper) => safekeeper.id);
-    const { resume } = options;
-    this.#proposer = resume === undefined ? new Proposer(ids) : Proposer.resume(ids, resume);
+    const { resume, membership = NO_MEMBERSHIP } = options;
+    const addresses = addressesOf(options.safekeepers, membership);
+    const ids = addresses.map((safekeeper) => safekeeper.id);
+    this.#proposer = resume === undefined
+      ? new Proposer(ids, membership)
+      : Proposer.resume(ids, resume, membership);
     this.#proposer.keepWalFrom(INVALID_LSN); // nobody knows yet what slots need
     this.#conversation = new Conversation(this.#proposer, options, this.#ports());
     if (resume !== undefined) this.#buffer = new WalBuffer(resume.streamFrom);
-    this.#catchingUp = ids.map(() => false);
-    this.standbyFeedback = new StandbyFeedback(ids.length);
     this.#election.promise.catch(() => {}); // whoever waits sees it
-    const startup = {
-      user: "wal_proposer",
-      database: "replication",
-      application_name: "wal_proposer",
-      options: `-c timeline_id=${options.timelineId} -c tenant_id=${options.tenantId}`,
-    };
-    this.#links = options.safekeepers.map((address, peer) =>
-      new SafekeeperLink(peer, address, startup, this)
-    );
+    for (const address of addresses) this.#addLink(address);
+  }
+
+  #addLink(address: SafekeeperAddress): SafekeeperLink {
+    const link = new SafekeeperLink(this.#links.length, address, this.options, this);
+    this.#links.push(link);
+    return link;
   }
 
   /** Connects to the safekeepers. */
@@ -155,9 +167,19 @@ export class WalProposer implements LinkEvents {
 
   #within<T>(what: Promise<T>, timeoutMs: number, verb: string): Promise<T> {
     return withinLimit(what, timeoutMs, () => {
-      const said = this.#links.map((link) => `safekeeper ${link.address.id}: ${link.problem}`);
+      const said = this.#links.filter((link) => !link.isStopped).map((link) =>
+        `safekeeper ${link.address.id}: ${link.problem}`
+      );
       return new TimedOut(`Cannot ${verb} within ${timeoutMs / 1000} s (${said.join("; ")})`);
     });
+  }
+
+  /** Goes over to a newer membership of the timeline; an older one is ignored. */
+  reconfigure(membership: MembershipConfiguration): void {
+    if (this.#conversation.reconfigure(membership)) this.pump();
+  }
+  get membership(): MembershipConfiguration {
+    return this.#proposer.membership;
   }
 
   /** WAL from `lsn` on is needed by logical slots (Infinity: none is); until told, all of it is. */
@@ -363,7 +385,7 @@ export class WalProposer implements LinkEvents {
   closed(peer: number, why: string): void {
     this.#conversation.closed(peer);
     this.#noteStandbys(peer, 0, 0);
-    if (this.#stopped) return;
+    if (this.#stopped || this.#links[peer]!.isStopped) return;
     log.warning("connection to safekeeper {id} ended: {why}", {
       id: this.#links[peer]!.address.id,
       why,
@@ -430,6 +452,14 @@ export class WalProposer implements LinkEvents {
         link.flush();
       },
       drop: (peer, why) => this.#links[peer]!.drop(why),
+      again: (peer) => this.#links[peer]!.again("the membership changed"),
+      join: (peer, member) => {
+        assert(peer === this.#links.length, "links are numbered as peers are");
+        if (!this.#stopped) this.#addLink(member).start();
+      },
+      leave: (peer) => void this.#links[peer]!.stop(),
+      membership: (membership) => this.options.onMembership?.(membership),
+      committed: () => this.#committed(),
       retry: (campaigns) => this.#campaignLater(campaigns),
       elected: () => {
         const { term, startLsn, history } = this.#proposer;

@@ -16,6 +16,12 @@
  * start count: by then the term is in those safekeepers' histories, so no later election can lose
  * it.
  *
+ * The members of the timeline may change meanwhile. Whoever changes them tells the proposer, or a
+ * safekeeper does with its greeting; from then on a quorum is what the newer membership says, and
+ * all greet again. A term that was won is kept: no other can have been won that commits beside it,
+ * since the memberships in between share majorities (tests/simulation/operator.ts has the rules
+ * for whoever changes them).
+ *
  * Cold answers come back as effects (`takeEffects`); the hot calls `nextAppend` and `appended`
  * allocate nothing.
  */
@@ -23,6 +29,7 @@ import { assert } from "../../libs/utils/assert.ts";
 import { messageOf } from "../../libs/utils/errors.ts";
 import { formatLsn, INVALID_LSN, type Lsn } from "../../libs/utils/lsn.ts";
 import {
+  type Member,
   type MembershipConfiguration,
   NO_MEMBERSHIP,
 } from "../../libs/safekeeper_protocol/membership.ts";
@@ -39,7 +46,7 @@ import {
   type Term,
   type TermHistory,
 } from "../../libs/safekeeper_protocol/term_history.ts";
-import { Quorum } from "./quorum.ts";
+import { isAtLeastGreeted, isConnected, isLogNewer, type Peer, Peers } from "./peers.ts";
 
 /** Lost campaigns after which the proposer gives up: somebody else keeps winning. */
 const CAMPAIGNS_MAX = 8;
@@ -53,6 +60,16 @@ export type Effect =
   }
   /** This safekeeper cannot be used now: close the connection (and connect again later). */
   | { readonly kind: "drop"; readonly peer: number; readonly why: string }
+  /** Close the connection and open another one at once: it has to greet again. */
+  | { readonly kind: "again"; readonly peer: number }
+  /** A safekeeper has become a member: connect to it, as the peer of this number. */
+  | { readonly kind: "join"; readonly peer: number; readonly member: Member }
+  /** It is not a member any more: close the connection for good. */
+  | { readonly kind: "leave"; readonly peer: number }
+  /** Another membership is in force here. */
+  | { readonly kind: "membership"; readonly membership: MembershipConfiguration }
+  /** The commit LSN rose, because a quorum is something else now. */
+  | { readonly kind: "committed" }
   /** The campaign was lost: call `campaign` after a random pause. */
   | { readonly kind: "retry"; readonly campaigns: number }
   | { readonly kind: "elected" }
@@ -76,27 +93,11 @@ export interface WonTerm {
   readonly endLsnMax: Lsn;
 }
 
-type PeerPhase = "offline" | "greeting" | "greeted" | "voting" | "voted" | "streaming";
-
-interface Peer {
-  readonly id: number;
-  phase: PeerPhase;
-  term: Term;
-  vote: VoteResponse | undefined;
-  /** End of what was sent on this connection. Invariant: only rises while streaming. */
-  sentLsn: Lsn;
-  /** The commit LSN that this connection was last told. */
-  sentCommitLsn: Lsn;
-}
-
-/** See the head of the file. Peers are named by their index in `safekeeperIds`. */
+/** See the head of the file. Peers are named by their index, at first that in `safekeeperIds`. */
 export class Proposer {
   #state: "collecting" | "campaigning" | "elected" | "deposed" = "collecting";
+  readonly #members: Peers;
   readonly #peers: readonly Peer[];
-  /** Durable end of each peer's log under this term; 0 while unknown or before the term's start. */
-  readonly #flushed: Float64Array;
-  #membership: MembershipConfiguration = NO_MEMBERSHIP;
-  #quorum: Quorum;
   #campaigns = 0;
   /** A campaign was lost; the driver calls `campaign` when the pause is over. */
   #pausing = false;
@@ -111,18 +112,14 @@ export class Proposer {
   #keepFrom = Infinity;
   #effects: Effect[] = [];
 
-  constructor(safekeeperIds: readonly number[]) {
-    assert(new Set(safekeeperIds).size === safekeeperIds.length, "safekeeper ids are distinct");
-    this.#peers = safekeeperIds.map((id) => ({
-      id,
-      phase: "offline",
-      term: 0,
-      vote: undefined,
-      sentLsn: INVALID_LSN,
-      sentCommitLsn: INVALID_LSN,
-    }));
-    this.#flushed = new Float64Array(safekeeperIds.length);
-    this.#quorum = new Quorum(safekeeperIds, NO_MEMBERSHIP);
+  /** `safekeeperIds` are the members of `membership`, unless there is none. */
+  constructor(safekeeperIds: readonly number[], membership = NO_MEMBERSHIP) {
+    this.#members = new Peers(safekeeperIds, membership);
+    this.#peers = this.#members.all;
+  }
+
+  get #quorum(): Peers["quorum"] {
+    return this.#members.quorum;
   }
 
   /**
@@ -130,8 +127,12 @@ export class Proposer {
    * somebody else won meanwhile, no quorum will acknowledge this term, and the first answer with a
    * higher term deposes it.
    */
-  static resume(safekeeperIds: readonly number[], won: WonTerm): Proposer {
-    const proposer = new Proposer(safekeeperIds);
+  static resume(
+    safekeeperIds: readonly number[],
+    won: WonTerm,
+    membership = NO_MEMBERSHIP,
+  ): Proposer {
+    const proposer = new Proposer(safekeeperIds, membership);
     proposer.#state = "elected";
     proposer.#term = won.term;
     proposer.#startLsn = won.startLsn;
@@ -155,7 +156,7 @@ export class Proposer {
     return this.#history;
   }
   get membership(): MembershipConfiguration {
-    return this.#membership;
+    return this.#members.membership;
   }
   /** On the disks of a quorum, under this term. Invariant: 0 or >= startLsn; only rises. */
   get commitLsn(): Lsn {
@@ -184,13 +185,14 @@ export class Proposer {
   /** The connection is gone. What the safekeeper acknowledged stays acknowledged. */
   disconnected(peer: number): void {
     const p = this.#peers[peer]!;
-    p.phase = "offline";
+    if (p.phase !== "left") p.phase = "offline";
     p.vote = undefined;
   }
 
   /** The safekeeper answered the greeting. */
   greeted(peer: number, greeting: AcceptorGreeting): void {
     const p = this.#peers[peer]!;
+    if (p.phase === "left") return;
     if (p.phase !== "greeting") return this.#drop(peer, "it greeted twice");
     if (greeting.nodeId !== p.id) {
       return this.#drop(peer, `safekeeper ${greeting.nodeId} answers in place of ${p.id}`);
@@ -209,28 +211,36 @@ export class Proposer {
     this.#askForVote(peer);
   }
 
-  /**
-   * True if the connection may go on. A newer configuration is adopted before the first campaign;
-   * the others then have to greet again. Later it ends this proposer.
-   */
+  /** True if the connection may go on. A newer configuration is adopted. */
   #adoptMembership(peer: number, theirs: MembershipConfiguration): boolean {
-    const ours = this.#membership;
-    if (theirs.generation === ours.generation) return true;
+    const ours = this.membership;
     if (theirs.generation < ours.generation) {
       this.#drop(peer, `it stays at membership generation ${theirs.generation}`);
       return false;
     }
-    if (this.#state !== "collecting") {
-      this.#depose(`the membership changed to generation ${theirs.generation}`);
-      return false;
-    }
-    this.#membership = theirs;
-    this.#quorum = new Quorum(this.#peers.map((p) => p.id), theirs);
-    // Those who greeted before have not heard of it: they greet again on a new connection
-    this.#peers.forEach((p, other) => {
-      if (other !== peer && p.phase !== "offline") this.#drop(other, "the membership changed");
+    if (theirs.generation > ours.generation) this.#follow(theirs, peer);
+    return this.#peers[peer]!.phase !== "left";
+  }
+
+  /** Goes over to another membership if it is newer. A term that was won is kept. */
+  reconfigure(membership: MembershipConfiguration): void {
+    if (membership.generation > this.membership.generation) this.#follow(membership, -1);
+  }
+
+  /** `teacher` has adopted the membership already; the others greet again to hear of it. */
+  #follow(membership: MembershipConfiguration, teacher: number): void {
+    if (this.#state === "deposed") return;
+    const { joined, left } = this.#members.follow(membership);
+    for (const peer of left) this.#effects.push({ kind: "leave", peer });
+    this.#peers.forEach((p, peer) => {
+      if (peer === teacher || !isConnected(p)) return;
+      this.disconnected(peer);
+      this.#effects.push({ kind: "again", peer });
     });
-    return true;
+    for (const { peer, member } of joined) this.#effects.push({ kind: "join", peer, member });
+    if (this.#state === "campaigning") this.#state = "collecting"; // the votes are gone
+    this.#effects.push({ kind: "membership", membership });
+    if (this.#advanceCommit()) this.#effects.push({ kind: "committed" });
   }
 
   /** Starts a campaign as soon as a quorum has greeted; the driver repeats a lost one. */
@@ -253,7 +263,7 @@ export class Proposer {
     const p = this.#peers[peer]!;
     p.phase = "voting";
     p.vote = undefined;
-    const { generation } = this.#membership;
+    const { generation } = this.membership;
     this.#send(peer, { kind: "vote", generation, term: this.#term });
   }
 
@@ -261,7 +271,7 @@ export class Proposer {
   voted(peer: number, vote: VoteResponse): void {
     const p = this.#peers[peer]!;
     p.term = Math.max(p.term, vote.term);
-    if (this.#state === "deposed") return;
+    if (this.#state === "deposed" || p.phase === "left") return;
     if (vote.term > this.#term) {
       if (this.#state === "elected") {
         return this.#deposedBy(p, vote.term);
@@ -322,8 +332,8 @@ export class Proposer {
   #elect(peer: number): void {
     const p = this.#peers[peer]!;
     const vote = this.#voteOf(peer);
-    if (vote.flushLsn < this.#flushed[peer]!) {
-      const had = formatLsn(this.#flushed[peer]! as Lsn);
+    if (vote.flushLsn < this.#members.flushed[peer]!) {
+      const had = formatLsn(this.#members.flushed[peer]! as Lsn);
       return this.#drop(peer, `it acknowledged ${had} and now ends at ${formatLsn(vote.flushLsn)}`);
     }
     let startStreamingAt: Lsn;
@@ -341,7 +351,7 @@ export class Proposer {
     p.sentCommitLsn = INVALID_LSN;
     this.#send(peer, {
       kind: "elected",
-      generation: this.#membership.generation,
+      generation: this.membership.generation,
       term: this.#term,
       startStreamingAt,
       termHistory: this.#history,
@@ -360,7 +370,7 @@ export class Proposer {
 
   /** The durable end that a safekeeper acknowledged under this term; 0 if none. */
   flushedLsn(peer: number): Lsn {
-    return this.#flushed[peer]! as Lsn;
+    return this.#members.flushed[peer]! as Lsn;
   }
 
   /** The voter with the newest log; -1 before the election, and after `resume`. */
@@ -375,7 +385,9 @@ export class Proposer {
   get isStranded(): boolean {
     if (this.#state !== "elected" || this.#commitLsn !== INVALID_LSN) return false;
     if (!this.#quorum.reached((i) => this.isStreaming(i))) return false;
-    return !this.#peers.some((_, i) => this.isStreaming(i) && this.#flushed[i]! >= this.#startLsn);
+    return !this.#peers.some((_, i) =>
+      this.isStreaming(i) && this.#members.flushed[i]! >= this.#startLsn
+    );
   }
 
   /** Ends a term that cannot commit anything. */
@@ -422,23 +434,27 @@ export class Proposer {
   /** The safekeeper answered an append. True if the commit LSN rose. */
   appended(peer: number, term: Term, flushLsn: Lsn): boolean {
     const p = this.#peers[peer]!;
-    if (term > this.#term && this.#state === "elected") {
+    if (term > this.#term && this.#state === "elected" && p.phase !== "left") {
       this.#deposedBy(p, term);
       return false;
     }
     // A position beyond what we sent is from before it was told of our election: not our WAL.
     if (term !== this.#term || !this.isStreaming(peer) || flushLsn > p.sentLsn) return false;
-    if (flushLsn < this.#startLsn || flushLsn <= this.#flushed[peer]!) return false;
-    this.#flushed[peer] = flushLsn;
-    const reached = this.#quorum.lsnReached(this.#flushed);
-    if (reached > this.#commitLsn) {
+    if (flushLsn < this.#startLsn || flushLsn <= this.#members.flushed[peer]!) return false;
+    this.#members.flushed[peer] = flushLsn;
+    return this.#advanceCommit();
+  }
+
+  /** Looks what a quorum has. True if the commit LSN rose. */
+  #advanceCommit(): boolean {
+    const reached = this.#quorum.lsnReached(this.#members.flushed);
+    const rises = reached > this.#commitLsn;
+    if (rises) {
       assert(reached >= this.#startLsn, "only positions of this term are committed");
       this.#commitLsn = reached;
-      this.#raiseTruncateLsn();
-      return true;
     }
     this.#raiseTruncateLsn();
-    return false;
+    return rises;
   }
 
   /** No safekeeper is told from now on that WAL at or past `lsn` (Infinity: any) can go. */
@@ -448,10 +464,11 @@ export class Proposer {
   }
 
   #raiseTruncateLsn(): void {
-    let everywhere = Math.min(this.#commitLsn, this.#keepFrom);
-    for (let i = 0; i < this.#flushed.length; i++) {
-      everywhere = Math.min(everywhere, this.#flushed[i]!);
-    }
+    const everywhere = Math.min(
+      this.#commitLsn,
+      this.#keepFrom,
+      this.#members.flushedEverywhere,
+    );
     if (everywhere > this.#truncateLsn) this.#truncateLsn = everywhere as Lsn;
   }
 
@@ -477,14 +494,3 @@ export class Proposer {
 }
 
 const NO_EFFECTS: Effect[] = [];
-
-function isAtLeastGreeted(p: Peer): boolean {
-  return p.phase !== "offline" && p.phase !== "greeting";
-}
-
-/** Raft's order of logs: by the term of the last entry, then by length. */
-function isLogNewer(a: VoteResponse, b: VoteResponse): boolean {
-  const termA = lastLogTerm(a.termHistory, a.flushLsn);
-  const termB = lastLogTerm(b.termHistory, b.flushLsn);
-  return termA > termB || (termA === termB && a.flushLsn > b.flushLsn);
-}

@@ -10,7 +10,7 @@ import { INVALID_LSN, type Lsn } from "../../libs/utils/lsn.ts";
 import { MEMBERS_MAX } from "../../libs/safekeeper_protocol/membership.ts";
 import type { MembershipConfiguration } from "../../libs/safekeeper_protocol/membership.ts";
 
-/** Decides majorities over peers, which are named by their index in the proposer's list. */
+/** Decides majorities over peers, which are named by their index; the id of one that left is -1. */
 export class Quorum {
   /** For each list of members: the peer's index, or -1 for a member that nobody connects to. */
   readonly #lists: readonly (readonly number[])[];

@@ -6,8 +6,13 @@
  * the driver is told when it is free again. A safekeeper that hangs only fills its own socket.
  */
 import { messageOf, TimedOut, Unavailable } from "../../libs/utils/errors.ts";
+import type { TenantId, TimelineId } from "../../libs/utils/id.ts";
 import { PgClient } from "../../libs/pgwire/client.ts";
 import type { CopyBoth } from "../../libs/pgwire/copy_both.ts";
+import {
+  allMembers,
+  type MembershipConfiguration,
+} from "../../libs/safekeeper_protocol/membership.ts";
 import { START_WAL_PUSH_COMMAND } from "../../libs/safekeeper_protocol/messages.ts";
 import { withinLimit } from "./time_limit.ts";
 
@@ -52,6 +57,8 @@ export class SafekeeperLink {
   readonly #startup: Readonly<Record<string, string>>;
   #writing = false;
   #stopped = false;
+  /** The next connection is opened without a pause. */
+  #atOnce = false;
   #retryMs = RETRY_MS_MIN;
   #wake: (() => void) | undefined;
   #done: Promise<void> | undefined;
@@ -61,12 +68,17 @@ export class SafekeeperLink {
   constructor(
     peer: number,
     address: SafekeeperAddress,
-    startup: Readonly<Record<string, string>>,
+    { tenantId, timelineId }: { readonly tenantId: TenantId; readonly timelineId: TimelineId },
     events: LinkEvents,
   ) {
     this.#peer = peer;
     this.address = address;
-    this.#startup = startup;
+    this.#startup = {
+      user: "wal_proposer",
+      database: "replication",
+      application_name: "wal_proposer",
+      options: `-c timeline_id=${timelineId} -c tenant_id=${tenantId}`,
+    };
     this.#events = events;
   }
 
@@ -82,6 +94,17 @@ export class SafekeeperLink {
     this.copy?.close();
     this.#wake?.();
     await this.#done;
+  }
+
+  /** Whether it was closed for good. */
+  get isStopped(): boolean {
+    return this.#stopped;
+  }
+
+  /** Closes this connection; another one follows at once. */
+  again(why: string): void {
+    this.#atOnce = true;
+    this.drop(why);
   }
 
   /** Closes this connection; another one follows after a pause. */
@@ -123,6 +146,10 @@ export class SafekeeperLink {
         this.problem = messageOf(thrown);
       }
       if (this.#stopped) return;
+      if (this.#atOnce) {
+        this.#atOnce = false;
+        continue;
+      }
       await this.#pause(this.#retryMs * (0.75 + Math.random() / 2));
       this.#retryMs = Math.min(RETRY_MS_MAX, this.#retryMs * RETRY_GROWTH);
     }
@@ -207,4 +234,13 @@ async function openPush(
     client.close();
     throw thrown;
   }
+}
+
+/** The safekeepers to connect to at first: those of the membership, if there is one. */
+export function addressesOf(
+  configured: readonly SafekeeperAddress[],
+  membership: MembershipConfiguration,
+): readonly SafekeeperAddress[] {
+  if (membership.generation === 0) return configured;
+  return allMembers(membership).map((m) => configured.find(({ id }) => id === m.id) ?? m);
 }

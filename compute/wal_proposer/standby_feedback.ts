@@ -7,19 +7,19 @@
 
 /** Full transaction ids; 0 = none. */
 export class StandbyFeedback {
-  readonly #xmins: Float64Array;
-  readonly #catalogXmins: Float64Array;
+  /** By the safekeeper's number; those beyond the end have reported nothing. */
+  readonly #xmins: number[] = [];
+  readonly #catalogXmins: number[] = [];
   /** Lowest over all safekeepers. */
   xmin = 0;
   catalogXmin = 0;
 
-  constructor(safekeepers: number) {
-    this.#xmins = new Float64Array(safekeepers);
-    this.#catalogXmins = new Float64Array(safekeepers);
-  }
-
   /** A safekeeper reports. True if what holds for all changes. */
   note(peer: number, xmin: number, catalogXmin: number): boolean {
+    while (this.#xmins.length <= peer) {
+      this.#xmins.push(0);
+      this.#catalogXmins.push(0);
+    }
     if (this.#xmins[peer] === xmin && this.#catalogXmins[peer] === catalogXmin) return false;
     this.#xmins[peer] = xmin;
     this.#catalogXmins[peer] = catalogXmin;
@@ -30,7 +30,7 @@ export class StandbyFeedback {
   }
 }
 
-function lowestValid(xids: Float64Array): number {
+function lowestValid(xids: readonly number[]): number {
   return xids.reduce(lowestXid, 0);
 }
 

@@ -2,7 +2,7 @@ import assert from "node:assert/strict";
 import { StandbyFeedback } from "./standby_feedback.ts";
 
 Deno.test("StandbyFeedback is the lowest that any safekeeper reports", () => {
-  const feedback = new StandbyFeedback(3);
+  const feedback = new StandbyFeedback();
   const now = () => [feedback.xmin, feedback.catalogXmin];
   assert.equal(feedback.note(0, 0, 0), false);
   assert.equal(feedback.note(1, 900, 0), true);

@@ -1,7 +1,7 @@
 /**
- * Receiving a safekeeper's log: START_REPLICATION with a term, which serves all durable WAL for as
- * long as that is the safekeeper's term. How a proposer feeds a safekeeper that lags behind its
- * memory, and how safekeepers catch up from each other.
+ * Receiving a safekeeper's log: START_REPLICATION, which serves what is committed; with a term, all
+ * durable WAL for as long as that is the safekeeper's term. How a proposer feeds a safekeeper that
+ * lags behind its memory, how safekeepers catch up from each other, and how new ones begin.
  */
 import { TimedOut, Unavailable } from "../utils/errors.ts";
 import { addLsn, formatLsn, type Lsn } from "../utils/lsn.ts";
@@ -16,7 +16,8 @@ interface WalStreamOptions {
   readonly timelineId: string;
   /** application_name: "wal_proposer_recovery", or the name of a safekeeper. */
   readonly name: string;
-  readonly term: number;
+  /** Serves what is not committed, too, and ends with the term. */
+  readonly term?: number;
   readonly from: Lsn;
   /** The longest silence; a sender that has nothing to send says so once a second. */
   readonly silenceMsMax: number;
@@ -30,7 +31,7 @@ interface WalStreamOptions {
  * Receives in order until `goesOn` says no. Throws what the connection throws, Unavailable for a
  * stream that ends or skips, TimedOut for one that is silent.
  */
-export async function receiveTermWal(options: WalStreamOptions): Promise<void> {
+export async function receiveWal(options: WalStreamOptions): Promise<void> {
   const { hostname, port, tenantId, timelineId, silenceMsMax } = options;
   const attempt = new AbortController();
   let isSilent = true;
@@ -51,9 +52,8 @@ export async function receiveTermWal(options: WalStreamOptions): Promise<void> {
       options: `-c timeline_id=${timelineId} -c tenant_id=${tenantId}`,
     }, attempt.signal);
     let at = options.from;
-    const copy = await client.copyBoth(
-      `START_REPLICATION PHYSICAL ${formatLsn(at)} (term='${options.term}')`,
-    );
+    const term = options.term === undefined ? "" : ` (term='${options.term}')`;
+    const copy = await client.copyBoth(`START_REPLICATION PHYSICAL ${formatLsn(at)}${term}`);
     while (options.goesOn()) {
       const payload = await copy.receive();
       isSilent = false;

@@ -13,7 +13,7 @@ import { Corrupt } from "../utils/errors.ts";
 import { readSafeU64 } from "./wire.ts";
 
 /** One safekeeper of a configuration. */
-interface Member {
+export interface Member {
   readonly id: number;
   readonly host: string;
   readonly pgPort: number;
@@ -69,4 +69,52 @@ export function readMembership(reader: ByteReader): MembershipConfiguration {
 export function isMember(conf: MembershipConfiguration, id: number): boolean {
   return conf.generation === 0 || conf.members.some((m) => m.id === id) ||
     (conf.newMembers?.some((m) => m.id === id) ?? false);
+}
+
+/** The safekeepers of both lists, each once. */
+export function allMembers({ members, newMembers = [] }: MembershipConfiguration): Member[] {
+  return [...members, ...newMembers.filter((m) => !members.some(({ id }) => id === m.id))];
+}
+
+/** Whether both have the same safekeepers in the same lists. */
+export function hasSameMembers(
+  one: MembershipConfiguration,
+  other: MembershipConfiguration,
+): boolean {
+  const isSame = (a: readonly Member[] = [], b: readonly Member[] = []) =>
+    a.length === b.length && a.every(({ id }) => b.some((m) => m.id === id));
+  return isSame(one.members, other.members) && isSame(one.newMembers, other.newMembers);
+}
+
+/** A configuration as JSON, with Neon's field names. */
+export interface MembershipJson {
+  readonly generation: number;
+  readonly members: readonly MemberJson[];
+  readonly new_members: readonly MemberJson[] | null;
+}
+
+interface MemberJson {
+  readonly id: number;
+  readonly host: string;
+  readonly pg_port: number;
+}
+
+/** A configuration as JSON. */
+export function membershipJson(conf: MembershipConfiguration): MembershipJson {
+  const json = (list: readonly Member[]) =>
+    list.map(({ id, host, pgPort }) => ({ id, host, pg_port: pgPort }));
+  const { generation, members, newMembers } = conf;
+  return {
+    generation,
+    members: json(members),
+    new_members: newMembers === undefined ? null : json(newMembers),
+  };
+}
+
+/** A configuration out of JSON. */
+export function membershipOf(json: MembershipJson): MembershipConfiguration {
+  const list = (members: readonly MemberJson[]) =>
+    members.map(({ id, host, pg_port }) => ({ id, host, pgPort: pg_port }));
+  const conf = { generation: json.generation, members: list(json.members) };
+  return json.new_members === null ? conf : { ...conf, newMembers: list(json.new_members) };
 }

@@ -164,6 +164,19 @@ export class SimDisk implements TimelineDisk {
     this.changedFrom = Math.min(this.changedFrom, begin);
   }
 
+  /** The timeline is put here as a whole, durably; undefined: it is removed. */
+  install(control: TimelineState | undefined, log: LogBytes): void {
+    for (const bytes of [this.cached, this.durable]) {
+      bytes.fill(0);
+      bytes.set(log);
+    }
+    this.control = control;
+    this.#unsynced = [];
+    this.#lostFrom = Infinity;
+    this.changedFrom = 0;
+    this.stepsToCrash = 0;
+  }
+
   /** Power is lost. */
   crash(): void {
     const kept = this.#random.pick([0, 0.5, 0.5, 1]);

@@ -4,6 +4,10 @@
  * another safekeeper.
  */
 import type { AcceptorMessage } from "../../libs/safekeeper_protocol/messages.ts";
+import {
+  allMembers,
+  type MembershipConfiguration,
+} from "../../libs/safekeeper_protocol/membership.ts";
 import { INVALID_LSN, type Lsn } from "../../libs/utils/lsn.ts";
 import { Conversation } from "../../compute/wal_proposer/conversation.ts";
 import { type AppendRange, Proposer, type WonTerm } from "../../compute/wal_proposer/proposer.ts";
@@ -17,6 +21,7 @@ import {
   writeRecord,
 } from "./model_wal.ts";
 import { Violation } from "./oracle.ts";
+import type { SimNode } from "./node.ts";
 import { STATE, type World } from "./world.ts";
 
 const HEARTBEAT_MS = 15;
@@ -29,6 +34,12 @@ const COMMIT_NOTICE_MS = 0.5;
 const APPEND_BYTES_MAX = 48;
 /** How many of them end with a record. */
 const WHOLE_RECORDS = 0.6;
+
+/** Whom a proposer begins with. */
+export interface KnownMembers {
+  readonly ids: readonly number[];
+  readonly membership: MembershipConfiguration;
+}
 
 /** What of a dropped connection or a lost election must never be the reason. */
 const IMPOSSIBLE = /Cannot compare term histories|now ends at|did not write|greeted twice/;
@@ -43,6 +54,12 @@ export class SimEndpoint {
   /** The oldest byte that the ring still has. */
   ringStart: Lsn = INVALID_LSN;
   alive = true;
+  /** Whom it was configured with. */
+  readonly ids: readonly number[];
+  readonly #configured: KnownMembers;
+  /** By the number of the peer. */
+  readonly #nodes: SimNode[];
+  readonly #left = new Set<number>();
   readonly #world: World;
   readonly #conversation: Conversation;
   readonly #links: (Connection | undefined)[] = [];
@@ -67,8 +84,14 @@ export class SimEndpoint {
     adopted?: SimEndpoint,
   ) {
     this.#world = world;
-    const ids = world.nodes.map((node) => node.id);
-    this.proposer = adopted === undefined ? new Proposer(ids) : Proposer.resume(ids, adopted.won());
+    // The new host may have less news of the members than the old one had
+    const known = adopted === undefined ? world.recorded() : adopted.remembered();
+    this.ids = known.ids;
+    this.#configured = known;
+    this.#nodes = known.ids.map((id) => world.nodes[id - 1]!);
+    this.proposer = adopted === undefined
+      ? new Proposer(known.ids, known.membership)
+      : Proposer.resume(known.ids, adopted.won(), known.membership);
     this.log = adopted?.log ?? new Uint8Array(LOG_BYTES_MAX);
     if (adopted !== undefined) {
       this.logBytes = adopted.logBytes;
@@ -84,6 +107,19 @@ export class SimEndpoint {
         if (IMPOSSIBLE.test(why)) throw new Violation(`${this.name}: ${why}`);
         this.#drop(peer);
       },
+      again: (peer) => this.#drop(peer),
+      join: (peer, { id }) => {
+        this.#nodes[peer] = world.nodes[id - 1]!;
+        this.#connectLater(peer);
+      },
+      leave: (peer) => {
+        this.#links[peer]?.closeAtProposer();
+        this.#links[peer] = undefined;
+        this.#left.add(peer);
+      },
+      membership: ({ generation }) =>
+        world.note?.(`${this.name} goes over to membership ${generation}`),
+      committed: () => this.#committed(),
       retry: (campaigns) => {
         const pauseMs = CAMPAIGN_PAUSE_MS * campaigns * world.random.between(0.5, 1.5);
         this.#later(pauseMs, () => {
@@ -97,7 +133,7 @@ export class SimEndpoint {
         this.stop();
       },
     });
-    for (let peer = 0; peer < ids.length; peer++) this.#connectLater(peer);
+    for (let peer = 0; peer < known.ids.length; peer++) this.#connectLater(peer);
     this.#later(HEARTBEAT_MS, () => this.#beat());
     world.note?.(
       `${this.name} starts${adopted === undefined ? "" : ` and adopts ${adopted.name}`}`,
@@ -117,6 +153,18 @@ export class SimEndpoint {
     return { term, startLsn, history, endLsnMax: this.pgEnd };
   }
 
+  /** What a host that adopts it may know of the members: what it began with, or what holds now. */
+  remembered(): KnownMembers {
+    const { membership } = this.proposer;
+    if (membership.generation === 0 || this.#world.random.chance(0.5)) return this.#configured;
+    return { ids: allMembers(membership).map(({ id }) => id), membership };
+  }
+
+  /** Is told of a membership. */
+  reconfigure(membership: MembershipConfiguration): void {
+    if (this.alive && this.#conversation.reconfigure(membership)) this.#pump();
+  }
+
   #later(delayMs: number, run: () => void): void {
     this.#world.clock.after(delayMs, () => {
       if (this.alive) run();
@@ -132,7 +180,8 @@ export class SimEndpoint {
   #connectLater(peer: number): void {
     const { network, random } = this.#world;
     this.#later(random.between(0.5, RECONNECT_MS_MAX) + 2 * network.delayMs(), () => {
-      const node = this.#world.nodes[peer]!;
+      if (this.#left.has(peer)) return;
+      const node = this.#nodes[peer]!;
       const unreachable = node.core === undefined ||
         node.hungUntilMs > this.#world.clock.nowMs ||
         network.loses(this.host, node.id) || network.loses(node.id, this.host);
@@ -177,7 +226,7 @@ export class SimEndpoint {
     this.ringStart = proposer.startLsn;
     this.#world.note?.(`${this.name} wins term ${proposer.term} at ${this.logBytes}`);
     if (donor.length !== this.logBytes) throw new Violation("the donor's log does not end there");
-    this.#world.oracle.elected(this, this.#world.nodes);
+    this.#world.oracle.elected(this);
   }
 
   #committed(): void {
@@ -260,12 +309,12 @@ export class SimEndpoint {
 
   /** Copies what the ring does not have from another safekeeper, as catch_up.ts does. */
   #catchUp(peer: number): void {
-    const { clock, network, nodes } = this.#world;
+    const { clock, network } = this.#world;
     const link = this.#links[peer];
     const heardMs = (other: number) => this.#links[other]?.heardMs ?? -Infinity;
-    const source = this.#conversation.source(peer, nodes.length, this.ringStart, heardMs);
+    const source = this.#conversation.source(peer, this.#nodes.length, this.ringStart, heardMs);
     if (source < 0) return;
-    const node = nodes[source]!;
+    const node = this.#nodes[source]!;
     const from = this.proposer.sentLsn(peer);
     this.#catchingUp[peer] = true;
     const unreachable = network.loses(this.host, node.id) || network.loses(node.id, this.host);

@@ -7,7 +7,11 @@ import {
   NO_HOT_STANDBY,
   type ProposerMessage,
 } from "../../libs/safekeeper_protocol/messages.ts";
-import { isMember } from "../../libs/safekeeper_protocol/membership.ts";
+import {
+  isMember,
+  type MembershipConfiguration,
+} from "../../libs/safekeeper_protocol/membership.ts";
+import type { MemberLog } from "../../libs/safekeeper_protocol/membership_change.ts";
 import type { Term } from "../../libs/safekeeper_protocol/term_history.ts";
 import { BadRequest, Conflict, Unavailable } from "../../libs/utils/errors.ts";
 import type { Lsn } from "../../libs/utils/lsn.ts";
@@ -21,6 +25,7 @@ import {
   type DonorStatus,
   type LogPosition,
 } from "../../safekeeper/peer_recovery.ts";
+import { planPull } from "../../safekeeper/pull_plan.ts";
 import { TimelineCore } from "../../safekeeper/timeline_core.ts";
 import type { TimelineState } from "../../safekeeper/timeline_state.ts";
 import type { SyncTicket } from "../../safekeeper/wal_positions.ts";
@@ -147,10 +152,40 @@ export class SimNode {
     this.#world.clock.after(restartMs, () => this.start());
   }
 
-  /** Gets the timeline, which it did not have. */
-  create(state: TimelineState): void {
-    this.disk.control = state;
+  /** Gets the timeline from another one. */
+  pull(from: SimNode, membership: MembershipConfiguration): void {
+    const { state, commitLsn } = from.acceptor!;
+    const source = { ...state, commitLsn, firstLsn: LOG_START };
+    this.disk.install(planPull(source, membership, false).state, from.log(commitLsn));
     this.start();
+  }
+
+  /** The timeline is removed. */
+  drop(): void {
+    this.core = undefined;
+    this.incarnation++;
+    this.disk.install(undefined, NO_WAL);
+    this.#world.oracle.dropped(this);
+    for (const connection of this.connections) connection.nodeGone();
+    this.connections.clear();
+    this.#world.note?.(`safekeeper ${this.id} drops the timeline`);
+  }
+
+  /** What PUT /membership does; undefined if it is refused. */
+  switchMembership(membership: MembershipConfiguration): MemberLog | undefined {
+    let answer: MemberLog | undefined;
+    this.guard(undefined, () => {
+      this.core!.run(this.acceptor!.switchMembership(membership));
+      const { term, lastLogTerm, flushLsn } = this.acceptor!;
+      this.#world.oracle.answered(this, { kind: "log", flushLsn });
+      answer = { term, lastLogTerm, flushLsn };
+    });
+    return answer;
+  }
+
+  /** What POST /term_bump does. */
+  raiseTerm(term: Term): void {
+    this.guard(undefined, () => this.core!.run(this.acceptor!.bumpTerm(term)));
   }
 
   /** A message has arrived. */

@@ -1,22 +1,13 @@
 /**
- * Somebody who replaces safekeepers while others write: from one membership over a joint one to
- * another, with nothing but greetings and votes that ask for nothing.
- *
- *   1. the joint configuration is in force once a majority of the old and of the new members have
- *      adopted it: from then on nobody commits without both
- *   2. what the old ones may have committed before is at most the newest of their logs; a majority
- *      of the new ones must have that, and know a term as high, or a term could be won twice
- *   3. then the new configuration replaces the joint one
+ * Somebody who replaces safekeepers while others write, by the rules that the control plane follows
+ * (libs/safekeeper_protocol/membership_change.ts): new members get the timeline, all are told the
+ * joint configuration, those that lack it the term, then the new members the final configuration.
+ * What it knows it may lose at any time, and begins again; whom it cannot reach it tries later.
  */
-import type {
-  AcceptorMessage,
-  ProposerMessage,
-  VoteResponse,
-} from "../../libs/safekeeper_protocol/messages.ts";
 import type { MembershipConfiguration } from "../../libs/safekeeper_protocol/membership.ts";
-import { lastLogTerm, type Term } from "../../libs/safekeeper_protocol/term_history.ts";
-import type { Answerable, SimNode } from "./node.ts";
-import { STATE, type World } from "./world.ts";
+import { MembershipChange } from "../../libs/safekeeper_protocol/membership_change.ts";
+import type { SimNode } from "./node.ts";
+import type { World } from "./world.ts";
 
 const ROUND_MS_MAX = 6;
 
@@ -31,108 +22,94 @@ export function configuration(
   return newIds === undefined ? conf : { ...conf, newMembers: members(newIds) };
 }
 
-/** True if `has` is true of more than half. */
-export function isMajority(ids: readonly number[], has: (id: number) => boolean): boolean {
-  return ids.filter(has).length * 2 > ids.length;
-}
-
 /** See the head of the file. */
-export class Operator implements Answerable {
-  votersLog = undefined;
+export class Operator {
   /** The last step has begun: a majority of the new members has everything that is committed. */
   isFinal = false;
   isDone = false;
   readonly #world: World;
-  readonly #from: readonly number[];
-  readonly #to: readonly number[];
-  #conf: MembershipConfiguration;
-  /** What those that adopted `conf` said of their logs. */
-  readonly #votes = new Map<number, VoteResponse>();
-  #answer: AcceptorMessage | undefined;
+  readonly #joint: MembershipConfiguration;
+  readonly #final: MembershipConfiguration;
+  #change: MembershipChange;
 
+  /** `generation` is that of the configuration in force. */
   constructor(world: World, generation: number, from: readonly number[], to: readonly number[]) {
     this.#world = world;
-    this.#from = from;
-    this.#to = to;
-    this.#conf = configuration(generation + 1, from, to);
+    this.#joint = configuration(generation + 1, from, to);
+    this.#final = configuration(generation + 2, to);
+    this.#change = new MembershipChange(from, to);
     this.#again();
   }
 
-  toProposer(message: AcceptorMessage): void {
-    this.#answer = message;
+  /** The configuration that is in force when it is done. */
+  get final(): MembershipConfiguration {
+    return this.#final;
   }
 
-  closeAtNode(): void {}
-
   #again(): void {
-    this.#world.clock.after(this.#world.random.between(1, ROUND_MS_MAX), () => {
-      for (const id of new Set([...this.#from, ...this.#to])) {
-        this.#visit(this.#world.nodes[id - 1]!);
-      }
+    const { clock, random } = this.#world;
+    clock.after(random.between(1, ROUND_MS_MAX), () => {
+      if (random.chance(0.05)) this.#forget();
+      const { from, to } = this.#change;
+      const ids = new Set([...from, ...to]);
+      this.#tellHosts();
+      for (const id of ids) this.#visit(this.#world.nodes[id - 1]!);
       this.#advance();
       if (!this.isDone) this.#again();
     });
   }
 
-  /** Tells one safekeeper of the configuration and asks for its log. */
-  #visit(node: SimNode): void {
-    const { network, random, clock } = this.#world;
-    if (random.chance(0.3) || node.hungUntilMs > clock.nowMs || network.loses(0, node.id)) return;
-    if (node.disk.control === undefined) node.create({ ...STATE, membership: this.#conf });
-    const { tenantId, timelineId, pgVersionNum, walSegmentSize } = STATE;
-    const adopted = this.#ask(node, {
-      kind: "greeting",
-      tenantId,
-      timelineId,
-      pgVersionNum,
-      walSegmentSize,
-      systemId: 0n,
-      membership: this.#conf,
-    });
-    const { generation } = this.#conf;
-    if (adopted?.kind !== "greeting" || adopted.membership.generation !== generation) return;
-    const isNew = this.#to.includes(node.id);
-    const term = isNew ? this.#highestTerm() : 0;
-    const vote = this.#ask(node, { kind: "vote", generation, term });
-    if (vote?.kind === "vote") this.#votes.set(node.id, vote);
+  /** Another process goes on in its place. */
+  #forget(): void {
+    const { from, to } = this.#change;
+    this.#change = new MembershipChange(from, to);
+    this.#world.note?.("the operator begins again");
   }
 
-  #ask(node: SimNode, message: ProposerMessage): AcceptorMessage | undefined {
-    this.#answer = undefined;
-    if (node.core !== undefined) node.receive(this, message);
-    return this.#answer;
+  #tellHosts(): void {
+    const { endpoints, random } = this.#world;
+    const conf = this.isFinal ? this.#final : this.#joint;
+    for (const endpoint of endpoints) if (random.chance(0.3)) endpoint.reconfigure(conf);
+  }
+
+  #reaches(node: SimNode): boolean {
+    const { network, random, clock } = this.#world;
+    return !random.chance(0.3) && node.hungUntilMs <= clock.nowMs && !network.loses(0, node.id);
+  }
+
+  #visit(node: SimNode): void {
+    if (!this.#reaches(node)) return;
+    const { from, to } = this.#change;
+    if (node.disk.control === undefined && to.includes(node.id)) {
+      const source = this.#world.random.pick(from.map((id) => this.#world.nodes[id - 1]!));
+      if (source.core === undefined || !this.#reaches(source)) return;
+      node.pull(source, this.#joint);
+    }
+    if (node.core === undefined) return;
+    // Somebody has begun the last step: what it needs was there
+    if (node.acceptor!.state.membership.generation >= this.#final.generation) this.isFinal = true;
+    if (this.isFinal) {
+      if (to.includes(node.id) && node.switchMembership(this.#final) !== undefined) {
+        this.#change.finalAdopted(node.id);
+      }
+      return;
+    }
+    const log = node.switchMembership(this.#joint);
+    if (log === undefined) return;
+    this.#change.jointAdopted(node.id, log);
+    const { goal } = this.#change;
+    if (to.includes(node.id) && this.#change.lacksTerm(node.id)) node.raiseTerm(goal!.term);
   }
 
   #advance(): void {
-    const adopted = (id: number) => this.#votes.has(id);
-    if (!isMajority(this.#to, adopted)) return;
+    const { note } = this.#world;
     if (this.isFinal) {
+      if (!this.#change.isFinal) return;
       this.isDone = true;
-      this.#world.note?.(`membership ${this.#conf.generation} is in force`);
-      return;
+      note?.(`membership ${this.#final.generation} is in force`);
+    } else if (this.#change.mayFinish) {
+      this.isFinal = true;
+      note?.(`membership ${this.#final.generation} can come into force`);
     }
-    if (!isMajority(this.#from, adopted)) return;
-    const newest = this.#from.filter(adopted).reduce((a, b) => this.#isNewer(a, b) ? a : b);
-    const term = this.#highestTerm();
-    const isReady = (id: number) =>
-      adopted(id) && this.#votes.get(id)!.term >= term && !this.#isNewer(newest, id);
-    if (!isMajority(this.#to, isReady)) return;
-    this.isFinal = true;
-    this.#conf = configuration(this.#conf.generation + 1, this.#to);
-    this.#votes.clear();
-    this.#world.note?.(`membership ${this.#conf.generation} can come into force`);
-  }
-
-  /** The highest term that the old members which answered have seen. */
-  #highestTerm(): Term {
-    return Math.max(0, ...this.#from.map((id) => this.#votes.get(id)?.term ?? 0));
-  }
-
-  /** Whether the log of one is newer than that of the other. */
-  #isNewer(one: number, other: number): boolean {
-    const a = this.#votes.get(one)!;
-    const b = this.#votes.get(other)!;
-    const terms = lastLogTerm(a.termHistory, a.flushLsn) - lastLogTerm(b.termHistory, b.flushLsn);
-    return terms > 0 || (terms === 0 && a.flushLsn > b.flushLsn);
   }
 }

@@ -60,29 +60,41 @@ export class Oracle {
   readonly #termStarts = new Map<Term, Lsn>();
   /** Which Postgres won a term, where, and how far it has committed. */
   readonly #winners = new Map<Term, Winner>();
-  /** Votes, as voteKey() names them. */
-  readonly #votes = new Set<number>();
+  /** Votes, as voteKey() names them, and in which life of the timeline there they were given. */
+  readonly #votes = new Map<number, number>();
+  /** How often a safekeeper has dropped the timeline. */
+  readonly #lives: number[] = [];
 
-  /** A safekeeper answers a proposer. */
-  answered(node: SimNode, message: AcceptorMessage): void {
+  /** A safekeeper answers a proposer, or whoever changes the members. */
+  answered(node: SimNode, message: AcceptorMessage | { kind: "log"; flushLsn: Lsn }): void {
     if (message.kind === "greeting") return;
     must(
       message.flushLsn <= node.disk.durableEnd,
       () => `safekeeper ${node.id} says that WAL is durable before it is`,
     );
-    if (message.kind === "append" || !message.voteGiven) return;
+    if (message.kind !== "vote" || !message.voteGiven) return;
     const vote = voteKey(node.id, message.term);
-    must(!this.#votes.has(vote), () => `safekeeper ${node.id} voted twice in term ${message.term}`);
-    this.#votes.add(vote);
+    const life = this.#lives[node.id] ?? 0;
+    must(
+      this.#votes.get(vote) !== life,
+      () => `safekeeper ${node.id} voted twice in term ${message.term}`,
+    );
+    this.#votes.set(vote, life);
   }
 
-  /** A proposer has won; `log` is its donor's. */
-  elected(endpoint: SimEndpoint, nodes: readonly SimNode[]): void {
+  /** A safekeeper has removed the timeline: what it was there means nothing any more. */
+  dropped(node: SimNode): void {
+    this.#lives[node.id] = (this.#lives[node.id] ?? 0) + 1;
+    delete this.#seen[node.id];
+  }
+
+  /** A proposer has won. */
+  elected(endpoint: SimEndpoint): void {
     const { term, startLsn } = endpoint.proposer;
     this.elections++;
     const { generation, members, newMembers } = endpoint.proposer.membership;
     const lists = generation === 0
-      ? [nodes.map((node) => node.id)]
+      ? [endpoint.ids]
       : [members, ...(newMembers === undefined ? [] : [newMembers])]
         .map((list) => list.map((member) => member.id));
     for (const list of lists) {

@@ -54,9 +54,9 @@ export interface Plan {
   readonly peersRecover: boolean;
   /** Every other fault meets this safekeeper, if there is one of that number. */
   readonly victim: number;
-  /** Where members change: those of the first generation, and those that follow. */
+  /** Where members change: those that follow each other, and the generation of the first. */
   readonly membership:
-    | { readonly from: readonly number[]; readonly to: readonly number[] }
+    | { readonly generation: number; readonly lists: readonly (readonly number[])[] }
     | undefined;
 }
 
@@ -64,6 +64,12 @@ export interface Plan {
 function someOf(random: Random, nodes: number): number[] {
   const ids = Array.from({ length: nodes }, (_, i) => i + 1).filter(() => random.chance(0.6));
   return ids.length === 0 ? [1 + random.below(nodes)] : ids;
+}
+
+function memberships(random: Random, nodes: number): NonNullable<Plan["membership"]> {
+  const lists = [someOf(random, nodes), someOf(random, nodes)];
+  while (random.chance(0.4)) lists.push(someOf(random, nodes));
+  return { generation: random.pick([0, 1]), lists };
 }
 
 /** The plan of a schedule. */
@@ -85,8 +91,6 @@ export function makePlan(random: Random): Plan {
     forgets: random.pick([0, 0.1, 0.5]),
     peersRecover: random.chance(0.4),
     victim: random.pick([0, 1]),
-    membership: random.chance(0.25)
-      ? { from: someOf(random, nodes), to: someOf(random, nodes) }
-      : undefined,
+    membership: random.chance(0.25) ? memberships(random, nodes) : undefined,
   };
 }

@@ -3,10 +3,15 @@
  * goes wrong for a while; then everything is mended but for a minority of safekeepers, and commits
  * must go on.
  */
+import {
+  type MembershipConfiguration,
+  NO_MEMBERSHIP,
+} from "../../libs/safekeeper_protocol/membership.ts";
+import { isMajority } from "../../libs/safekeeper_protocol/membership_change.ts";
 import { newTenantId, newTimelineId } from "../../libs/utils/id.ts";
 import type { AcceptorMessage, ProposerMessage } from "../../libs/safekeeper_protocol/messages.ts";
 import { newTimelineState, type TimelineState } from "../../safekeeper/timeline_state.ts";
-import { SimEndpoint } from "./endpoint.ts";
+import { type KnownMembers, SimEndpoint } from "./endpoint.ts";
 import { LOG_START } from "./model_wal.ts";
 import { Network } from "./network.ts";
 import { SimNode } from "./node.ts";
@@ -54,9 +59,13 @@ export class World {
   readonly nodes: SimNode[] = [];
   /** Says what happens, if anybody listens. */
   readonly note: ((text: string) => void) | undefined;
-  #endpoints: SimEndpoint[] = [];
+  endpoints: SimEndpoint[] = [];
   #members: readonly number[];
+  /** What hosts that start are told of the members. */
+  #recorded: MembershipConfiguration;
   #operator: Operator | undefined;
+  /** Changes of members that are to come. */
+  #changes: readonly (readonly number[])[] = [];
   #hosts = 0;
   #steps = 0;
   #crashes = 0;
@@ -68,7 +77,8 @@ export class World {
     this.note = tell && ((text) => tell(`${this.clock.nowMs.toFixed(2).padStart(8)}  ${text}`));
     const { membership, nodes } = this.plan;
     for (let id = 1; id <= nodes; id++) this.nodes.push(new SimNode(this, id, this.#stateOf(id)));
-    this.#members = membership?.from ?? this.nodes.map((node) => node.id);
+    this.#members = membership?.lists[0] ?? this.nodes.map((node) => node.id);
+    this.#recorded = configuration(membership?.generation ?? 0, this.#members);
     if (this.plan.peersRecover) {
       for (const node of this.nodes) {
         node.recoverAgain();
@@ -76,16 +86,52 @@ export class World {
       }
     }
     if (membership === undefined) return;
+    this.#changes = membership.lists.slice(1);
+    this.#changeLater();
+  }
+
+  /** The next change of members begins after a while. */
+  #changeLater(): void {
+    const to = this.#changes[0];
+    if (to === undefined) return;
+    this.#changes = this.#changes.slice(1);
     this.clock.after(this.random.between(5, this.plan.faultyMs), () => {
-      this.#operator = new Operator(this, 1, membership.from, membership.to);
+      this.#operator = new Operator(this, this.#recorded.generation, this.#members, to);
     });
+  }
+
+  /** What the control plane has on record about the members. */
+  recorded(): KnownMembers {
+    const { generation } = this.#recorded;
+    return {
+      ids: this.#recorded.members.map(({ id }) => id),
+      // A host may not have been told
+      membership: generation === 0 || this.random.chance(0.3) ? NO_MEMBERSHIP : this.#recorded,
+    };
+  }
+
+  /** What follows when the last step of a change has begun, and when it is done. */
+  #followChange(): void {
+    const operator = this.#operator;
+    if (operator === undefined || !operator.isFinal) return;
+    const { final } = operator;
+    this.#members = final.members.map(({ id }) => id);
+    if (!operator.isDone || this.#recorded === final) return;
+    this.#recorded = final;
+    for (const node of this.nodes) {
+      const hasLeft = node.disk.control !== undefined && !this.#members.includes(node.id);
+      if (hasLeft && this.random.chance(0.7)) node.drop();
+    }
+    this.#changeLater();
   }
 
   /** Whoever is no member yet does not have the timeline. */
   #stateOf(id: number): TimelineState | undefined {
-    const from = this.plan.membership?.from;
-    if (from === undefined) return STATE;
-    return from.includes(id) ? { ...STATE, membership: configuration(1, from) } : undefined;
+    const { membership } = this.plan;
+    if (membership === undefined) return STATE;
+    const { generation, lists } = membership;
+    if (!lists[0]!.includes(id)) return undefined;
+    return generation === 0 ? STATE : { ...STATE, membership: configuration(1, lists[0]!) };
   }
 
   /** Runs the schedule. Throws Violation, or whatever the code under test throws. */
@@ -108,7 +154,7 @@ export class World {
   #runUntil(untilMs: number, isDone: () => boolean): void {
     while (this.clock.step(untilMs)) {
       this.#steps++;
-      if (this.#operator?.isFinal) this.#members = this.plan.membership!.to;
+      this.#followChange();
       this.oracle.check(this.nodes, this.#members);
       if (isDone()) return;
     }
@@ -127,12 +173,12 @@ export class World {
   #startEndpoint(adopted?: SimEndpoint): void {
     const host = HOSTS_FROM + this.#hosts++;
     const postgres = adopted?.postgres ?? host;
-    this.#endpoints.push(new SimEndpoint(this, host, postgres, adopted));
-    this.#endpoints = this.#endpoints.filter((endpoint) => endpoint.alive);
+    this.endpoints.push(new SimEndpoint(this, host, postgres, adopted));
+    this.endpoints = this.endpoints.filter((endpoint) => endpoint.alive);
   }
 
   #generateAgain(): void {
-    for (const endpoint of this.#endpoints) endpoint.generate();
+    for (const endpoint of this.endpoints) endpoint.generate();
     this.clock.after(
       this.random.between(0.5, this.plan.generateMsMax),
       () => this.#generateAgain(),
@@ -142,7 +188,7 @@ export class World {
   #faultAgain(): void {
     if (this.clock.nowMs >= this.plan.faultyMs) return;
     this.#fault();
-    if (!this.#endpoints.some((endpoint) => endpoint.alive)) this.#startEndpoint();
+    if (!this.endpoints.some((endpoint) => endpoint.alive)) this.#startEndpoint();
     this.clock.after(this.random.between(1, 2 * this.plan.faultEveryMs), () => this.#faultAgain());
   }
 
@@ -179,7 +225,7 @@ export class World {
         this.note?.(`the next sync of safekeeper ${node.id} will fail`);
         break;
       case "cut": {
-        const host = random.pick(this.#endpoints).host;
+        const host = random.pick(this.endpoints).host;
         const isCut = random.chance(0.6);
         if (random.chance(0.7)) this.network.setCut(host, node.id, isCut);
         if (random.chance(0.7)) this.network.setCut(node.id, host, isCut);
@@ -187,7 +233,7 @@ export class World {
         break;
       }
       case "isolate": {
-        const { host } = random.pick(this.#endpoints);
+        const { host } = random.pick(this.endpoints);
         for (const other of this.nodes) {
           this.network.setCut(host, other.id, other !== node);
           this.network.setCut(other.id, host, other !== node);
@@ -200,11 +246,11 @@ export class World {
         this.#startEndpoint();
         break;
       case "replace":
-        random.pick(this.#endpoints).stop();
+        random.pick(this.endpoints).stop();
         this.#startEndpoint();
         break;
       case "adopt": {
-        const old = random.pick(this.#endpoints);
+        const old = random.pick(this.endpoints);
         if (!old.alive || old.proposer.state !== "elected") break;
         old.stop();
         this.#startEndpoint(old);
@@ -217,10 +263,10 @@ export class World {
   #mend(): void {
     const { random, oracle } = this;
     this.network.heal();
-    // Who changes members needs a majority of both lists
     const away = this.plan.membership === undefined
       ? random.below(Math.ceil(this.nodes.length / 2))
       : 0;
+    const gone = this.#dispensable();
     const first = random.below(this.nodes.length);
     for (let i = 0; i < this.nodes.length; i++) {
       const node = this.nodes[(first + i) % this.nodes.length]!;
@@ -228,30 +274,42 @@ export class World {
       node.disk.full = false;
       node.disk.syncFails = false;
       node.hungUntilMs = 0;
-      if (i < away) node.crash(Infinity);
+      if (i < away || node.id === gone) node.crash(Infinity);
       else node.start();
     }
     this.note?.(`mended, ${away} of ${this.nodes.length} safekeepers stay away`);
     if (this.plan.peersRecover) this.#recoverWithoutHosts();
-    const newest = this.#endpoints.at(-1)!;
-    for (const endpoint of this.#endpoints) {
+    const newest = this.endpoints.at(-1)!;
+    for (const endpoint of this.endpoints) {
       if (endpoint !== newest || random.chance(0.5)) endpoint.stop();
     }
     if (!newest.alive) this.#startEndpoint();
     const goal = oracle.committedBytes + RECOVERY_BYTES;
-    const isOver = () => oracle.committedBytes >= goal && this.#operator?.isDone !== false;
+    const isOver = () =>
+      oracle.committedBytes >= goal && this.#operator?.isDone !== false &&
+      this.#changes.length === 0;
     // A host that was deposed meanwhile is started again, as an operator would
     const untilMs = this.clock.nowMs + RECOVERY_MS_MAX;
     while (this.clock.nowMs < untilMs && !isOver()) {
       this.#runUntil(Math.min(untilMs, this.clock.nowMs + 100), isOver);
-      if (!this.#endpoints.some((endpoint) => endpoint.alive)) this.#startEndpoint();
+      if (!this.endpoints.some((endpoint) => endpoint.alive)) this.#startEndpoint();
+      for (const endpoint of this.endpoints) endpoint.reconfigure(this.#recorded);
     }
     if (!isOver()) throw new Violation(`no commit within ${RECOVERY_MS_MAX} ms with a majority`);
   }
 
+  /** Where members change: one that may stay away, since a majority of each list is without it. */
+  #dispensable(): number | undefined {
+    const { membership } = this.plan;
+    if (membership === undefined || this.random.chance(0.5)) return undefined;
+    const { id } = this.random.pick(this.nodes);
+    const lists = membership.lists;
+    return lists.every((list) => isMajority(list, (other) => other !== id)) ? id : undefined;
+  }
+
   /** Nobody writes any more: safekeepers must catch up from each other. */
   #recoverWithoutHosts(): void {
-    for (const endpoint of this.#endpoints) endpoint.stop();
+    for (const endpoint of this.endpoints) endpoint.stop();
     for (const node of this.nodes) node.connections.clear(); // those half open end in time
     const behind = () => this.nodes.find((node) => node.isBehind());
     this.#runUntil(this.clock.nowMs + PEER_RECOVERY_MS_MAX, () => behind() === undefined);
