@@ -239,17 +239,15 @@ export class Acceptor {
       );
     }
     const newer = this.#isNewer(membership);
-    const effects: Effect[] = [];
-    if (this.#recordLsn > this.#flushLsn) effects.push({ kind: "flush" });
-    if (newer) effects.push(this.#persist({ membership }));
-    return effects;
+    const pending = this.#flushPending();
+    return newer ? [...pending, this.#persist({ membership })] : pending;
   }
 
   #vote(message: VoteRequest): Effect[] {
     this.#checkGeneration(message.generation, "a vote request");
     const effects: Effect[] = [];
     // The candidate compares logs by what is durable: nothing may be pending behind the answer.
-    if (this.#recordLsn > this.#flushLsn) effects.push({ kind: "flush" });
+    effects.push(...this.#flushPending());
     const flushLsn = this.#recordLsn;
     const voteGiven = this.#state.term < message.term;
     const term = voteGiven ? message.term : this.#state.term;
@@ -444,6 +442,10 @@ export class Acceptor {
 
   #advanceCommit(): void {
     this.#commitLsn = maxLsn(this.#commitLsn, minLsn(this.#proposerCommitLsn, this.#flushLsn));
+  }
+
+  #flushPending(): Effect[] {
+    return this.#recordLsn > this.#flushLsn ? [{ kind: "flush" }] : [];
   }
 
   #lastHistoryTerm(): Term {

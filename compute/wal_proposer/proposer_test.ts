@@ -46,6 +46,13 @@ function texts(effects: Effect[]): string[] {
         return `drop ${effect.peer}: ${effect.why}`;
       case "deposed":
         return `deposed: ${effect.why}`;
+      case "join":
+        return `join ${effect.peer} is ${effect.member.id}`;
+      case "again":
+      case "leave":
+        return `${effect.kind} ${effect.peer}`;
+      case "membership":
+        return `membership ${effect.membership.generation}`;
       default:
         return effect.kind;
     }
@@ -200,23 +207,113 @@ Deno.test("a resumed term ends if a safekeeper has WAL that was never written", 
   assert.match(texts(proposer.takeEffects())[0]!, /^deposed: .* did not write$/);
 });
 
+function membership(
+  generation: number,
+  ids: number[],
+  newIds?: number[],
+): MembershipConfiguration {
+  const list = (of: number[]) => of.map((id) => ({ id, host: "h", pgPort: id }));
+  const conf = { generation, members: list(ids) };
+  return newIds === undefined ? conf : { ...conf, newMembers: list(newIds) };
+}
+
 Deno.test("a joint membership needs a majority of both lists", () => {
-  const member = (id: number) => ({ id, host: "h", pgPort: 1 });
-  const joint: MembershipConfiguration = {
-    generation: 2,
-    members: [member(1)],
-    newMembers: [member(2), member(3), member(4)],
-  };
+  const joint = membership(2, [1], [2, 3, 4]);
   const proposer = new Proposer([1, 2, 3]);
   proposer.connected(0);
   proposer.greeted(0, greeting(1, 0, joint));
-  assert.deepEqual(texts(proposer.takeEffects()), [], "the new list has no majority yet");
+  // The new list has no majority yet
+  assert.deepEqual(texts(proposer.takeEffects()), ["join 3 is 4", "membership 2"]);
   proposer.connected(1);
   proposer.greeted(1, greeting(2, 0, joint));
   assert.deepEqual(texts(proposer.takeEffects()), []);
   proposer.connected(2);
   proposer.greeted(2, greeting(3, 0, joint));
   assert.deepEqual(texts(proposer.takeEffects()), ["vote 0 @1", "vote 1 @1", "vote 2 @1"]);
+});
+
+/** The term 1 is won, and what is before 200 is on the disks of safekeepers 1 and 2. */
+function committed(): Proposer {
+  const proposer = elected();
+  for (const peer of [0, 1]) {
+    proposer.nextAppend(peer, 200 as Lsn, newRange());
+    proposer.appended(peer, 1, 200 as Lsn);
+  }
+  proposer.takeEffects();
+  return proposer;
+}
+
+/** A peer greets in the generation, and has what ends at `flush`. */
+function greetAgain(proposer: Proposer, peer: number, flush: number, given: boolean): string[] {
+  const history = given ? BASE : proposer.history;
+  const id = [1, 2, 3, 4][peer]!;
+  proposer.connected(peer);
+  proposer.greeted(peer, greeting(id, given ? 0 : 1, proposer.membership));
+  proposer.voted(peer, vote(1, flush, history, given));
+  return texts(proposer.takeEffects());
+}
+
+Deno.test("an elected proposer goes over to other members and keeps its term", () => {
+  const proposer = committed();
+  proposer.reconfigure(membership(1, [1, 2, 3], [2, 3, 4]));
+  assert.deepEqual(
+    texts(proposer.takeEffects()),
+    ["again 0", "again 1", "again 2", "join 3 is 4", "membership 1"],
+  );
+  assert.equal(proposer.state, "elected");
+  assert.deepEqual(greetAgain(proposer, 0, 200, false), ["vote 0 @1", "follow 0 from 200"]);
+  assert.deepEqual(greetAgain(proposer, 3, 100, true), ["vote 3 @1", "follow 3 from 100"]);
+  greetAgain(proposer, 1, 200, false);
+  for (const peer of [0, 1]) {
+    proposer.nextAppend(peer, 300 as Lsn, newRange());
+    assert.ok(!proposer.appended(peer, 1, 300 as Lsn), "the new members have no majority there");
+  }
+  proposer.nextAppend(3, 300 as Lsn, newRange());
+  assert.ok(proposer.appended(3, 1, 250 as Lsn));
+  assert.equal(proposer.commitLsn, 250);
+});
+
+Deno.test("what only the new members have is committed when they alone decide", () => {
+  const proposer = committed();
+  proposer.reconfigure(membership(1, [1, 2, 3], [2, 4, 5]));
+  for (const peer of [3, 4]) {
+    proposer.connected(peer);
+    proposer.greeted(peer, greeting(peer + 1, 0, proposer.membership));
+    proposer.voted(peer, vote(1, 100));
+    proposer.nextAppend(peer, 300 as Lsn, newRange());
+    assert.ok(!proposer.appended(peer, 1, 300 as Lsn));
+  }
+  proposer.takeEffects();
+  proposer.reconfigure(membership(2, [2, 4, 5]));
+  assert.deepEqual(
+    texts(proposer.takeEffects()),
+    ["leave 0", "leave 2", "again 3", "again 4", "membership 2", "committed"],
+  );
+  assert.equal(proposer.commitLsn, 300);
+  assert.ok(!proposer.appended(0, 9, 300 as Lsn), "who left is not heard any more");
+  assert.equal(proposer.state, "elected");
+});
+
+Deno.test("who may have left and come back has to acknowledge anew", () => {
+  const proposer = committed();
+  proposer.reconfigure(membership(4, [1, 2, 3]));
+  assert.equal(proposer.flushedLsn(0), INVALID_LSN);
+  assert.equal(proposer.commitLsn, 200);
+  assert.ok(!greetAgain(proposer, 0, 150, false).some((text) => text.startsWith("drop")));
+});
+
+Deno.test("a change of members ends a campaign, and another one follows", () => {
+  const proposer = new Proposer([1, 2, 3]);
+  greet(proposer, [0, 0, 0]);
+  proposer.voted(0, vote(1, 100));
+  proposer.reconfigure(membership(1, [1, 2, 3], [1, 2, 4]));
+  assert.equal(proposer.state, "collecting");
+  proposer.takeEffects();
+  for (const peer of [0, 1]) {
+    proposer.connected(peer);
+    proposer.greeted(peer, greeting(peer + 1, 1, proposer.membership));
+  }
+  assert.deepEqual(texts(proposer.takeEffects()), ["vote 0 @2", "vote 1 @2"]);
 });
 
 Deno.test("a term whose donor took its WAL away is stranded, and may be given up", () => {

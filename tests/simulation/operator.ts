@@ -80,7 +80,8 @@ export class Operator {
   #visit(node: SimNode): void {
     if (!this.#reaches(node)) return;
     const { from, to } = this.#change;
-    if (node.disk.control === undefined && to.includes(node.id)) {
+    if (node.disk.control === undefined) {
+      // Also an old member that could not be reached when it became one
       const source = this.#world.random.pick(from.map((id) => this.#world.nodes[id - 1]!));
       if (source.core === undefined || !this.#reaches(source)) return;
       node.pull(source, this.#joint);

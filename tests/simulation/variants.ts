@@ -63,6 +63,8 @@ const ACCEPTOR = "safekeeper/acceptor.ts";
 const CORE = "safekeeper/timeline_core.ts";
 const POSITIONS = "safekeeper/wal_positions.ts";
 const PROPOSER = "compute/wal_proposer/proposer.ts";
+const PEERS = "compute/wal_proposer/peers.ts";
+const CHANGE = "libs/safekeeper_protocol/membership_change.ts";
 const QUORUM = "compute/wal_proposer/quorum.ts";
 const HISTORY = "libs/safekeeper_protocol/term_history.ts";
 
@@ -94,7 +96,7 @@ export const VARIANTS: readonly Variant[] = [
     name: "a vote is about WAL that is not flushed",
     seeds: 300,
     file: ACCEPTOR,
-    edits: [['if (this.#recordLsn > this.#flushLsn) effects.push({ kind: "flush" });', ""]],
+    edits: [["effects.push(...this.#flushPending());", ""]],
   },
   {
     name: "a second vote in the same term",
@@ -267,6 +269,54 @@ export const VARIANTS: readonly Variant[] = [
       ["let reached = Infinity;", "let reached = 0;"],
       ["reached = Math.min(reached,", "reached = Math.max(reached,"],
     ],
+  },
+  {
+    name: "new members come into force before they have what is committed",
+    seeds: 3000,
+    file: CHANGE,
+    edits: [["&& !isNewer(this.#goal, log);", ";"]],
+  },
+  {
+    name: "the term is not carried to new members",
+    seeds: 20_000,
+    file: CHANGE,
+    edits: [
+      ["log.term < this.#goal.term;", "false;"],
+      ["return log.term >= this.#goal.term && !isNewer", "return !isNewer"],
+    ],
+  },
+  {
+    name: "new members come into force before the old ones know of it",
+    seeds: 3000,
+    file: CHANGE,
+    edits: [
+      [
+        "if (this.#goal !== undefined || !isMajority(this.from, (other) => old.includes(other))) return;",
+        "if (this.#goal !== undefined || old.length === 0) return;",
+      ],
+      [
+        "return isMajority(this.from, (id) => this.#joint.has(id)) &&\n      isMajority(",
+        "return isMajority(",
+      ],
+    ],
+  },
+  {
+    name: "a change of members leaves WAL to be acknowledged behind it",
+    seeds: 20_000,
+    file: ACCEPTOR,
+    edits: [["const pending = this.#flushPending();", "const pending: Effect[] = [];"]],
+  },
+  {
+    name: "acknowledgements outlive memberships that were missed",
+    seeds: 20_000,
+    file: PEERS,
+    edits: [["if (isNext) flushed", "flushed"]],
+  },
+  {
+    name: "the quorum stays as it was when the members change",
+    seeds: 3000,
+    file: PEERS,
+    edits: [["    this.#quorum = new Quorum(this.all.map", "    void new Quorum(this.all.map"]],
   },
   {
     name: "the commit LSN of a peer of another term is believed",

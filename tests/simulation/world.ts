@@ -29,6 +29,8 @@ const RECOVERY_BYTES = 16;
 const GOSSIP_MS_MAX = 12;
 /** By then they must have caught up from each other, if nobody writes. */
 const PEER_RECOVERY_MS_MAX = 500;
+/** A member without the timeline gets it after about so long. */
+const FILL_MS_MAX = 20;
 /** Network numbers of hosts start here. */
 const HOSTS_FROM = 100;
 
@@ -122,7 +124,21 @@ export class World {
       const hasLeft = node.disk.control !== undefined && !this.#members.includes(node.id);
       if (hasLeft && this.random.chance(0.7)) node.drop();
     }
+    this.#fillAgain();
     this.#changeLater();
+  }
+
+  /** Members that could not be reached get the timeline when they can. */
+  #fillAgain(): void {
+    const recorded = this.#recorded;
+    this.clock.after(this.random.between(1, FILL_MS_MAX), () => {
+      const members = recorded.members.map(({ id }) => this.nodes[id - 1]!);
+      const missing = members.filter((node) => node.disk.control === undefined);
+      if (recorded !== this.#recorded || missing.length === 0) return;
+      const source = this.random.pick(members);
+      if (source.core !== undefined) this.random.pick(missing).pull(source, recorded);
+      this.#fillAgain();
+    });
   }
 
   /** Whoever is no member yet does not have the timeline. */
