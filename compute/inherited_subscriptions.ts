@@ -13,7 +13,7 @@ import { readRelMap } from "../libs/postgres/relmap.ts";
 import { pgVersion } from "../libs/postgres/versions.ts";
 import { logger } from "../libs/utils/log.ts";
 import type { PgClient } from "../libs/pgwire/client.ts";
-import type { Election } from "./wal_proposer/driver.ts";
+import type { Election } from "./wal_proposer/options.ts";
 
 const log = logger("compute", "subscriptions");
 

@@ -16,7 +16,8 @@ import type { PageserverLag } from "./client.ts";
 import { lagLimits } from "./lag_limits.ts";
 import { takeWalTail } from "./wal_tail.ts";
 import type { LagLimits } from "./wal_proposer/backpressure.ts";
-import { WalProposer, type WalProposerOptions } from "./wal_proposer/driver.ts";
+import { WalProposer } from "./wal_proposer/driver.ts";
+import type { WalProposerOptions } from "./wal_proposer/options.ts";
 import { PostgresStream } from "./wal_proposer/postgres_stream.ts";
 
 const log = logger("compute", "endpoint");

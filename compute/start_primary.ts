@@ -42,7 +42,7 @@ import {
   makingOf,
   type PhaseClock,
 } from "./start_steps.ts";
-import type { Election } from "./wal_proposer/driver.ts";
+import type { Election } from "./wal_proposer/options.ts";
 import { withinLimit } from "./wal_proposer/time_limit.ts";
 
 const log = logger("compute", "start");

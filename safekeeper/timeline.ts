@@ -277,8 +277,8 @@ export class Timeline {
   }
 
   /**
-   * Goes over to a membership durably, unless a newer one is in force (acceptor.ts); returns the one
-   * before. Throws Conflict.
+   * Goes over to a membership durably, unless a newer one is in force (acceptor.ts); returns the
+   * one before. Throws Conflict.
    */
   switchMembership(membership: MembershipConfiguration): MembershipConfiguration {
     const previous = this.#core.acceptor.state.membership;

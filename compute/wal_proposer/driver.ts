@@ -10,7 +10,6 @@
  */
 import { assert } from "../../libs/utils/assert.ts";
 import { messageOf, TimedOut, Unavailable } from "../../libs/utils/errors.ts";
-import type { TenantId, TimelineId } from "../../libs/utils/id.ts";
 import { logger } from "../../libs/utils/log.ts";
 import { formatLsn, INVALID_LSN, type Lsn, maxLsn } from "../../libs/utils/lsn.ts";
 import {
@@ -27,16 +26,17 @@ import {
   type MembershipConfiguration,
   NO_MEMBERSHIP,
 } from "../../libs/safekeeper_protocol/membership.ts";
-import type { Term, TermHistory } from "../../libs/safekeeper_protocol/term_history.ts";
+import type { Term } from "../../libs/safekeeper_protocol/term_history.ts";
 import { catchUp } from "./catch_up.ts";
 import { Conversation, type ConversationPorts } from "./conversation.ts";
-import { type AppendRange, Proposer, type WonTerm } from "./proposer.ts";
+import { type AppendRange, Proposer } from "./proposer.ts";
 import {
   addressesOf,
   type LinkEvents,
   type SafekeeperAddress,
   SafekeeperLink,
 } from "./safekeeper_link.ts";
+import type { Election, WalProposerOptions } from "./options.ts";
 import { StandbyFeedback } from "./standby_feedback.ts";
 import { withinLimit } from "./time_limit.ts";
 import { WalBuffer } from "./wal_buffer.ts";
@@ -64,33 +64,6 @@ const BATCH_BYTES = 512 * 1024;
 const COMMIT_NOTICE_MS = 2;
 /** Mean pause after a lost campaign, times the number of campaigns. */
 const CAMPAIGN_PAUSE_MS = 100;
-
-/** Whose WAL, and where it goes. */
-export interface WalProposerOptions {
-  readonly tenantId: TenantId;
-  readonly timelineId: TimelineId;
-  /** PG_VERSION_NUM; safekeepers compare the major version. */
-  readonly pgVersionNum: number;
-  readonly walSegmentSize: number;
-  readonly safekeepers: readonly SafekeeperAddress[];
-  /** Which of them make a quorum; without one a majority does. A newer one may follow. */
-  readonly membership?: MembershipConfiguration;
-  /** Called when a newer one is in force. */
-  readonly onMembership?: (membership: MembershipConfiguration) => void;
-  /** Go on with this term, streaming from `streamFrom`, instead of an election. */
-  readonly resume?: WonTerm & { readonly streamFrom: Lsn };
-  /** Called once; this proposer will not commit anything more. */
-  readonly onDeposed: (why: string) => void;
-}
-
-/** A won election. */
-export interface Election {
-  readonly term: Term;
-  readonly startLsn: Lsn;
-  readonly history: TermHistory;
-  /** Whose log goes to `startLsn`. */
-  readonly donor: SafekeeperAddress;
-}
 
 interface CommitWaiter {
   readonly lsn: Lsn;

@@ -8,7 +8,8 @@ import { TEST_IDENTITY, withDirectory } from "../../safekeeper/safekeeper_fixtur
 import { parseAddress } from "../../libs/utils/address.ts";
 import { newTenantId, newTimelineId } from "../../libs/utils/id.ts";
 import { formatLsn, type Lsn, parseLsn } from "../../libs/utils/lsn.ts";
-import { WalProposer, type WalProposerOptions } from "./driver.ts";
+import { WalProposer } from "./driver.ts";
+import type { WalProposerOptions } from "./options.ts";
 
 /** Where the timeline begins. */
 export const START = parseLsn("0/2000028");

@@ -4,9 +4,9 @@
  *
  *   1. The joint configuration is in force once a majority of the old and of the new members have
  *      adopted it: from then on nobody commits, or wins a term, without both majorities.
- *   2. What the old ones may have committed without the new ones is at most the newest log among a
- *      majority of them, looked at behind their adoption. A majority of the new ones must have that,
- *      and know a term as high as any of those has seen, or it could be won twice.
+ *   2. What the old ones may have committed without the new ones is at most the newest log among
+ *      a majority of them, looked at behind their adoption. A majority of the new ones must have
+ *      that, and know a term as high as any of those has seen, or it could be won twice.
  *   3. Then the new configuration replaces the joint one. It is in force once a majority of the new
  *      members have adopted it; whoever is none of them is not needed any more.
  *
