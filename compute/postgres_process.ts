@@ -73,7 +73,7 @@ export class Launcher {
       try {
         child.kill("SIGTERM");
       } catch {
-        // it was not needed: that of an earlier host still watches, and leaves with the pid file
+        // it was not needed: that of an earlier host still watches, and leaves by itself
       }
     };
   }

@@ -21,6 +21,7 @@ import {
   type RunningEndpoint,
   startLocalNeon,
 } from "../mod.ts";
+import { until } from "./support/waiting.ts";
 
 /** Lines of each log that a failed test shows. */
 const LOG_LINES = 40;
@@ -138,7 +139,7 @@ export class TestNeon {
   async killRole(name: string): Promise<void> {
     const role = this.role(name);
     const pid = this.signalRole(name, "SIGKILL");
-    while (daemonPid(role) === pid) await new Promise((resolve) => setTimeout(resolve, 2));
+    await until(`${name} is gone`, () => daemonPid(role) !== pid);
   }
 
   /** The pid of an endpoint's postmaster. */

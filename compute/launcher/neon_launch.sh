@@ -20,8 +20,8 @@
 #       Stops the Postgres of every ENDPOINTS/NAME/pgdata when the compute host, which holds a lock on
 #       PIDFILE while it lives, has been gone for LIMIT seconds: without it they go on answering
 #       reads, perhaps long after somebody else writes the timeline. Looks every LOOK seconds. Ends
-#       after that, or when PIDFILE is gone (the host ended in an orderly way), or at once if another
-#       guard watches PIDFILE.
+#       after that, or when the host has ended in an orderly way (PIDFILE says "stopped", or is gone),
+#       or at once if another guard watches PIDFILE.
 #
 # Exit 64: wrong arguments. Exit 66: something needed is missing.
 set -u
@@ -118,6 +118,12 @@ probe() {
     echo "alive $found_start $kind"
 }
 
+# Whether the compute host of pid file $1 has ended because it was told to.
+ended_orderly() {
+    [ -e "$1" ] || return 0
+    { read -r _ && IFS= read -r word; } 2>/dev/null <"$1" && [ "$word" = stopped ]
+}
+
 guard() {
     [ $# = 4 ] && is_number "$3" && is_number "$4" || fail 64 "guard: wrong arguments"
     pidfile=$1 endpoints=$2 look=$3 limit=$4 gone=0
@@ -126,13 +132,13 @@ guard() {
     flock -n 9 || exit 0
     while [ "$gone" -lt "$limit" ]; do
         sleep "$look" 9>&-
-        [ -e "$pidfile" ] || break
+        if ended_orderly "$pidfile"; then break; fi
         if flock -n -s "$pidfile" true 9>&-; then gone=$((gone + look)); else gone=0; fi
     done
-    [ -e "$pidfile" ] || {
+    if ended_orderly "$pidfile"; then
         rm -f "$pidfile.guard"
         exit 0
-    }
+    fi
     for pgdata in "$endpoints"/*/pgdata; do
         IFS= read -r pid 2>/dev/null <"$pgdata/postmaster.pid" || continue
         is_number "$pid" && [ "/proc/$pid/cwd" -ef "$pgdata" ] && kill -s QUIT "$pid"

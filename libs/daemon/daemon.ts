@@ -45,14 +45,14 @@ export async function runDaemon<C extends { readonly log_level: LogLevel }>(
     const pidPath = join(directory, `${kind.name}.pid`);
     const pidFile = acquirePidFile(pidPath);
     const daemon = await kind.start(directory, config, pidPath);
-    stopOnSignals(kind.name, daemon, () => pidFile.release());
+    stopOnSignals(kind.name, daemon, () => pidFile.markStopped());
   } catch (thrown) {
     console.error(`error: ${messageOf(thrown)}`);
     Deno.exit(1);
   }
 }
 
-function stopOnSignals(name: string, daemon: RunningDaemon, release: () => void): void {
+function stopOnSignals(name: string, daemon: RunningDaemon, markStopped: () => void): void {
   const log = logger(name);
   let stopping = false;
   const end = async (how: string, stop: () => Promise<void>) => {
@@ -61,7 +61,7 @@ function stopOnSignals(name: string, daemon: RunningDaemon, release: () => void)
     log.info("stopping, {how}", { how });
     try {
       await stop();
-      release();
+      markStopped();
     } catch (thrown) {
       log.error("stopping failed: {why}", { why: messageOf(thrown) });
       Deno.exit(1);

@@ -2,14 +2,20 @@
  * Pid files. The daemon that owns a directory holds an exclusive lock (flock) on its pid file for
  * as long as it lives, so "is it running" is a question about the lock, never about the number: a
  * stale file after a crash or a reboot is unlocked, whoever has that pid now.
+ *
+ *     1234
+ *     stopped
+ *
+ * The second line is there once the daemon has ended in an orderly way. It gives up the lock only
+ * by ending, so whoever sees the lock free may remove or reuse what the process wrote.
  */
 import { Conflict } from "./errors.ts";
 import { ifThere } from "./if_there.ts";
 
 /** The live owner's hold on its pid file. */
-interface PidFile {
-  /** Gives up the lock and removes the file. */
-  release(): void;
+interface PidFile extends Disposable {
+  /** Notes that the process ends because it was told to. */
+  markStopped(): void;
 }
 
 /** Tries for the lock, and the pause between two: livePid() holds it for a moment when it looks. */
@@ -30,18 +36,17 @@ export function acquirePidFile(path: string): PidFile {
   const file = Deno.openSync(path, { read: true, write: true, create: true });
   if (!tryLock(file)) {
     file.close();
-    const holder = Deno.readTextFileSync(path).trim();
+    const holder = Deno.readTextFileSync(path).split("\n")[0];
     throw new Conflict(`Cannot start on "${path}": process ${holder} is running on it`);
   }
   file.truncateSync(0);
   file.writeSync(new TextEncoder().encode(`${Deno.pid}\n`));
   return {
-    release() {
-      try {
-        Deno.removeSync(path);
-      } finally {
-        file.close();
-      }
+    markStopped() {
+      file.writeSync(new TextEncoder().encode("stopped\n"));
+    },
+    [Symbol.dispose]() {
+      file.close();
     },
   };
 }
@@ -52,7 +57,7 @@ export function livePid(path: string): number | undefined {
   if (file === undefined) return undefined;
   try {
     if (file.tryLockSync(false)) return undefined;
-    const pid = Number(Deno.readTextFileSync(path).trim());
+    const pid = Number.parseInt(Deno.readTextFileSync(path), 10);
     return Number.isSafeInteger(pid) && pid > 0 ? pid : undefined;
   } finally {
     file.close();

@@ -110,10 +110,15 @@ Deno.test("livePid() believes the lock, not the number in the file", () => {
     assert.equal(livePid(path), undefined);
     Deno.writeTextFileSync(path, `${Deno.pid}\n`);
     assert.equal(livePid(path), undefined);
-    const held = acquirePidFile(path);
-    assert.equal(livePid(path), Deno.pid);
-    assert.throws(() => acquirePidFile(path), new RegExp(`process ${Deno.pid} is running`));
-    held.release();
+    {
+      using held = acquirePidFile(path);
+      assert.equal(livePid(path), Deno.pid);
+      assert.throws(() => acquirePidFile(path), new RegExp(`process ${Deno.pid} is running`));
+      held.markStopped();
+      assert.equal(livePid(path), Deno.pid, "it may still write until it has ended");
+    }
     assert.equal(livePid(path), undefined);
+    acquirePidFile(path)[Symbol.dispose]();
+    assert.equal(Deno.readTextFileSync(path), `${Deno.pid}\n`);
   });
 });

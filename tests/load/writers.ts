@@ -10,6 +10,9 @@ import { openSql, type Sql } from "../harness.ts";
 /** Pause before a writer connects again, so that a dead endpoint is not hammered. */
 const RECONNECT_PAUSE_MS = 20;
 
+/** Longest wait for one more acknowledged row: a start after a crash under load is far shorter. */
+const PROGRESS_MS_MAX = 120_000;
+
 /** The table that writers write. */
 export async function createLedger(sql: Sql): Promise<void> {
   await sql`create table ledger(writer int, number int, filler text, primary key (writer, number))`;
@@ -48,11 +51,18 @@ export class Writers {
     await Promise.all(this.#running);
   }
 
-  /** Resolves when `count` more rows were acknowledged. */
+  /** Resolves when `count` more rows were acknowledged; rejects when none is for too long. */
   async more(count: number): Promise<void> {
     const wanted = this.acknowledged + count;
     while (this.acknowledged < wanted) {
-      await new Promise<void>((resolve) => this.#progress = resolve);
+      await new Promise<void>((resolve, reject) => {
+        const late = () => reject(new Error(`Cannot go on: ${this.acknowledged} rows, no more come`));
+        const timer = setTimeout(late, PROGRESS_MS_MAX);
+        this.#progress = () => {
+          clearTimeout(timer);
+          resolve();
+        };
+      });
     }
   }
 
