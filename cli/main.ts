@@ -1,10 +1,19 @@
 /** The `neon` command; program.ts is what it does, commands.ts lists the commands. */
 import { VERSION } from "./version.ts";
 
-async function fail(thrown: unknown): Promise<void> {
-  const { printError, printHint } = await import("./output.ts");
-  printError(thrown instanceof Error ? thrown.message : String(thrown));
-  if (Deno.args.includes("--verbose") && thrown instanceof Error) printHint(thrown.stack ?? "");
+/** Runs one command; returns its exit code. */
+export async function runCommand(args: string[]): Promise<number> {
+  Deno.exitCode = 0;
+  const { run } = await import("./program.ts");
+  await run(args).catch((thrown) => fail(thrown, args));
+  return Deno.exitCode;
+}
+
+async function fail(thrown: unknown, args: string[]): Promise<void> {
+  const { printError, printHint, readable } = await import("./output.ts");
+  const { messageOf } = await import("../libs/utils/errors.ts");
+  printError(readable(messageOf(thrown), args));
+  if (args.includes("--verbose") && thrown instanceof Error) printHint(thrown.stack ?? "");
   Deno.exitCode = 1;
 }
 
@@ -15,8 +24,6 @@ if (import.meta.main) {
     const { completionLines } = await import("./completion.ts");
     for (const line of await completionLines(Deno.args.slice(1))) console.log(line);
   } else {
-    const { run } = await import("./program.ts");
-    await run(Deno.args).catch(fail);
-    Deno.exit(Deno.exitCode); // open keep-alive connections would hold us for a while
+    Deno.exit(await runCommand(Deno.args)); // open keep-alive connections would hold us for a while
   }
 }
