@@ -4,6 +4,7 @@
  */
 import type { Command, Help } from "@commander-js/extra-typings";
 import { closest } from "./control_plane/suggest.ts";
+import { readable } from "./output.ts";
 
 /** Any command, whatever its options are. */
 type AnyCommand = Command<unknown[], Record<string, unknown>>;
@@ -34,7 +35,7 @@ export function pathOf(command: AnyCommand): string {
 
 /** Commander's text as one line: `error: X; did you mean Y? ("neon ... --help" shows how)`. */
 function usageLine(command: AnyCommand, args: readonly string[], text: string): string {
-  let [what, ...hints] = text.trim().split("\n") as [string, ...string[]];
+  let [what, ...hints] = readable(text, args).trim().split("\n") as [string, ...string[]];
   let meant = /^\(Did you mean (?:one of )?(.*?)\?\)$/.exec(hints.join(" "))?.[1];
   const options = command.options.flatMap(({ long }) => long ?? []);
   const given = args.filter((arg) => /^--[a-z]/.test(arg)).map((arg) => arg.split("=")[0]!);

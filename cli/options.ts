@@ -18,28 +18,32 @@ function orInvalid<T>(parse: () => T): T {
   }
 }
 
-/** A whole number from `least` on. */
-export function count(least: number): (text: string) => number {
+/** A whole number from `least` on, up to `most` if that is given. */
+export function count(least: number, most?: number): (text: string) => number {
   return (text) => {
     const value = /^\d+$/.test(text) ? Number(text) : NaN;
-    if (value >= least && Number.isSafeInteger(value)) return value;
-    throw new InvalidArgumentError(`expected a whole number from ${least} on`);
+    if (value >= least && value <= (most ?? Number.MAX_SAFE_INTEGER)) return value;
+    const range = most === undefined ? `from ${least} on` : `from ${least} to ${most}`;
+    throw new InvalidArgumentError(`expected a whole number ${range}`);
   };
 }
 
 /** A TCP port. */
 export function port(text: string): number {
-  const value = count(1)(text);
-  if (value > 65535) throw new InvalidArgumentError("expected a port number up to 65535");
-  return value;
+  return count(1, 65535)(text);
 }
+
+/** Longest time limit: timers count milliseconds in 31 bits. */
+const DURATION_MS_MAX = 24 * 3600 * 1000;
 
 /** A time limit such as "10s", "500ms", "1m" or a number of seconds; in milliseconds. */
 export function duration(text: string): number {
   const match = /^(\d+(?:\.\d+)?)(ms|s|m)?$/.exec(text);
   if (match === null) throw new InvalidArgumentError("expected a duration such as 10s or 500ms");
   const unit = { ms: 1, s: 1000, m: 60_000 }[match[2] ?? "s"]!;
-  return Number(match[1]) * unit;
+  const ms = Number(match[1]) * unit;
+  if (ms <= DURATION_MS_MAX) return ms;
+  throw new InvalidArgumentError("expected a duration of at most a day");
 }
 
 /** A tenant id. */

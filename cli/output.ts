@@ -65,6 +65,30 @@ export function printTable(header: string[], rows: string[][]): void {
   for (const line of tableLines(header, rows)) printLine(line);
 }
 
+/** Longest part of the command line that a message repeats. */
+const REPEATED_MAX = 100;
+/** What a terminal would obey or hide instead of showing: control and format characters. */
+const UNSEEN = /[\p{Cc}\p{Cf}\p{Zl}\p{Zp}\p{Cs}]/gu;
+
+function visible(text: string): string {
+  const escape = (character: string) =>
+    `\\u${character.codePointAt(0)!.toString(16).padStart(4, "0")}`;
+  return text.replaceAll("\n", "\\n").replaceAll(UNSEEN, escape);
+}
+
+/**
+ * A message that repeats words of the command line, as it can be shown: what is unseen in them
+ * stands as \uXXXX, and of an endless one only the beginning is there.
+ */
+export function readable(message: string, args: readonly string[]): string {
+  let text = message;
+  for (const word of [...args].sort((a, b) => b.length - a.length)) {
+    const shown = visible(word.length > REPEATED_MAX ? `${word.slice(0, REPEATED_MAX)}...` : word);
+    if (shown !== word) text = text.replaceAll(word, () => shown);
+  }
+  return text.replaceAll(UNSEEN, (character) => character === "\n" ? "\n" : visible(character));
+}
+
 /** Prints an error: one line (and the log it quotes), marked as such. */
 export function printError(message: string): void {
   const mark = Deno.stderr.isTerminal() && !Deno.noColor ? styleText("red", "error:") : "error:";

@@ -3,9 +3,10 @@
  *
  * Exit codes: 0 done, 1 failed (one line on standard error says why and what to do), 2 wrong usage.
  */
-import { Command, CommanderError } from "@commander-js/extra-typings";
+import { Command, CommanderError, InvalidArgumentError } from "@commander-js/extra-typings";
 import { commandName, COMMANDS } from "./commands.ts";
 import { present, withExamples } from "./help.ts";
+import { printError, readable } from "./output.ts";
 import { VERSION } from "./version.ts";
 
 const ENVIRONMENT = `
@@ -63,6 +64,8 @@ export async function run(given: readonly string[]): Promise<void> {
     await program.parseAsync(isUnknown(args) ? [args[0]!] : args, { from: "user" });
   } catch (thrown) {
     if (!(thrown instanceof CommanderError)) throw thrown;
+    // Commander prints what it finds itself; this one was found by the command that ran
+    if (thrown instanceof InvalidArgumentError) printError(readable(thrown.message, args));
     // Help and version are not failures; everything else that commander finds is wrong usage.
     Deno.exitCode = thrown.exitCode === 0 ? 0 : 2;
   }

@@ -5,6 +5,10 @@ import { parseForkName } from "../libs/postgres/wal/record_text.ts";
 import { parseSegmentName, segmentStart } from "../libs/postgres/wal/segment.ts";
 import { type Lsn, parseLsn } from "../libs/utils/lsn.ts";
 
+/** The last block that a relation can have (PostgreSQL 17, storage/block.h: MaxBlockNumber). */
+export const BLOCK_MAX = 0xfffffffe;
+const OID_MAX = 0xffffffff;
+
 const RELATION = /^(\d+)\/(\d+)\/(\d+)(?:_(main|fsm|vm|init))?$/;
 
 /** A relation as pg_waldump takes it, with an optional fork: "1663/5/16384" or "1663/5/16384_vm". */
@@ -20,7 +24,9 @@ export function parseRelation(text: string): RelationArgument | undefined {
   const match = RELATION.exec(text);
   if (match === null) return undefined;
   const fork = match[4] === undefined ? undefined : parseForkName(match[4]);
-  return { spc: Number(match[1]), db: Number(match[2]), rel: Number(match[3]), fork };
+  const [spc, db, rel] = match.slice(1, 4).map(Number) as [number, number, number];
+  if (Math.max(spc, db, rel) <= OID_MAX) return { spc, db, rel, fork };
+  throw new InvalidArgumentError(`expected numbers up to ${OID_MAX}: current value is "${text}"`);
 }
 
 /** A relation option. */

@@ -25,6 +25,7 @@ import type { PageReader } from "./page_service/page_reader.ts";
 import { readKey } from "./page_service/read_key.ts";
 import { parseKey } from "./repository/key.ts";
 import type { Tenant } from "./repository/tenant.ts";
+import type { Timeline } from "./repository/timeline.ts";
 import type { TenantManager } from "./repository/tenant_manager.ts";
 import { servedTimeline } from "./served_timeline.ts";
 import { timelineInfo } from "./timeline_info.ts";
@@ -145,7 +146,9 @@ function timelineRoutes(app: Hono, context: HttpApiContext): void {
     let lsn: Lsn | undefined;
     if (body.ancestor_start_lsn !== undefined) {
       const { walSegmentSize } = servedTimeline(ancestor).control;
-      lsn = endOfRecord(parseLsn(body.ancestor_start_lsn), walSegmentSize);
+      const wanted = parseLsn(body.ancestor_start_lsn);
+      if (wanted < ancestor.startLsn) throw startsLater(ancestor, wanted);
+      lsn = endOfRecord(wanted, walSegmentSize);
       // What is committed may still be on its way here.
       await ancestor.waitForLsn(lsn, context.waitLsnTimeoutMs, context.signal);
     }
@@ -169,6 +172,16 @@ function timelineRoutes(app: Hono, context: HttpApiContext): void {
     }
     return c.json(null, 202);
   });
+}
+
+function startsLater(ancestor: Timeline, wanted: Lsn): BadRequest {
+  const older = ancestor.ancestor === undefined
+    ? ""
+    : "; what is older is on its ancestor's branch";
+  return new BadRequest(
+    `Cannot branch timeline ${ancestor.timelineId} at ${formatLsn(wanted)}: it begins at ` +
+      formatLsn(ancestor.startLsn) + older,
+  );
 }
 
 /**

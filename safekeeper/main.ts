@@ -7,12 +7,14 @@
 import { runDaemon } from "../libs/daemon/daemon.ts";
 import { logger } from "../libs/utils/log.ts";
 import { safekeeperConfig } from "./config.ts";
+import { claimDirectory } from "./node_id.ts";
 import { startSafekeeper } from "./safekeeper.ts";
 
 await runDaemon({
   name: "safekeeper",
   config: safekeeperConfig,
   async start(directory, config) {
+    claimDirectory(directory, config.id);
     const broker = config.broker_endpoint === undefined
       ? undefined
       : new (await import("../broker/client.ts")).BrokerClient(config.broker_endpoint);

@@ -110,7 +110,11 @@ function start() {
     .action(async (name, options) => {
       const env = openEnvironment();
       const tenant = options.tenantId ?? env.config.default_tenant_id;
-      const started = await startEndpoint(env, tenant, name, endpointOptions(options), {
+      const wanted = {
+        ...endpointOptions(options),
+        ...(options.tenantId === undefined ? {} : { tenant: options.tenantId }),
+      };
+      const started = await startEndpoint(env, tenant, name, wanted, {
         starting: (record, isNew) => {
           if (options.json) return;
           printLine(

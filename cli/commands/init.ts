@@ -2,6 +2,8 @@
 import { Command, InvalidArgumentError, Option } from "@commander-js/extra-typings";
 import { parse } from "smol-toml";
 import type { Config } from "../control_plane/config.ts";
+import { SAFEKEEPERS_MAX } from "../control_plane/config_shape.ts";
+import { messageOf } from "../../libs/utils/errors.ts";
 import { displayPath, repoPath } from "../control_plane/environment.ts";
 import { DEFAULT_PG_VERSION, FORCE_MODES, initEnvironment } from "../control_plane/init.ts";
 import { takenPorts } from "../control_plane/lifecycle.ts";
@@ -14,7 +16,7 @@ function configFile(path: string): Partial<Config> {
   try {
     return parse(Deno.readTextFileSync(path)) as Partial<Config>;
   } catch (thrown) {
-    throw new InvalidArgumentError((thrown as Error).message);
+    throw new InvalidArgumentError(`Cannot read it: ${messageOf(thrown).split("\n")[0]}`);
   }
 }
 
@@ -30,7 +32,12 @@ function inlineTable(text: string): unknown {
 export function command(): Command {
   const made = new Command("init")
     .description("make a new local Neon in .neon (or $NEON_REPO_DIR); starts nothing")
-    .option("--num-safekeepers <n>", "how many safekeepers hold each commit", count(1), 1)
+    .option(
+      "--num-safekeepers <n>",
+      "how many safekeepers hold each commit",
+      count(1, SAFEKEEPERS_MAX),
+      1,
+    )
     .option(
       "--pg-version <major>",
       "PostgreSQL major version of new tenants",

@@ -7,6 +7,7 @@ import { formatLsn } from "../../libs/utils/lsn.ts";
 import type { PageExplanation } from "../../pageserver/client.ts";
 import { pageserverClient } from "../control_plane/clients.ts";
 import { LOOPBACK, MAIN_BRANCH } from "../control_plane/config.ts";
+import { checkReadable } from "../control_plane/endpoint_modes.ts";
 import { listEndpointRecords } from "../control_plane/endpoint_records.ts";
 import { SUPERUSER } from "../control_plane/endpoints.ts";
 import {
@@ -18,7 +19,7 @@ import {
 import { withExamples } from "../help.ts";
 import { count, lsn, tenantId } from "../options.ts";
 import { printJson, printLine } from "../output.ts";
-import { fork, parseRelation, type RelationArgument } from "../wal_options.ts";
+import { BLOCK_MAX, fork, parseRelation, type RelationArgument } from "../wal_options.ts";
 
 /** Where a table's or an index's pages are: its relfilenode as of now. */
 const RELATION_QUERY = `
@@ -92,7 +93,7 @@ function get() {
       "<relation>",
       "tablespace/database/relfilenode[_fork], or a name in a running endpoint",
     )
-    .argument("<block>", "block number", count(0))
+    .argument("<block>", "block number", count(0, BLOCK_MAX))
     .option("--lsn <lsn>", "as of this LSN (default: the last record)", lsn)
     .option("--branch <branch>", "of this branch", MAIN_BRANCH)
     .option("--tenant-id <tenant>", "which tenant (default: the default one)", tenantId)
@@ -107,6 +108,7 @@ function get() {
       const timeline = timelineOfBranch(env, tenant, options.branch);
       const relation = parseRelation(name) ??
         await resolveName(env, timeline, name, options.dbname);
+      if (options.lsn !== undefined) await checkReadable(env, tenant, timeline, options.lsn);
       const ofFork = options.fork ?? relation.fork ?? 0;
       const found = await pageserverClient(env).explainPage(
         tenant,

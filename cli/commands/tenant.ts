@@ -3,17 +3,19 @@ import { Command } from "@commander-js/extra-typings";
 import { pageserverClient } from "../control_plane/clients.ts";
 import { openEnvironment, tenantOf } from "../control_plane/environment.ts";
 import { createTenant, listTenants, setDefaultTenant } from "../control_plane/tenants.ts";
-import { parseSettings, settingsWithoutEffect } from "../control_plane/tenant_settings.ts";
+import {
+  parseSettings,
+  settingsWithoutEffect,
+  type TenantSettings,
+} from "../control_plane/tenant_settings.ts";
 import { withExamples } from "../help.ts";
 import { count, repeated, tenantId, timelineId } from "../options.ts";
 import { printHint, printJson, printLine, terminalProgress } from "../output.ts";
 
-/** Parses -c options; says which of them only a later version goes by. */
-function settingsFrom(texts: string[]) {
-  const settings = parseSettings(texts);
+/** Says which settings only a later version goes by. */
+function hintAtIdle(settings: TenantSettings): void {
   const idle = settingsWithoutEffect(settings);
   if (idle.length > 0) printHint(`stored, but without effect in this version: ${idle.join(", ")}`);
-  return settings;
 }
 
 function create() {
@@ -29,15 +31,17 @@ function create() {
     .option("--json", "print JSON")
     .action(async (options) => {
       const env = openEnvironment();
+      const settings = parseSettings(options.config ?? []);
       const created = await createTenant(env, {
         ...(options.tenantId === undefined ? {} : { tenantId: options.tenantId }),
         ...(options.timelineId === undefined ? {} : { timelineId: options.timelineId }),
         ...(options.pgVersion === undefined ? {} : { pgVersion: options.pgVersion }),
         ...(options.dataChecksums === undefined ? {} : { dataChecksums: options.dataChecksums }),
-        ...(options.config === undefined ? {} : { settings: settingsFrom(options.config) }),
+        ...(options.config === undefined ? {} : { settings }),
         setDefault: options.setDefault === true,
       }, terminalProgress());
       const { tenantId: tenant, timelineId: timeline, startLsn } = created;
+      hintAtIdle(settings);
       if (options.json) {
         printJson({ tenant_id: tenant, timeline_id: timeline, start_lsn: startLsn });
         return;
@@ -94,7 +98,9 @@ function config() {
         printJson(await pageserver.tenantConfig(tenant));
         return;
       }
-      await pageserver.setTenantConfig(tenant, settingsFrom(options.config));
+      const settings = parseSettings(options.config);
+      await pageserver.setTenantConfig(tenant, settings);
+      hintAtIdle(settings);
       printLine(`tenant ${tenant} successfully configured on the pageserver`);
     });
   return withExamples(

@@ -13,7 +13,7 @@ import { openEnvironment, tenantOf } from "../control_plane/environment.ts";
 import { withExamples } from "../help.ts";
 import { count, tenantId } from "../options.ts";
 import { printHint, printJson, printLine, printTable } from "../output.ts";
-import { fork, relation, type RelationArgument, rmgrs } from "../wal_options.ts";
+import { BLOCK_MAX, fork, relation, type RelationArgument, rmgrs } from "../wal_options.ts";
 import { branchWal, fileWal, type WalSource } from "../wal_source.ts";
 import { verifyWal } from "../wal_verify.ts";
 
@@ -60,7 +60,11 @@ function reading(name: string, description: string) {
     .option("-r, --rmgr <name>", "only this resource manager (may be repeated)", rmgrs)
     .option("-R, --relation <spc/db/rel>", "only records about this relation", relation)
     .option("-F, --fork <main|fsm|vm|init>", "only records about this fork", fork)
-    .option("-B, --block <n>", "with --relation, only records about this block", count(0))
+    .option(
+      "-B, --block <n>",
+      "with --relation, only records about this block",
+      count(0, BLOCK_MAX),
+    )
     .option("-x, --xid <xid>", "only records of this transaction", count(0))
     .option("-w, --fullpage", "only records with a page image")
     .option("-n, --limit <n>", "stop after this many records", count(0))

@@ -24,6 +24,7 @@ import { Conflict, Corrupt, messageOf, NotFound } from "../../libs/utils/errors.
 import type { StorageLocation } from "../../libs/remote_storage/location.ts";
 import type { TenantId, TimelineId } from "../../libs/utils/id.ts";
 import { ifThere } from "../../libs/utils/if_there.ts";
+import { problemInConfig } from "./config_shape.ts";
 import { portPlan } from "./ports.ts";
 
 /** The format of `.neon` that this program reads and writes. */
@@ -136,27 +137,27 @@ export function loadConfig(repoDir: string): Config {
       `Cannot find a local Neon in "${repoDir}": run "neon init" first, or set NEON_REPO_DIR`,
     );
   }
-  let config: Partial<Config>;
+  const refuse = (why: string) => {
+    throw new Corrupt(`Cannot use "${path}": ${why}; mend it, or put a copy of it back`);
+  };
+  let read: Partial<Config> = {};
   try {
-    config = parse(text) as Partial<Config>;
+    read = parse(text) as Partial<Config>;
   } catch (thrown) {
-    throw new Corrupt(`Cannot read "${path}": ${messageOf(thrown).split("\n")[0]}`);
+    const { line, column } = thrown as { line?: number; column?: number };
+    refuse(`${messageOf(thrown).split("\n")[0]} (line ${line}, column ${column})`);
   }
-  if (config.format_version !== FORMAT_VERSION) {
+  const { format_version: version } = read;
+  if (typeof version === "number" && version > FORMAT_VERSION) {
     throw new Corrupt(
-      `Cannot read "${path}": format version ${config.format_version} is not ${FORMAT_VERSION}`,
+      `Cannot use "${path}": its format version ${version} is newer than this program knows ` +
+        `(${FORMAT_VERSION}); use the neon that wrote it`,
     );
   }
-  for (const key of ["broker", "compute"] as const) {
-    if (config[key] === undefined) throw new Corrupt(`Cannot read "${path}": no [${key}] in it`);
-  }
-  return {
-    ...config as Config,
-    pageservers: config.pageservers ?? [],
-    safekeepers: config.safekeepers ?? [],
-    postgres: config.postgres ?? [],
-    branch_name_mappings: config.branch_name_mappings ?? {},
-  };
+  const config = { postgres: [], branch_name_mappings: {}, ...read };
+  const problem = problemInConfig(config);
+  if (problem !== undefined) refuse(problem);
+  return config as unknown as Config;
 }
 
 /** Replaces the configuration file. The caller holds the directory lock. */

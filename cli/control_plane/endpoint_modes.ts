@@ -43,12 +43,21 @@ export async function checkStaticLsn(
   timeline: TimelineId,
   mode: EndpointMode,
 ): Promise<void> {
-  if (typeof mode === "string") return;
-  const lsn = parseLsn(mode.Static);
+  if (typeof mode !== "string") await checkReadable(env, tenant, timeline, parseLsn(mode.Static));
+}
+
+/** Throws BadRequest if a timeline begins after an LSN or has nothing committed up to it. */
+export async function checkReadable(
+  env: Environment,
+  tenant: TenantId,
+  timeline: TimelineId,
+  lsn: Lsn,
+): Promise<void> {
+  const text = formatLsn(lsn);
   const info = await pageserverClient(env).timeline(tenant, timeline);
   if (lsn < parseLsn(info.min_readable_lsn)) {
     throw new BadRequest(
-      `Cannot read timeline ${timeline} at ${mode.Static}: it begins at ${info.min_readable_lsn}` +
+      `Cannot read timeline ${timeline} at ${text}: it begins at ${info.min_readable_lsn}` +
         (info.ancestor_lsn === null ? "" : "; what is older is on its ancestor's branch"),
     );
   }
@@ -56,6 +65,6 @@ export async function checkStaticLsn(
   const end = await committedPosition(env, tenant, timeline);
   if (lsn <= end) return;
   throw new BadRequest(
-    `Cannot read timeline ${timeline} at ${mode.Static}: it ends at ${formatLsn(end)}`,
+    `Cannot read timeline ${timeline} at ${text}: it ends at ${formatLsn(end)}`,
   );
 }

@@ -10,9 +10,19 @@
 import { join } from "node:path";
 import type { EndpointMode } from "../../compute/client.ts";
 import { fsyncDirectory, makeDirectory, replaceFile } from "../../libs/utils/durable.ts";
-import { BadRequest, Corrupt, messageOf, NotFound, Unavailable } from "../../libs/utils/errors.ts";
+import { BadRequest, NotFound, Unavailable } from "../../libs/utils/errors.ts";
 import type { TenantId, TimelineId } from "../../libs/utils/id.ts";
 import { ifThere } from "../../libs/utils/if_there.ts";
+import {
+  choice,
+  either,
+  mapOf,
+  optional,
+  type Shape,
+  table,
+  text,
+} from "../../libs/utils/shape.ts";
+import { idShape, parseRecord, portShape, versionShape } from "./shapes.ts";
 import { didYouMean } from "./suggest.ts";
 
 /** How far above the first port the search for a free one goes. */
@@ -31,6 +41,19 @@ export interface EndpointRecord {
   settings?: EndpointSettings;
 }
 
+const RECORD: Shape<EndpointRecord> = {
+  endpoint_id: text(/^/, "a name"),
+  tenant_id: idShape,
+  timeline_id: idShape,
+  mode: either(
+    choice("Primary", "Replica"),
+    table<{ Static: string }>({ Static: text(/^[0-9A-F]{1,8}\/[0-9A-F]{1,8}$/, "an LSN") }),
+  ),
+  pg_port: portShape,
+  pg_version: versionShape,
+  settings: optional(mapOf(text(/^/, "a text"))),
+};
+
 /** Settings of PostgreSQL by name. */
 export type EndpointSettings = Readonly<Record<string, string>>;
 
@@ -38,6 +61,9 @@ export type EndpointSettings = Readonly<Record<string, string>>;
 export function parseEndpointSettings(texts: readonly string[]): EndpointSettings {
   return Object.fromEntries(texts.map((text) => {
     const [, name, value] = /^([a-z_][a-z0-9_.]*)=(.*)$/s.exec(text) ?? [];
+    if (/[\p{Cc}]/u.test(value ?? "")) {
+      throw new BadRequest(`Cannot use the setting "${name}": its value has control characters`);
+    }
     if (name !== undefined && value !== undefined) return [name, value];
     throw new BadRequest(`Cannot read the setting "${text}": use name=value, name in lower case`);
   }));
@@ -59,13 +85,9 @@ function directoryOf(repoDir: string): string {
 export function loadEndpointRecord(repoDir: string, name: string): EndpointRecord | undefined {
   checkEndpointName(name);
   const path = join(directoryOf(repoDir), name, "endpoint.json");
-  const text = ifThere(() => Deno.readTextFileSync(path));
-  if (text === undefined) return undefined;
-  try {
-    return JSON.parse(text) as EndpointRecord;
-  } catch (thrown) {
-    throw new Corrupt(`Cannot read "${path}": ${messageOf(thrown)}`);
-  }
+  const json = ifThere(() => Deno.readTextFileSync(path));
+  if (json === undefined) return undefined;
+  return parseRecord<EndpointRecord>(path, json, { ...RECORD, endpoint_id: choice(name) });
 }
 
 /** That there is no endpoint of this name, with the one that was probably meant. */

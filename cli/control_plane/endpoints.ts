@@ -25,13 +25,13 @@ import {
   nextFreePort,
   storeEndpointRecord,
 } from "./endpoint_records.ts";
-import { strayPostgres } from "./endpoint_stop.ts";
+import { stopEndpoint, strayPostgres } from "./endpoint_stop.ts";
 import { type Environment, repoPath, timelineOfBranch } from "./environment.ts";
 import { commandUser, postgresUser } from "./host_user.ts";
 import { portHolder } from "./port_holder.ts";
 import { withDirectoryLock } from "./repo_dir.ts";
 import { safekeeperTargets } from "./safekeeper_timelines.ts";
-import { timelinePgVersion } from "./tenant_records.ts";
+import { loadTenantRecord, timelinePgVersion } from "./tenant_records.ts";
 
 /** The superuser of every cluster that we make. */
 export const SUPERUSER = "cloud_admin";
@@ -121,6 +121,12 @@ export async function createEndpoint(
 /** Throws BadRequest if the options contradict the definition. */
 function checkSame(env: Environment, record: EndpointRecord, options: EndpointOptions): void {
   const name = record.endpoint_id;
+  if (options.tenant !== undefined && options.tenant !== record.tenant_id) {
+    throw new BadRequest(
+      `Cannot start endpoint "${name}" for tenant ${options.tenant}: it is one of tenant ` +
+        `${record.tenant_id}; choose another name`,
+    );
+  }
   const branch = options.branch === undefined
     ? undefined
     : timelineOfBranch(env, record.tenant_id, options.branch);
@@ -176,13 +182,15 @@ function checkOnlyPrimary(
   );
 }
 
-function checkPortFree(record: EndpointRecord): void {
-  if (isPortFree(LOOPBACK, record.pg_port)) return;
-  const { endpoint_id: name, pg_port: port } = record;
+function checkPortFree(name: string, port: number, isNew: boolean): void {
+  if (isPortFree(LOOPBACK, port)) return;
+  const other = isNew
+    ? "choose another with --pg-port"
+    : `make the endpoint anew on another port: "neon endpoint stop ${name} --destroy" (no data ` +
+      `is lost), then "neon endpoint create ${name} --pg-port"`;
   throw new Unavailable(
     `Cannot start endpoint "${name}": port ${port} is in use by ${portHolder(port)}; stop that, ` +
-      `or make the endpoint anew on another port: "neon endpoint stop ${name} --destroy" (no ` +
-      `data is lost), then "neon endpoint create ${name} --pg-port"`,
+      `or ${other}`,
   );
 }
 
@@ -250,13 +258,18 @@ export async function startEndpoint(
   const mode = existing?.mode ?? options.mode ?? "Primary";
   if (!isUp && mode === "Primary") checkOnlyPrimary(name, owner, timeline, running);
   if (!isUp) await checkStaticLsn(env, owner, timeline, mode);
+  const port = existing?.pg_port ?? options.pgPort;
+  if (!isUp && port !== undefined) checkPortFree(name, port, existing === undefined);
   const record = existing ?? await createEndpoint(env, owner, name, options);
   if (!isUp) {
-    checkPortFree(record);
     report.starting?.(record, existing === undefined);
   }
   // Also where it is said to run: the host answers when a query has been answered
-  const status = await compute.startEndpoint(specOf(env, record));
+  const status = await compute.startEndpoint(specOf(env, record)).catch(async (thrown) => {
+    // One that never ran is not there afterwards; the failure is what is to be told
+    if (existing === undefined) await stopEndpoint(env, name, "immediate", true).catch(() => {});
+    throw thrown;
+  });
   return { record, status, already: before?.pid !== null && before?.pid === status.pid };
 }
 
@@ -296,6 +309,7 @@ export async function listEndpoints(
     if (!(thrown instanceof Unavailable)) throw thrown;
     reachable = false; // the host is down: what runs without it can be seen all the same
   }
+  if (tenant !== undefined) loadTenantRecord(env.repoDir, tenant); // NotFound for an unknown one
   const records = listEndpointRecords(env.repoDir)
     .filter((record) => tenant === undefined || record.tenant_id === tenant);
   return records.map((record) => {

@@ -3,22 +3,25 @@
  * Starts nothing and makes no tenant. Whatever takes long or can fail comes before the directory is
  * made, so a failed init leaves nothing behind.
  */
-import { join, resolve } from "node:path";
-import { makeDirectory } from "../../libs/utils/durable.ts";
+import { dirname, join, resolve } from "node:path";
+import { pgVersion as pgVersionOf } from "../../libs/postgres/versions.ts";
+import { fsyncDirectory, makeDirectory } from "../../libs/utils/durable.ts";
 import { BadRequest, Conflict, messageOf } from "../../libs/utils/errors.ts";
 import type { StorageLocation } from "../../libs/remote_storage/location.ts";
 import { ifThere } from "../../libs/utils/if_there.ts";
+import { livePid } from "../../libs/utils/pid_file.ts";
 import { placeLink } from "./cache_file.ts";
 import { installComputeFiles } from "./compute_files.ts";
 import { type Config, configPath, defaultConfig, storeConfig } from "./config.ts";
-import { type Environment, openEnvironment } from "./environment.ts";
+import { problemInConfig } from "./config_shape.ts";
+import type { Environment } from "./environment.ts";
 import { cacheDirectory, checkReachable, postgresUser } from "./host_user.ts";
 import { initdbArchive } from "./initdb_cache.ts";
 import { type BinarySource, findPostgres } from "./postgres_binaries.ts";
 import type { Progress } from "./progress.ts";
 import { allRoles } from "./lifecycle.ts";
 import { writeSettings } from "./roles.ts";
-import { daemonPid, programFile } from "./supervisor.ts";
+import { programFile } from "./supervisor.ts";
 
 /** What to do when the directory is there already. */
 export const FORCE_MODES = ["must-not-exist", "empty-dir-ok", "remove-all-contents"] as const;
@@ -26,6 +29,9 @@ type ForceMode = typeof FORCE_MODES[number];
 
 /** Longest path of a Unix socket (sun_path: 108 bytes on Linux, 104 on macOS, with the NUL). */
 const SOCKET_PATH_BYTES_MAX = 103;
+
+/** Ends the name of a directory that is being made beside its place. */
+const TEMPORARY_SUFFIX = ".___init";
 
 /** PostgreSQL's major version when none is asked for. */
 export const DEFAULT_PG_VERSION = 17;
@@ -49,10 +55,32 @@ function entriesOf(path: string): string[] | undefined {
   return ifThere(() => [...Deno.readDirSync(path)].map((entry) => entry.name));
 }
 
+/** Whether all that is there is what an init that was interrupted has left: settings of daemons. */
+function isHalfMade(directory: string): boolean {
+  const entries = [...Deno.readDirSync(directory)];
+  return entries.length > 0 &&
+    entries.every(({ name, isDirectory }) =>
+      isDirectory
+        ? /^(storage_broker|pageserver_\d+|safekeepers|sk\d+|compute)$/.test(name) &&
+          (entriesOf(join(directory, name))!.length === 0 || isHalfMade(join(directory, name)))
+        : /\.toml(\.___temp)?$|^config\.___temp$/.test(name)
+    );
+}
+
+/** Daemons that hold a pid file below the directory, also where its configuration is harmed. */
+function runningDaemons(repoDir: string, depth = 2): string[] {
+  return [...Deno.readDirSync(repoDir)].flatMap(({ name, isDirectory, isFile }) => {
+    const path = join(repoDir, name);
+    if (isDirectory && depth > 0) return runningDaemons(path, depth - 1);
+    const pid = isFile && name.endsWith(".pid") ? livePid(path) : undefined;
+    return pid === undefined ? [] : [`${name.slice(0, -".pid".length)} (process ${pid})`];
+  });
+}
+
 /** Throws Conflict unless `force` allows to write into what is at `repoDir`. */
 function checkDirectory(repoDir: string, force: ForceMode): void {
   const entries = entriesOf(repoDir);
-  if (entries === undefined) return;
+  if (entries === undefined || isHalfMade(repoDir)) return;
   if (force === "must-not-exist" || (force === "empty-dir-ok" && entries.length > 0)) {
     const state = entries.length > 0 ? "it is there already" : "there is an empty directory";
     throw new Conflict(
@@ -60,13 +88,11 @@ function checkDirectory(repoDir: string, force: ForceMode): void {
         `--force=${entries.length > 0 ? "remove-all-contents" : "empty-dir-ok"} begins anew`,
     );
   }
-  if (!entries.includes("config")) return;
-  const running = allRoles(openEnvironment(repoDir))
-    .filter((role) => daemonPid(role) !== undefined);
+  const running = runningDaemons(repoDir);
   if (running.length === 0) return;
   throw new Conflict(
-    `Cannot remove the contents of "${repoDir}": ${running.map((role) => role.name).join(", ")} ` +
-      `still running; "neon stop" stops them`,
+    `Cannot remove the contents of "${repoDir}": ${running.join(", ")} still running; ` +
+      `"neon stop" stops them`,
   );
 }
 
@@ -115,11 +141,6 @@ export async function initEnvironment(
   checkReachable(repoDir, user);
   checkSocketPath(repoDir);
   const cacheDir = cacheDirectory();
-  const binaries = await findPostgres(pgVersion, options, user, cacheDir, progress);
-  initdbArchive(binaries, user, cacheDir, progress);
-  installComputeFiles(cacheDir);
-  // For bin/neon where there is no deno on the PATH
-  placeLink(join(cacheDir, "bin", "deno"), Deno.execPath());
   const config: Config = {
     ...defaults,
     ...options.config,
@@ -128,22 +149,43 @@ export async function initEnvironment(
       ? {}
       : { pg_distrib_dir: resolve(options.pgDistribDir) }),
     ...(remote === undefined ? {} : { remote_storage: remote }),
-    postgres: [{ version: pgVersion, bin_dir: binaries.binDir }],
   };
-  const env = { repoDir, config };
-  const roles = allRoles(env);
-  await cachePrograms([...new Set(roles.map((role) => role.main))], progress);
-
-  for (const name of entriesOf(repoDir) ?? []) {
-    Deno.removeSync(`${repoDir}/${name}`, { recursive: true });
-  }
+  pgVersionOf(pgVersion); // refuse one that is not supported first
+  const problem = problemInConfig(config);
+  if (problem !== undefined) throw new BadRequest(`Cannot use the configuration: ${problem}`);
+  const binaries = await findPostgres(pgVersion, options, user, cacheDir, progress);
+  config.postgres = [{ version: pgVersion, bin_dir: binaries.binDir }];
+  initdbArchive(binaries, user, cacheDir, progress);
+  installComputeFiles(cacheDir);
+  // For bin/neon where there is no deno on the PATH
+  placeLink(join(cacheDir, "bin", "deno"), Deno.execPath());
+  const mains = allRoles({ repoDir, config }).map((role) => role.main);
+  await cachePrograms([...new Set(mains)], progress);
   try {
-    makeDirectory(repoDir);
-    Deno.chmodSync(repoDir, 0o755); // PostgreSQL's user passes through, whatever our umask is
-    for (const role of roles) writeSettings(role);
-    storeConfig(repoDir, config); // last: a directory with this file is a whole one
+    writeDirectory(repoDir, config);
   } catch (thrown) {
     throw new Error(`Cannot write "${configPath(repoDir)}": ${messageOf(thrown)}`);
   }
-  return env;
+  return { repoDir, config };
+}
+
+/** Makes the directory and what is in it: at once if it is new, the configuration last if not. */
+function writeDirectory(repoDir: string, config: Config): void {
+  const isNew = entriesOf(repoDir) === undefined;
+  const directory = isNew ? `${repoDir}${TEMPORARY_SUFFIX}` : repoDir;
+  for (const name of entriesOf(directory) ?? []) {
+    Deno.removeSync(`${directory}/${name}`, { recursive: true });
+  }
+  try {
+    makeDirectory(directory);
+    Deno.chmodSync(directory, 0o755); // PostgreSQL's user passes through, whatever our umask is
+    for (const role of allRoles({ repoDir: directory, config })) writeSettings(role);
+    storeConfig(directory, config); // a directory with this file is a whole one
+    if (!isNew) return;
+    Deno.renameSync(directory, repoDir);
+    fsyncDirectory(dirname(repoDir));
+  } catch (thrown) {
+    if (isNew) ifThere(() => Deno.removeSync(directory, { recursive: true }));
+    throw thrown;
+  }
 }

@@ -3,9 +3,11 @@
  * serves no tenant before it is told to, each time under a new generation; endpoints stop before
  * the compute host does.
  */
-import { messageOf } from "../../libs/utils/errors.ts";
+import { messageOf, NotFound } from "../../libs/utils/errors.ts";
+import type { TenantId } from "../../libs/utils/id.ts";
 import { PageserverClient } from "../../pageserver/client.ts";
 import type { PageserverConfig, SafekeeperConfig } from "./config.ts";
+import { undoInterrupted } from "./creations.ts";
 import { stopAllEndpoints } from "./endpoint_stop.ts";
 import type { Environment } from "./environment.ts";
 import { withDirectoryLock } from "./repo_dir.ts";
@@ -29,7 +31,13 @@ import {
   type StopMode,
   takenAddresses,
 } from "./supervisor.ts";
-import { listTenantRecords, raiseGeneration } from "./tenant_records.ts";
+import {
+  listTenantRecords,
+  loadTenantRecord,
+  raiseGeneration,
+  type TimelineRecord,
+} from "./tenant_records.ts";
+import { isDirectory } from "./pg_download.ts";
 
 /** Tenants that are attached at the same time. */
 const ATTACHES_MAX = 8;
@@ -53,9 +61,30 @@ export interface LifecycleReport {
 }
 
 /** Starts one daemon unless it runs. */
-export function startRole(role: Role, timeoutMs = START_TIMEOUT_MS): Promise<Started> {
+export async function startRole(role: Role, timeoutMs = START_TIMEOUT_MS): Promise<Started> {
   writeSettings(role);
-  return startDaemon(role, timeoutMs);
+  return await startDaemon(role, timeoutMs);
+}
+
+/**
+ * Throws NotFound if a daemon's directory is gone although it holds a timeline: an empty one in its
+ * place would answer that there is nothing.
+ */
+function checkDataThere(
+  env: Environment,
+  role: Role,
+  holds: (timeline: TimelineRecord) => boolean,
+): void {
+  if (isDirectory(role.directory)) return;
+  for (const tenant of listTenantRecords(env.repoDir)) {
+    const { timelines } = loadTenantRecord(env.repoDir, tenant);
+    const [timeline] = Object.entries(timelines).find(([_, record]) => holds(record)) ?? [];
+    if (timeline === undefined) continue;
+    throw new NotFound(
+      `Cannot start ${role.name}: "${role.directory}" is gone, which held timeline ${timeline}; ` +
+        `put it back, or a copy of it`,
+    );
+  }
 }
 
 /** Starts a pageserver unless it runs, and attaches every tenant that it does not serve yet. */
@@ -64,7 +93,9 @@ export async function startPageserver(
   config: PageserverConfig,
   timeoutMs = START_TIMEOUT_MS,
 ): Promise<Started> {
-  const started = await startRole(pageserverRole(env, config), timeoutMs);
+  const role = pageserverRole(env, config);
+  checkDataThere(env, role, () => true);
+  const started = await startRole(role, timeoutMs);
   await attachTenants(env, new PageserverClient(config.listen_http_addr));
   return started;
 }
@@ -75,7 +106,14 @@ export async function startSafekeeper(
   config: SafekeeperConfig,
   timeoutMs = START_TIMEOUT_MS,
 ): Promise<Started> {
-  const started = await startRole(safekeeperRole(env, config), timeoutMs);
+  const role = safekeeperRole(env, config);
+  checkDataThere(
+    env,
+    role,
+    ({ safekeepers, missing = [] }) =>
+      safekeepers.includes(config.id) && !missing.includes(config.id),
+  );
+  const started = await startRole(role, timeoutMs);
   await createMissing(env, config);
   return started;
 }
@@ -84,17 +122,21 @@ export async function startSafekeeper(
 async function attachTenants(env: Environment, pageserver: PageserverClient): Promise<void> {
   const attached = new Set((await pageserver.tenants()).map((tenant) => tenant.id));
   const waiting = listTenantRecords(env.repoDir).filter((tenant) => !attached.has(tenant));
+  const failures: string[] = [];
+  const attach = async (id: TenantId) => {
+    const generation = await withDirectoryLock(
+      env.repoDir,
+      () => raiseGeneration(env.repoDir, id),
+    );
+    await pageserver.attach(id, generation);
+  };
   const attachNext = async () => {
     for (let tenant = waiting.pop(); tenant !== undefined; tenant = waiting.pop()) {
-      const id = tenant;
-      const generation = await withDirectoryLock(
-        env.repoDir,
-        () => raiseGeneration(env.repoDir, id),
-      );
-      await pageserver.attach(id, generation);
+      await attach(tenant).catch((thrown) => failures.push(messageOf(thrown)));
     }
   };
   await Promise.all(Array.from({ length: ATTACHES_MAX }, attachNext));
+  if (failures.length > 0) throw new Error(failures.join("\n")); // the others are attached
 }
 
 /** The addresses of what is down that others listen at, such as another local Neon. */
@@ -144,6 +186,7 @@ export async function startAll(
     }
   }
   await outcomes;
+  await undoInterrupted(env);
   if (failures.length > 0) throw new Error(failures.join("\n"));
 }
 

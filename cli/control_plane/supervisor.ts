@@ -199,13 +199,17 @@ export function startDaemon(daemon: Daemon, timeoutMs = START_TIMEOUT_MS): Promi
       return await isServing(daemon) ? true : undefined;
     });
     if (ready === true) return { pid: child.pid, already: false };
+    const log = logTail(daemon.logFile, logStart);
+    const why = log.split("\n").findLast((line) => line.startsWith("error: "));
+    if (ready === false && why !== undefined) {
+      throw new Unavailable(`Cannot start ${daemon.name}: ${why.slice("error: ".length)}`);
+    }
     if (ready === undefined) child.kill("SIGKILL");
     const how = ready === undefined
       ? `does not answer at ${daemon.statusUrl} after ${timeoutMs / 1000} s`
       : `it ended with ${exit!.signal ?? `exit code ${exit!.code}`}`;
     throw new Unavailable(
-      `Cannot start ${daemon.name}: ${how}; the end of "${daemon.logFile}" says:\n` +
-        logTail(daemon.logFile, logStart),
+      `Cannot start ${daemon.name}: ${how}; the end of "${daemon.logFile}" says:\n${log}`,
     );
   });
 }

@@ -13,9 +13,11 @@
  */
 import { join } from "node:path";
 import { makeDirectory, removeFile, replaceFile } from "../../libs/utils/durable.ts";
-import { Corrupt, messageOf, NotFound } from "../../libs/utils/errors.ts";
+import { NotFound } from "../../libs/utils/errors.ts";
 import type { TenantId, TimelineId } from "../../libs/utils/id.ts";
 import { ifThere } from "../../libs/utils/if_there.ts";
+import { list, mapOf, optional, type Shape, table, whole } from "../../libs/utils/shape.ts";
+import { idShape, nodeIdShape, parseRecord, versionShape } from "./shapes.ts";
 
 /** The PostgreSQL version of a timeline, and which safekeepers it has. */
 export interface TimelineRecord {
@@ -31,6 +33,19 @@ interface TenantRecord {
   pg_version: number;
   timelines: Record<TimelineId, TimelineRecord>;
 }
+
+const RECORD: Shape<TenantRecord> = {
+  generation: whole(0, 2 ** 32 - 1),
+  pg_version: versionShape,
+  timelines: mapOf(
+    table<TimelineRecord>({
+      pg_version: versionShape,
+      safekeepers: list(nodeIdShape, 1),
+      missing: optional(list(nodeIdShape)),
+    }),
+    idShape,
+  ),
+};
 
 function directoryOf(repoDir: string): string {
   return join(repoDir, "tenants");
@@ -55,11 +70,7 @@ export function loadTenantRecord(repoDir: string, tenant: TenantId): TenantRecor
   if (text === undefined) {
     throw new NotFound(`Cannot find tenant ${tenant}: "neon tenant list" shows those there are`);
   }
-  try {
-    return JSON.parse(text) as TenantRecord;
-  } catch (thrown) {
-    throw new Corrupt(`Cannot read "${path}": ${messageOf(thrown)}`);
-  }
+  return parseRecord<TenantRecord>(path, text, RECORD);
 }
 
 /** Replaces one tenant's record durably. The caller holds the directory lock. */
@@ -102,5 +113,13 @@ export function recordTimeline(
 ): void {
   const record = loadTenantRecord(repoDir, tenant);
   record.timelines[timeline] = timelineRecord;
+  storeTenantRecord(repoDir, tenant, record);
+}
+
+/** Forgets a timeline, if it is known. The caller holds the lock. */
+export function forgetTimeline(repoDir: string, tenant: TenantId, timeline: TimelineId): void {
+  const record = loadTenantRecord(repoDir, tenant);
+  if (!(timeline in record.timelines)) return;
+  delete record.timelines[timeline];
   storeTenantRecord(repoDir, tenant, record);
 }

@@ -8,38 +8,56 @@ import { didYouMean } from "./suggest.ts";
 /** Overrides of a tenant's settings. */
 export type TenantSettings = Record<string, string | number | boolean>;
 
+/** The form that a setting's value has. */
+type Form = "bytes" | "count" | "duration" | "flag" | "any";
+
 /** What the pageserver goes by. */
-const FOLLOWED = ["checkpoint_distance", "checkpoint_timeout"];
+const FOLLOWED: Readonly<Record<string, Form>> = {
+  checkpoint_distance: "bytes",
+  checkpoint_timeout: "duration",
+};
 
 /** What is stored for a later version to go by. */
-const STORED = [
-  "compaction_algorithm",
-  "compaction_period",
-  "compaction_target_size",
-  "compaction_threshold",
-  "compaction_upper_limit",
-  "eviction_policy",
-  "gc_compaction_enabled",
-  "gc_horizon",
-  "gc_period",
-  "heatmap_period",
-  "image_creation_threshold",
-  "image_layer_creation_check_threshold",
-  "lagging_wal_timeout",
-  "lazy_slru_download",
-  "lsn_lease_length",
-  "lsn_lease_length_for_ts",
-  "max_lsn_wal_lag",
-  "min_resident_size_override",
-  "pitr_interval",
-  "timeline_get_throttle",
-  "timeline_offloading",
-  "walreceiver_connect_timeout",
-];
+const STORED: Readonly<Record<string, Form>> = {
+  compaction_algorithm: "any",
+  compaction_period: "duration",
+  compaction_target_size: "bytes",
+  compaction_threshold: "count",
+  compaction_upper_limit: "count",
+  eviction_policy: "any",
+  gc_compaction_enabled: "flag",
+  gc_horizon: "bytes",
+  gc_period: "duration",
+  heatmap_period: "duration",
+  image_creation_threshold: "count",
+  image_layer_creation_check_threshold: "count",
+  lagging_wal_timeout: "duration",
+  lazy_slru_download: "flag",
+  lsn_lease_length: "duration",
+  lsn_lease_length_for_ts: "duration",
+  max_lsn_wal_lag: "bytes",
+  min_resident_size_override: "bytes",
+  pitr_interval: "duration",
+  timeline_get_throttle: "any",
+  timeline_offloading: "flag",
+  walreceiver_connect_timeout: "duration",
+};
 
-function parseValue(text: string): string | number | boolean {
-  if (text === "true" || text === "false") return text === "true";
-  return /^-?\d+(\.\d+)?$/.test(text) ? Number(text) : text;
+const FORMS: Readonly<Record<Form, { pattern: RegExp; expected: string }>> = {
+  bytes: { pattern: /^\d{1,15}$/, expected: "a number of bytes" },
+  count: { pattern: /^\d{1,9}$/, expected: "a whole number" },
+  duration: { pattern: /^\d{1,9}\s*(ms|s|m|h|d)$/, expected: 'a duration such as "10m"' },
+  flag: { pattern: /^(true|false)$/, expected: "true or false" },
+  any: { pattern: /^\P{Cc}+$/u, expected: "a value" },
+};
+
+function parseValue(key: string, form: Form, text: string): string | number | boolean {
+  const { pattern, expected } = FORMS[form];
+  if (!pattern.test(text)) {
+    throw new BadRequest(`Cannot set ${key} to "${text}": expected ${expected}`);
+  }
+  if (form === "flag") return text === "true";
+  return form === "bytes" || form === "count" ? Number(text) : text;
 }
 
 /** Parses "key:value" texts. Throws BadRequest for another form or an unknown key. */
@@ -51,17 +69,22 @@ export function parseSettings(texts: string[]): TenantSettings {
       throw new BadRequest(`Cannot parse the setting "${text}": expected the form key:value`);
     }
     const key = text.slice(0, colon);
-    if (!FOLLOWED.includes(key) && !STORED.includes(key)) {
-      const known = [...FOLLOWED, ...STORED].sort();
+    const form = Object.hasOwn(FOLLOWED, key)
+      ? FOLLOWED[key]
+      : Object.hasOwn(STORED, key)
+      ? STORED[key]
+      : undefined;
+    if (form === undefined) {
+      const known = Object.keys({ ...FOLLOWED, ...STORED }).sort();
       const hint = didYouMean(key, known) || `; there are ${known.join(", ")}`;
       throw new BadRequest(`Cannot set "${key}": there is no such setting${hint}`);
     }
-    settings[key] = parseValue(text.slice(colon + 1));
+    settings[key] = parseValue(key, form, text.slice(colon + 1));
   }
   return settings;
 }
 
 /** The settings among these that nothing goes by yet. */
 export function settingsWithoutEffect(settings: TenantSettings): string[] {
-  return Object.keys(settings).filter((key) => STORED.includes(key));
+  return Object.keys(settings).filter((key) => Object.hasOwn(STORED, key));
 }

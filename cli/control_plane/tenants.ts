@@ -5,24 +5,27 @@ import {
   encodeControlFile,
 } from "../../libs/postgres/control_file.ts";
 import { DATA_CHECKSUM_VERSION } from "../../libs/postgres/page_checksum.ts";
-import { BadRequest, NotFound } from "../../libs/utils/errors.ts";
+import { pgVersion as pgVersionOf } from "../../libs/postgres/versions.ts";
+import { Conflict, NotFound } from "../../libs/utils/errors.ts";
 import { newTenantId, newTimelineId, type TenantId, type TimelineId } from "../../libs/utils/id.ts";
 import type { TenantInfo, TimelineInfo } from "../../pageserver/client.ts";
+import { checkBranchName } from "./branch_names.ts";
 import { pageserverClient } from "./clients.ts";
 import { checkBranchNameFree, MAIN_BRANCH, mapBranch } from "./config.ts";
 import { changeConfig, type Environment } from "./environment.ts";
+import { creating } from "./creations.ts";
 import { cacheDirectory, postgresUser } from "./host_user.ts";
 import { controlFileIn, initdbArchive } from "./initdb_cache.ts";
 import { findPostgres } from "./postgres_binaries.ts";
 import type { Progress } from "./progress.ts";
 import { withDirectoryLock } from "./repo_dir.ts";
+import { checkTimelineNew } from "./timeline_check.ts";
 import { createOnSafekeepers } from "./safekeeper_timelines.ts";
 import type { TenantSettings } from "./tenant_settings.ts";
 import {
   listTenantRecords,
   loadTenantRecord,
   recordTimeline,
-  removeTenantRecord,
   storeTenantRecord,
 } from "./tenant_records.ts";
 
@@ -116,29 +119,29 @@ export async function createTenant(
   const tenantId = options.tenantId ?? newTenantId();
   const timelineId = options.timelineId ?? newTimelineId();
   const pgVersion = options.pgVersion ?? env.config.pg_version;
-  await withDirectoryLock(env.repoDir, () => {
-    if (listTenantRecords(env.repoDir).includes(tenantId)) {
-      throw new BadRequest(`Cannot create tenant ${tenantId}: it exists already`);
-    }
-    const record = { generation: 1, pg_version: pgVersion, timelines: {} };
-    storeTenantRecord(env.repoDir, tenantId, record);
-  });
-  const pageserver = pageserverClient(env);
-  let info: TimelineInfo;
-  try {
-    await pageserver.attach(tenantId, 1, options.settings);
+  pgVersionOf(pgVersion);
+  checkTenantNew(env, tenantId);
+  const creation = { tenant_id: tenantId, timeline_id: timelineId, with_tenant: true };
+  return await creating(env, creation, async () => {
+    await withDirectoryLock(env.repoDir, () => {
+      checkTenantNew(env, tenantId);
+      const record = { generation: 1, pg_version: pgVersion, timelines: {} };
+      storeTenantRecord(env.repoDir, tenantId, record);
+    });
+    await pageserverClient(env).attach(tenantId, 1, options.settings);
     const kind = { pgVersion, dataChecksums: options.dataChecksums };
-    info = await createRoot(env, tenantId, timelineId, kind, progress);
-  } catch (thrown) {
-    await pageserver.deleteTenant(tenantId).catch(() => {}); // the first failure is the one to tell
-    removeTenantRecord(env.repoDir, tenantId);
-    throw thrown;
-  }
-  await changeConfig(env, (config) => {
-    mapBranch(config, tenantId, MAIN_BRANCH, timelineId);
-    if (options.setDefault === true) config.default_tenant_id = tenantId;
+    const info = await createRoot(env, tenantId, timelineId, kind, progress);
+    await changeConfig(env, (config) => {
+      mapBranch(config, tenantId, MAIN_BRANCH, timelineId);
+      if (options.setDefault === true) config.default_tenant_id = tenantId;
+    });
+    return { tenantId, timelineId, startLsn: info.last_record_lsn };
   });
-  return { tenantId, timelineId, startLsn: info.last_record_lsn };
+}
+
+function checkTenantNew(env: Environment, tenant: TenantId): void {
+  if (!listTenantRecords(env.repoDir).includes(tenant)) return;
+  throw new Conflict(`Cannot create tenant ${tenant}: it exists already; choose another id`);
 }
 
 /** Creates another root timeline in a tenant: an empty cluster of its own. */
@@ -149,13 +152,19 @@ export async function createTimeline(
   options: Pick<CreateTenantOptions, "timelineId" | "pgVersion" | "dataChecksums">,
   progress: Progress,
 ): Promise<{ timelineId: TimelineId; startLsn: string }> {
+  checkBranchName(branch);
   const timelineId = options.timelineId ?? newTimelineId();
   checkBranchNameFree(env.config, tenant, branch, timelineId);
   const pgVersion = options.pgVersion ?? loadTenantRecord(env.repoDir, tenant).pg_version;
+  pgVersionOf(pgVersion);
   const kind = { pgVersion, dataChecksums: options.dataChecksums };
-  const info = await createRoot(env, tenant, timelineId, kind, progress);
-  await changeConfig(env, (config) => mapBranch(config, tenant, branch, timelineId));
-  return { timelineId, startLsn: info.last_record_lsn };
+  await checkTimelineNew(env, tenant, options.timelineId);
+  const creation = { tenant_id: tenant, timeline_id: timelineId, with_tenant: false };
+  return await creating(env, creation, async () => {
+    const info = await createRoot(env, tenant, timelineId, kind, progress);
+    await changeConfig(env, (config) => mapBranch(config, tenant, branch, timelineId));
+    return { timelineId, startLsn: info.last_record_lsn };
+  });
 }
 
 /** All tenants of this local Neon, with the state that the pageserver reports. */

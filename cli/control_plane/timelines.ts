@@ -3,6 +3,7 @@ import { BadRequest, NotFound, Unavailable } from "../../libs/utils/errors.ts";
 import { newTimelineId, type TenantId, type TimelineId } from "../../libs/utils/id.ts";
 import { formatLsn, type Lsn, parseLsn } from "../../libs/utils/lsn.ts";
 import type { ListedTimeline } from "../timeline_tree.ts";
+import { checkBranchName } from "./branch_names.ts";
 import { computeClient, pageserverClient } from "./clients.ts";
 import {
   branchName,
@@ -13,9 +14,11 @@ import {
 } from "./config.ts";
 import { changeConfig, type Environment, timelineOfBranch } from "./environment.ts";
 import { lsnAsOf } from "./point_in_time.ts";
+import { creating } from "./creations.ts";
 import { withDirectoryLock } from "./repo_dir.ts";
 import { createOnSafekeepers, safekeepersEnd, safekeeperTargets } from "./safekeeper_timelines.ts";
 import { recordTimeline, timelinePgVersion } from "./tenant_records.ts";
+import { checkTimelineNew } from "./timeline_check.ts";
 
 /** What a branch can be made with. */
 export interface BranchOptions {
@@ -79,6 +82,7 @@ export async function createBranch(
     const lsn = info.ancestor_lsn ?? info.initdb_lsn;
     return { timelineId: existing, lsn, ancestorBranch, already: true };
   }
+  checkBranchName(branch);
   const timelineId = options.timelineId ?? newTimelineId();
   checkBranchNameFree(env.config, tenant, branch, timelineId);
   const ancestor = timelineOfBranch(env, tenant, ancestorBranch);
@@ -93,18 +97,24 @@ export async function createBranch(
       `Cannot branch "${ancestorBranch}" at ${formatLsn(lsn)}: it ends at ${formatLsn(committed)}`,
     );
   }
-  const info = await pageserverClient(env).createBranch(tenant, {
-    new_timeline_id: timelineId,
-    ancestor_timeline_id: ancestor,
-    ancestor_start_lsn: formatLsn(lsn),
-  });
-  const record = await createOnSafekeepers(env, info);
-  await withDirectoryLock(
-    env.repoDir,
-    () => recordTimeline(env.repoDir, tenant, timelineId, record),
-  );
-  await changeConfig(env, (config) => mapBranch(config, tenant, branch, timelineId));
-  return { timelineId, lsn: info.ancestor_lsn ?? formatLsn(lsn), ancestorBranch, already: false };
+  const make = async () => {
+    const info = await pageserverClient(env).createBranch(tenant, {
+      new_timeline_id: timelineId,
+      ancestor_timeline_id: ancestor,
+      ancestor_start_lsn: formatLsn(lsn),
+    });
+    const record = await createOnSafekeepers(env, info);
+    await withDirectoryLock(
+      env.repoDir,
+      () => recordTimeline(env.repoDir, tenant, timelineId, record),
+    );
+    await changeConfig(env, (config) => mapBranch(config, tenant, branch, timelineId));
+    return { timelineId, lsn: info.ancestor_lsn ?? formatLsn(lsn), ancestorBranch, already: false };
+  };
+  if (existing === timelineId) return await make(); // the same again: there is nothing to undo
+  await checkTimelineNew(env, tenant, options.timelineId);
+  const creation = { tenant_id: tenant, timeline_id: timelineId, with_tenant: false };
+  return await creating(env, creation, make);
 }
 
 /** All timelines of a tenant. */
@@ -126,6 +136,8 @@ export async function mapTimeline(
   branch: string,
   timeline: TimelineId,
 ): Promise<void> {
+  checkBranchName(branch);
+  checkBranchNameFree(env.config, tenant, branch, timeline);
   const known = await pageserverClient(env).timelines(tenant);
   if (!known.some((info) => info.timeline_id === timeline)) {
     throw new NotFound(`Cannot find timeline ${timeline} of tenant ${tenant}`);

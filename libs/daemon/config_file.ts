@@ -19,9 +19,15 @@ export function readConfigFile<T>(path: string, schema: z.ZodType<T>): T {
   try {
     raw = parse(Deno.readTextFileSync(path));
   } catch (thrown) {
-    throw new BadRequest(`Cannot read "${path}": ${messageOf(thrown)}`);
+    throw new BadRequest(`Cannot read "${path}": ${messageOf(thrown).split("\n")[0]}`);
   }
   const { success, data, error } = schema.safeParse(raw);
   if (success) return data;
-  throw new BadRequest(`Cannot use "${path}": ${z.prettifyError(error)}`);
+  throw new BadRequest(`Cannot use "${path}": ${issuesIn(error)}`);
+}
+
+/** What a schema found wrong, in one line. */
+export function issuesIn(error: z.ZodError): string {
+  return z.prettifyError(error).replaceAll(/✖ /g, "").replaceAll(/\n\s*→ /g, " ")
+    .replaceAll(/\s*\n\s*/g, "; ");
 }

@@ -5,10 +5,11 @@
  * anything else 500. They listen on loopback by default and have no authentication of their own.
  */
 import { type Context, Hono } from "hono";
-import { z } from "zod";
+import type { z } from "zod";
 import { metricsText } from "../metrics/registry.ts";
 import { BadRequest, httpStatusOf, messageOf } from "../utils/errors.ts";
 import type { Log } from "../utils/log.ts";
+import { issuesIn } from "./config_file.ts";
 
 /** An API that has no routes of its own yet; `status` is what /v1/status answers. */
 export function newHttpApi(log: Log, status: Record<string, number>): Hono {
@@ -40,5 +41,5 @@ export async function readJson<T>(c: Context, schema: z.ZodType<T>): Promise<T> 
   }
   const { success, data, error } = schema.safeParse(json);
   if (success) return data;
-  throw new BadRequest(`Cannot use the request: ${z.prettifyError(error)}`);
+  throw new BadRequest(`Cannot use the request: ${issuesIn(error)}`);
 }

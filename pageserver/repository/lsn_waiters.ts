@@ -47,7 +47,7 @@ export class LsnWaiters {
       const aborted = () => settle(new Unavailable(messageOf(signal!.reason)));
       const waiter: Waiter = { lsn, settle };
       const timer = setTimeout(() => {
-        const at = `it is at ${formatLsn(current())} after ${timeoutMs} ms`;
+        const at = `it is at ${formatLsn(current())} after ${Math.round(timeoutMs)} ms`;
         settle(new TimedOut(`Cannot reach ${formatLsn(lsn)} on ${this.#name}: ${at}`));
       }, timeoutMs);
       signal?.addEventListener("abort", aborted);

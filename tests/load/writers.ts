@@ -56,7 +56,8 @@ export class Writers {
     const wanted = this.acknowledged + count;
     while (this.acknowledged < wanted) {
       await new Promise<void>((resolve, reject) => {
-        const late = () => reject(new Error(`Cannot go on: ${this.acknowledged} rows, no more come`));
+        const late = () =>
+          reject(new Error(`Cannot go on: ${this.acknowledged} rows, no more come`));
         const timer = setTimeout(late, PROGRESS_MS_MAX);
         this.#progress = () => {
           clearTimeout(timer);

@@ -1,0 +1,71 @@
+/**
+ * Bad input: every command that cannot work says so in one line, prints nothing else, ends with
+ * the right exit code, and leaves no trace. The table is in bad_input/cases.ts.
+ */
+import assert from "node:assert/strict";
+import {
+  type BadCommand,
+  badInits,
+  badNames,
+  badPositions,
+  badValues,
+  unknownThings,
+  wrongUsage,
+} from "./bad_input/cases.ts";
+import { runInside } from "./bad_input/run_inside.ts";
+import { snapshot } from "./bad_input/snapshot.ts";
+import { type TestNeon, testWithNeon } from "./harness.ts";
+
+/** Runs commands that must fail; returns what is not as it has to be. */
+async function wrongAnswers(
+  repoDir: string,
+  commands: readonly BadCommand[],
+): Promise<string[]> {
+  const wrong: string[] = [];
+  let before = snapshot(repoDir);
+  for (const { args, says, code } of commands) {
+    const result = await runInside(repoDir, [...args]);
+    const after = snapshot(repoDir);
+    const problems = [
+      ...(result.code === code ? [] : [`exit code ${result.code}, not ${code}`]),
+      ...(/^error: .+\n$/.test(result.stderr) ? [] : ["not one line"]),
+      ...(says.test(result.stderr) ? [] : [`nothing of ${says}`]),
+      // deno-lint-ignore no-control-regex
+      ...(/[\x00-\x09\x0b-\x1f\x7f\u202e]/.test(result.stderr) ? ["control characters"] : []),
+      ...(result.stdout === "" ? [] : [`on standard output: ${result.stdout}`]),
+      ...(after === before ? [] : [`a trace: ${difference(before, after)}`]),
+    ];
+    before = after;
+    if (problems.length === 0) continue;
+    const line = args.map((arg) => JSON.stringify(arg.slice(0, 40))).join(" ");
+    wrong.push(`neon ${line}: ${problems.join("; ")}\n    ${result.stderr.slice(0, 500)}`);
+  }
+  return wrong;
+}
+
+function difference(before: string, after: string): string {
+  const [old, now] = [new Set(before.split("\n")), new Set(after.split("\n"))];
+  const gone = [...old].filter((line) => !now.has(line)).map((line) => `-${line}`);
+  return [...gone, ...[...now].filter((line) => !old.has(line)).map((line) => `+${line}`)]
+    .join(" ");
+}
+
+async function check(neon: TestNeon, commands: readonly BadCommand[]): Promise<void> {
+  const wrong = await wrongAnswers(neon.local.directory, commands);
+  assert.equal(wrong.length, 0, `${wrong.length} of ${commands.length}:\n${wrong.join("\n")}`);
+}
+
+testWithNeon("bad input gets one line and leaves no trace", {}, async (neon) => {
+  const known = { tenant: neon.tenant.tenantId, main: neon.tenant.timelineId };
+  await neon.local.createBranch("dev");
+  await neon.run("endpoint", "create", "idle", "--branch-name", "dev");
+  await neon.local.startEndpoint("main");
+  await check(neon, [
+    ...wrongUsage(),
+    ...unknownThings(known),
+    ...badNames(known),
+    ...badPositions(),
+    ...badValues(),
+    ...badInits(),
+  ]);
+});
