@@ -67,12 +67,21 @@ Deno.test("startDaemon() starts after kill -9 left a stale pid file", async () =
   });
 });
 
-Deno.test("startDaemon() shows the end of the log of a daemon that dies", async () => {
+Deno.test("startDaemon() says in one line why a daemon refuses to start", async () => {
   await withBroker(async (daemon) => {
     Deno.writeTextFileSync(`${daemon.directory}/storage_broker.toml`, "listen_addr = 5\n");
     await assert.rejects(
       startDaemon(daemon),
-      /Cannot start storage_broker: it ended with exit code 1; .*storage_broker.log.* says:\n[^]*listen_addr/,
+      /: Cannot start storage_broker: Cannot use ".*\/storage_broker.toml": [^\n]*listen_addr$/,
+    );
+  });
+});
+
+Deno.test("startDaemon() shows the end of the log of a daemon that dies", async () => {
+  await withBroker(async (daemon) => {
+    await assert.rejects(
+      startDaemon({ ...daemon, main: `${daemon.directory}/main.ts` }),
+      /Cannot start storage_broker: it ended with exit code 1; .*storage_broker.log.* says:\n[^]*main.ts/,
     );
   });
 });
