@@ -57,6 +57,7 @@ Deno.test("commands, subcommands and options are completed", async () => {
   assert.deepEqual(await words("timeline", "branch", "--a"), [
     "--ancestor-branch-name",
     "--ancestor-start-lsn",
+    "--ancestor-start-timestamp",
   ]);
   assert.deepEqual(await words("--ver"), ["--version", "--verbose"]);
   assert.deepEqual(await words("storage_broker", "re"), ["restart"]);

@@ -200,9 +200,9 @@ export function startDaemon(daemon: Daemon, timeoutMs = START_TIMEOUT_MS): Promi
     });
     if (ready === true) return { pid: child.pid, already: false };
     const log = logTail(daemon.logFile, logStart);
-    const why = log.split("\n").findLast((line) => line.startsWith("error: "));
-    if (ready === false && why !== undefined) {
-      throw new Unavailable(`Cannot start ${daemon.name}: ${why.slice("error: ".length)}`);
+    const refusal = /^error: (Cannot .*)$/.exec(log.split("\n").at(-1)!)?.[1];
+    if (ready === false && refusal !== undefined) {
+      throw new Unavailable(`Cannot start ${daemon.name}: ${refusal}`);
     }
     if (ready === undefined) child.kill("SIGKILL");
     const how = ready === undefined
