@@ -149,7 +149,7 @@ export const VARIANTS: readonly Variant[] = [
   {
     name: "the donor is the longest log",
     seeds: 1500,
-    file: PROPOSER,
+    file: PEERS,
     edits: [[
       "termA > termB || (termA === termB && a.flushLsn > b.flushLsn)",
       "a.flushLsn > b.flushLsn || (termA > termB && a.flushLsn === b.flushLsn)",
@@ -332,7 +332,7 @@ export const VARIANTS: readonly Variant[] = [
   },
   {
     name: "a peer that fails is tried for ever",
-    seeds: 1500,
+    seeds: 3000,
     file: "safekeeper/peer_recovery.ts",
     edits: [["    this.#failed.add(safekeeperId);\n", ""]],
   },
