@@ -8,9 +8,8 @@
  * else is stopped at once and its data dropped; of a Postgres that ended with its host, WAL that
  * only its local files have is kept before, under the same rule.
  */
-import type { PgClient } from "../libs/pgwire/client.ts";
 import { WAL_SEGMENT_SIZE } from "../libs/postgres/constants.ts";
-import { messageOf, TimedOut, Unavailable } from "../libs/utils/errors.ts";
+import { messageOf, NotFound, TimedOut, Unavailable } from "../libs/utils/errors.ts";
 import { ifThere } from "../libs/utils/if_there.ts";
 import { logger } from "../libs/utils/log.ts";
 import { type Lsn, parseLsn } from "../libs/utils/lsn.ts";
@@ -34,10 +33,20 @@ import { withinLimit } from "./wal_proposer/time_limit.ts";
 
 const log = logger("compute", "adoption");
 
-/** Longest wait for an answer of a Postgres that is to be adopted. */
-const ANSWER_MS_MAX = 10_000;
+/** Longest wait for an answer of a Postgres that is to be adopted: it lives without a host so long. */
+const ANSWER_MS_MAX = 60_000;
+/** Pause before it is asked again after an error. */
+const ASK_AGAIN_MS = 500;
 /** Longest wait for one that is not to end. */
 const END_MS_MAX = 10_000;
+
+/** What an earlier host left behind. */
+interface LeftBehind {
+  readonly directory: EndpointDirectory;
+  readonly state: EndpointState;
+  /** Aborted when it is to be stopped instead. */
+  readonly signal: AbortSignal;
+}
 
 /**
  * Takes over the Postgres of `state`. Throws Unavailable if that cannot be; then none runs any more
@@ -45,8 +54,7 @@ const END_MS_MAX = 10_000;
  */
 export async function adoptEndpoint(
   services: HostServices,
-  directory: EndpointDirectory,
-  state: EndpointState,
+  { directory, state, signal }: LeftBehind,
   onFailure: (why: string) => void,
 ): Promise<EndpointRun> {
   const process = await findProcess(services, directory, state);
@@ -63,7 +71,7 @@ export async function adoptEndpoint(
     const parts = { services, spec, directory, standbyName, onFailure };
     return state.term === undefined
       ? adoptReadOnly(parts, state, process)
-      : await adoptPrimary(parts, state, process);
+      : await adoptPrimary(parts, state, process, signal);
   } catch (thrown) {
     await process.signal("QUIT");
     if (!(await process.endsWithin(END_MS_MAX))) await process.signal("KILL");
@@ -77,8 +85,9 @@ async function adoptPrimary(
   parts: RunParts,
   state: PrimaryState,
   process: PostgresProcess,
+  signal: AbortSignal,
 ): Promise<PrimaryRun> {
-  const { flushLsn, restartLsn } = await askPositions(parts.services, parts.directory, state);
+  const { flushLsn, restartLsn } = await askUntilAnswered(parts, process, signal);
   const { term, startLsn, history } = state;
   const resume = { term, startLsn, history, endLsnMax: flushLsn, streamFrom: restartLsn };
   const run = new PrimaryRun(parts, { walSegmentSize: WAL_SEGMENT_SIZE, resume });
@@ -145,31 +154,74 @@ function recordedPid(pgdata: string): number | undefined {
 }
 
 /** How far Postgres has flushed, and from where its slot still has WAL. */
-async function askPositions(
-  services: HostServices,
-  directory: EndpointDirectory,
-  state: EndpointState,
-): Promise<{ flushLsn: Lsn; restartLsn: Lsn }> {
-  const asking = services.sockets.connect(directory.socketDirectory, state.spec.pg_port, {
-    database: "postgres",
-    application_name: "neon compute host",
-  }).then(positions);
-  return await withinLimit(
-    asking,
-    ANSWER_MS_MAX,
-    () => new TimedOut("Cannot adopt Postgres: it does not answer"),
-  );
+interface Positions {
+  readonly flushLsn: Lsn;
+  readonly restartLsn: Lsn;
 }
 
-async function positions(client: PgClient): Promise<{ flushLsn: Lsn; restartLsn: Lsn }> {
+/** Asks a Postgres that may have to wait itself. Throws Unavailable, TimedOut, NotFound. */
+async function askUntilAnswered(
+  parts: RunParts,
+  process: PostgresProcess,
+  signal: AbortSignal,
+): Promise<Positions> {
+  const given = Promise.withResolvers<never>();
+  const giveUp = (why: string) => given.reject(new Unavailable(why));
+  const aborted = () => giveUp("it was stopped before its Postgres had answered");
+  signal.addEventListener("abort", aborted, { once: true });
+  if (signal.aborted) aborted();
+  process.exited.then(() => giveUp("Postgres ended before it was adopted"));
+  let isWanted = true;
   try {
-    const { rows } = await client.query(
-      `SELECT pg_current_wal_flush_lsn(), restart_lsn FROM pg_get_replication_slots() ` +
-        `WHERE slot_name = '${SLOT_NAME}'`,
+    const asking = askAgain(parts, () => isWanted);
+    return await withinLimit(
+      Promise.race([asking, given.promise]),
+      ANSWER_MS_MAX,
+      () => new TimedOut(`its Postgres did not answer within ${ANSWER_MS_MAX / 1000} s`),
     );
-    const [flush, restart] = rows[0] ?? [];
+  } finally {
+    isWanted = false;
+    signal.removeEventListener("abort", aborted);
+  }
+}
+
+async function askAgain(parts: RunParts, isWanted: () => boolean): Promise<Positions> {
+  for (;;) {
+    try {
+      return await askPositions(parts);
+    } catch (thrown) {
+      if (thrown instanceof NotFound || !isWanted()) throw thrown;
+      log.warning("{endpoint} does not answer yet: {why}", {
+        endpoint: parts.spec.endpoint_id,
+        why: messageOf(thrown),
+      });
+      await new Promise((resolve) => setTimeout(resolve, ASK_AGAIN_MS));
+    }
+  }
+}
+
+/**
+ * A walsender answers without a page of any catalog that the WAL stream's own connection has not
+ * read before, so it does even when the pageserver hangs. Before 15 it does not know the slot.
+ */
+async function askPositions({ services, directory, spec }: RunParts): Promise<Positions> {
+  const isOld = spec.pg_version < 15;
+  const client = await services.sockets.connect(directory.socketDirectory, spec.pg_port, {
+    ...(isOld ? { database: "postgres" } : { replication: "true" }),
+    application_name: "neon compute host",
+  });
+  try {
+    const [flush, restart] = isOld
+      ? (await client.query(
+        `SELECT pg_current_wal_flush_lsn(), restart_lsn FROM pg_get_replication_slots() ` +
+          `WHERE slot_name = '${SLOT_NAME}'`,
+      )).rows[0] ?? []
+      : [
+        (await client.query("IDENTIFY_SYSTEM")).rows[0]?.[2], // xlogpos: flushed
+        (await client.query(`READ_REPLICATION_SLOT ${SLOT_NAME}`)).rows[0]?.[1],
+      ];
     if (typeof flush !== "string" || typeof restart !== "string") {
-      throw new Unavailable("this Postgres has no slot of the WAL proposer");
+      throw new NotFound("this Postgres has no slot of the WAL proposer");
     }
     return { flushLsn: parseLsn(flush), restartLsn: parseLsn(restart) };
   } finally {

@@ -3,7 +3,7 @@
  *
  * Requests throw as libs/utils/http_client.ts says.
  */
-export { lagLimits } from "./lag_limits.ts";
+export { changedSettings, lagLimits } from "./lag_limits.ts";
 import { NotFound } from "../libs/utils/errors.ts";
 import { HttpClient } from "../libs/utils/http_client.ts";
 import type { TenantId, TimelineId } from "../libs/utils/id.ts";
@@ -81,6 +81,8 @@ export interface EndpointStatus {
   readonly timings_ms: StartTimings | null;
   /** Why it crashed or did not start. */
   readonly error?: string;
+  /** What a start waits for that may take long. */
+  readonly waits_for?: string;
 }
 
 /** A timeline that an endpoint of this host writes. */
@@ -128,6 +130,14 @@ export class ComputeClient {
   /** Stops an endpoint and waits until it is gone; its status holds the last LSN. */
   stopEndpoint(name: string, mode: "fast" | "immediate"): Promise<EndpointStatus> {
     return this.#http.json("POST", `/v1/endpoints/${name}/stop`, { mode });
+  }
+
+  /** Changes settings that begin with "neon."; those of a running endpoint are in force at once. */
+  configureEndpoint(
+    name: string,
+    settings: Readonly<Record<string, string>>,
+  ): Promise<EndpointStatus> {
+    return this.#http.json("POST", `/v1/endpoints/${name}/configure`, { settings });
   }
 
   /** Stops an endpoint and removes its files. */

@@ -3,7 +3,7 @@
  * committed, taken over at the start of the host and stopped at its end.
  */
 import { join } from "node:path";
-import { BadRequest, messageOf, NotFound } from "../libs/utils/errors.ts";
+import { BadRequest, messageOf, NotFound, TimedOut } from "../libs/utils/errors.ts";
 import type { TenantId, TimelineId } from "../libs/utils/id.ts";
 import { logger } from "../libs/utils/log.ts";
 import { formatLsn, INVALID_LSN, type Lsn } from "../libs/utils/lsn.ts";
@@ -22,6 +22,10 @@ const ENDPOINT_NAME = /^[A-Za-z0-9][A-Za-z0-9_-]{0,62}$/;
 
 /** Longest wait for what a quorum has on disk, right after an adoption. */
 const COMMITTED_MS_MAX = 10_000;
+/** How long the host's start waits for endpoints that it adopts. */
+const ADOPTED_MS = 3000;
+/** Longest wait for an endpoint that is starting. */
+const STARTING_MS_MAX = 75_000;
 /** Pause between two looks at an endpoint that is starting. */
 const STARTING_POLL_MS = 20;
 
@@ -50,7 +54,10 @@ export class ComputeHost {
     this.#directory = directory;
   }
 
-  /** Takes over the endpoints that an earlier host left running. */
+  /**
+   * Takes over the endpoints that an earlier host left running. One whose Postgres does not answer
+   * soon is "starting" until it does.
+   */
   async adoptAll(): Promise<void> {
     makeDirectory(this.#directory);
     const adoptions = [...Deno.readDirSync(this.#directory)].map(async ({ name }) => {
@@ -65,7 +72,10 @@ export class ComputeHost {
         log.error("cannot look after endpoint {name}: {why}", { name, why: messageOf(thrown) });
       }
     });
-    await Promise.all(adoptions);
+    const soon = Promise.withResolvers<void>();
+    const timer = setTimeout(soon.resolve, ADOPTED_MS);
+    await Promise.race([Promise.all(adoptions), soon.promise]);
+    clearTimeout(timer);
   }
 
   /** Endpoints that were started or adopted by this host. */
@@ -96,7 +106,13 @@ export class ComputeHost {
   /** Settles where a timeline ends; a running writer of it knows without. */
   async sync(request: SyncRequest): Promise<{ commit_lsn: string }> {
     const { tenant_id, timeline_id } = request;
+    const deadline = performance.now() + STARTING_MS_MAX;
     while (this.#isStarting(timeline_id)) {
+      if (performance.now() > deadline) {
+        throw new TimedOut(
+          `Cannot tell where timeline ${timeline_id} ends: an endpoint of it is still starting`,
+        );
+      }
       await new Promise((resolve) => setTimeout(resolve, STARTING_POLL_MS));
     }
     if (this.#writerRun(tenant_id, timeline_id) !== undefined) {

@@ -2,10 +2,11 @@
  * One endpoint of this host, by name: what it is now, and its operations one after the other.
  *
  *   stopped --start--> starting --> running --stop--> stopped
+ *                      (or left by an earlier host: being adopted)
  *              ^                      |
  *              +---start-- crashed <--+   Postgres ended by itself, or another writer was elected
  */
-import { Conflict, messageOf, NotFound } from "../libs/utils/errors.ts";
+import { Conflict, messageOf, NotFound, Unavailable } from "../libs/utils/errors.ts";
 import { logger } from "../libs/utils/log.ts";
 import { formatLsn, type Lsn } from "../libs/utils/lsn.ts";
 import { adoptEndpoint } from "./adoption.ts";
@@ -13,9 +14,16 @@ import type { EndpointSpec, EndpointStatus, StartTimings } from "./client.ts";
 import type { EndpointDirectory } from "./endpoint_directory.ts";
 import type { EndpointRun, HostServices } from "./endpoint_run.ts";
 import type { EndpointState } from "./endpoint_state.ts";
+import { changedSettings } from "./lag_limits.ts";
 import { startEndpoint } from "./start_endpoint.ts";
+import { withinLimit } from "./wal_proposer/time_limit.ts";
 
 const log = logger("compute", "endpoint");
+
+/** What an adoption waits for. */
+const ADOPTION = "the Postgres that an earlier one left running to answer";
+/** How long a start waits for an adoption. */
+const ADOPTION_MS_MAX = 10_000;
 
 /** See the head of the file. */
 export class Endpoint {
@@ -28,6 +36,8 @@ export class Endpoint {
   #lastLsn: Lsn | undefined;
   #timings: StartTimings | null = null;
   #error: string | undefined;
+  /** While a Postgres is being adopted; aborted when it is to be stopped instead. */
+  #adoption: AbortController | undefined;
   #turn: Promise<unknown> = Promise.resolve();
 
   constructor(services: HostServices, directory: EndpointDirectory, spec: EndpointSpec) {
@@ -63,15 +73,22 @@ export class Endpoint {
       pageserver_lag: this.#run?.pageserverLag ?? null,
       timings_ms: this.#timings,
       ...(this.#error === undefined ? {} : { error: this.#error }),
+      ...(this.#adoption === undefined ? {} : { waits_for: ADOPTION }),
     };
   }
 
   /**
    * Starts unless it runs and answers a query; a replica then has what ends at `atLeast`. Throws
-   * Conflict if it runs on another timeline.
+   * Conflict if it runs on another timeline, Unavailable if it is being adopted for too long.
    */
-  start(spec: EndpointSpec, atLeast: Lsn): Promise<EndpointStatus> {
-    return this.#inTurn(async () => {
+  async start(spec: EndpointSpec, atLeast: Lsn): Promise<EndpointStatus> {
+    if (this.#adoption !== undefined) {
+      const name = spec.endpoint_id;
+      const why = `Cannot start endpoint "${name}": the compute host waits for ${ADOPTION}; ` +
+        `"neon endpoint stop ${name} -m immediate" ends that`;
+      await withinLimit(this.#turn, ADOPTION_MS_MAX, () => new Unavailable(why));
+    }
+    return await this.#inTurn(async () => {
       if (this.#status === "running" && await this.#run?.answers()) {
         if (this.#spec.timeline_id === spec.timeline_id) return this.status();
         throw new Conflict(
@@ -104,14 +121,33 @@ export class Endpoint {
     });
   }
 
+  /** Changes settings of the host's own; at once if it runs. Throws BadRequest for others. */
+  configure(changes: Readonly<Record<string, string>>): Promise<EndpointStatus> {
+    return this.#inTurn(async () => {
+      const spec = { ...this.#spec, settings: changedSettings(this.#spec.settings, changes) };
+      if (this.#run?.failure === undefined) await this.#run?.configure(spec);
+      this.#spec = spec;
+      return this.status();
+    });
+  }
+
   /** Takes over what an earlier host left running; crashed if that cannot be. */
   adopt(state: EndpointState): Promise<void> {
+    const adoption = new AbortController();
+    this.#adoption = adoption;
+    this.#status = "starting";
     return this.#inTurn(async () => {
       try {
+        const { signal } = adoption;
         const onFailure = (why: string) => this.#crashed(why);
-        this.#began(await adoptEndpoint(this.#services, this.#directory, state, onFailure), null);
+        const left = { state, directory: this.#directory, signal };
+        const run = await adoptEndpoint(this.#services, left, onFailure);
+        this.#adoption = undefined;
+        this.#began(run, null);
         log.info("{endpoint} was adopted", { endpoint: state.spec.endpoint_id });
       } catch (thrown) {
+        this.#adoption = undefined;
+        this.#status = "crashed";
         this.#crashed(messageOf(thrown));
         log.error("{endpoint} was not adopted: {why}", {
           endpoint: state.spec.endpoint_id,
@@ -146,6 +182,7 @@ export class Endpoint {
 
   /** Stops if it runs; a crashed endpoint becomes a stopped one. */
   stop(mode: "fast" | "immediate"): Promise<EndpointStatus> {
+    this.#adoption?.abort();
     return this.#inTurn(async () => {
       await this.#settle();
       if (this.#run !== undefined) {

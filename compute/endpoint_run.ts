@@ -16,7 +16,8 @@ import { logger } from "../libs/utils/log.ts";
 import type { Lsn } from "../libs/utils/lsn.ts";
 import type { EndpointSpec, PageserverLag } from "./client.ts";
 import type { EndpointDirectory } from "./endpoint_directory.ts";
-import { removeEndpointState } from "./endpoint_state.ts";
+import { readEndpointState, removeEndpointState, writeEndpointState } from "./endpoint_state.ts";
+import { postgresConf } from "./postgres_settings.ts";
 import { CLEAN_EXIT, type Launcher, type PostgresProcess } from "./postgres_process.ts";
 import type { PrivateSocket } from "./private_socket.ts";
 import type { ReadyDirectory } from "./ready_directory.ts";
@@ -54,9 +55,9 @@ export interface RunParts {
 /** See the head of the file. */
 export abstract class EndpointRun {
   readonly services: HostServices;
-  readonly spec: EndpointSpec;
   readonly directory: EndpointDirectory;
   readonly standbyName: string;
+  #spec: EndpointSpec;
   readonly #onFailure: (why: string) => void;
   #process: PostgresProcess | undefined;
   #background: Promise<void> = Promise.resolve();
@@ -66,12 +67,16 @@ export abstract class EndpointRun {
 
   constructor(parts: RunParts) {
     this.services = parts.services;
-    this.spec = parts.spec;
+    this.#spec = parts.spec;
     this.directory = parts.directory;
     this.standbyName = parts.standbyName;
     this.#onFailure = parts.onFailure;
   }
 
+  /** What it was started as, with settings that were changed since. */
+  get spec(): EndpointSpec {
+    return this.#spec;
+  }
   /** Where Postgres was started. */
   abstract get startLsn(): Lsn;
   /** Where it stands, if that is known without asking: for a writer, what is committed. */
@@ -142,6 +147,17 @@ export abstract class EndpointRun {
     }
     await this.#cleared;
     return this.#failure === undefined;
+  }
+
+  /** Goes on with other settings; the next host that adopts it does, too. */
+  async configure(spec: EndpointSpec): Promise<void> {
+    const { stateFile, pgdata } = this.directory;
+    this.#spec = spec;
+    const state = readEndpointState(stateFile);
+    if (state !== undefined) writeEndpointState(stateFile, { ...state, spec });
+    // Postgres only shows them
+    Deno.writeTextFileSync(`${pgdata}/postgresql.conf`, postgresConf(spec, true));
+    await this.process.signal("HUP");
   }
 
   /** Does something beside serving; a stop waits for it. Errors are logged. */

@@ -5,6 +5,7 @@
  *   GET    /v1/endpoints, /v1/endpoints/NAME
  *   POST   /v1/endpoints/NAME/start    an EndpointSpec; answers when a query was answered
  *   POST   /v1/endpoints/NAME/stop     {"mode": "fast" | "immediate"}; answers when nothing runs
+ *   POST   /v1/endpoints/NAME/configure    {"settings": {...}} of the host's own; now in force
  *   DELETE /v1/endpoints/NAME
  *   GET    /v1/timelines/TENANT/TIMELINE    the running writer and what it has committed
  *   POST   /v1/timelines/TENANT/TIMELINE/sync    a SyncRequest; commits what a quorum holds
@@ -31,6 +32,8 @@ const safekeepersSchema = z
   .min(1).max(32)
   .refine((list) => new Set(list.map(({ id }) => id)).size === list.length, "ids are distinct");
 
+const settingsSchema = z.record(z.string().regex(/^[a-z_][a-z0-9_.]*$/), z.string());
+
 const specSchema = z.strictObject({
   endpoint_id: z.string(),
   tenant_id: tenantSchema,
@@ -45,7 +48,7 @@ const specSchema = z.strictObject({
   pageserver: z.strictObject({ host: z.string(), port }),
   safekeepers: safekeepersSchema,
   postgres_user: z.strictObject({ uid: z.int().min(1), gid: z.int().min(0) }).optional(),
-  settings: z.record(z.string().regex(/^[a-z_][a-z0-9_.]*$/), z.string()).optional(),
+  settings: settingsSchema.optional(),
 });
 
 const syncSchema = z.strictObject({
@@ -54,6 +57,8 @@ const syncSchema = z.strictObject({
   pg_version: z.int().min(14).max(18),
   safekeepers: safekeepersSchema,
 });
+
+const configureSchema = z.strictObject({ settings: settingsSchema });
 
 const stopSchema = z.strictObject({ mode: z.enum(["fast", "immediate"]) });
 
@@ -66,6 +71,10 @@ export function httpApi(host: ComputeHost): Hono {
   app.post("/v1/endpoints/:name/stop", async (c) => {
     const { mode } = await readJson(c, stopSchema);
     return c.json(await host.find(c.req.param("name")).stop(mode));
+  });
+  app.post("/v1/endpoints/:name/configure", async (c) => {
+    const { settings } = await readJson(c, configureSchema);
+    return c.json(await host.find(c.req.param("name")).configure(settings));
   });
   app.delete("/v1/endpoints/:name", async (c) => {
     await host.delete(c.req.param("name"));

@@ -12,7 +12,7 @@ import { writeSlotNames } from "./carried/slot_names.ts";
 import { SlotCarrier } from "./carried/slots.ts";
 import { carryStopped } from "./carried/stopped.ts";
 import { EndpointRun, type RunParts } from "./endpoint_run.ts";
-import type { PageserverLag } from "./client.ts";
+import type { EndpointSpec, PageserverLag } from "./client.ts";
 import { lagLimits } from "./lag_limits.ts";
 import { takeWalTail } from "./wal_tail.ts";
 import type { LagLimits } from "./wal_proposer/backpressure.ts";
@@ -36,7 +36,7 @@ export class PrimaryRun extends EndpointRun {
   readonly proposer: WalProposer;
   /** The files of pgdata that the storage has too; kept up to date while it runs. */
   readonly carried: KnownFiles = new Map();
-  readonly #lagLimits: LagLimits;
+  #lagLimits: LagLimits;
   #stream: PostgresStream | undefined;
   #slots: SlotCarrier | undefined;
 
@@ -64,6 +64,12 @@ export class PrimaryRun extends EndpointRun {
 
   override get pageserverLag(): PageserverLag | undefined {
     return this.#stream?.lag;
+  }
+
+  override async configure(spec: EndpointSpec): Promise<void> {
+    this.#lagLimits = lagLimits(spec.settings);
+    this.#stream?.setLimits(this.#lagLimits);
+    await super.configure(spec);
   }
 
   /**

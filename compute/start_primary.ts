@@ -41,6 +41,7 @@ import {
   layOut,
   makingOf,
   type PhaseClock,
+  recordProcess,
 } from "./start_steps.ts";
 import type { Election } from "./wal_proposer/options.ts";
 import { withinLimit } from "./wal_proposer/time_limit.ts";
@@ -176,12 +177,10 @@ async function isSynchronous(client: PgClient): Promise<boolean> {
 
 /** What is not needed for the first query. */
 function afterStart(run: PrimaryRun, state: PrimaryState, preparedTransactions: number): void {
-  const { spec, directory } = run;
-  run.inBackground("record the process", async () => {
-    writeEndpointState(directory.stateFile, { ...state, process: await run.process.identity() });
-  });
+  const { directory } = run;
+  run.inBackground("record the process", () => recordProcess(run, state));
   run.inBackground("start autovacuum", async () => {
-    Deno.writeTextFileSync(`${directory.pgdata}/postgresql.conf`, postgresConf(spec, true));
+    Deno.writeTextFileSync(`${directory.pgdata}/postgresql.conf`, postgresConf(run.spec, true));
     await run.process.signal("HUP");
   });
   if (preparedTransactions > 0) {

@@ -28,6 +28,7 @@ import {
   layOut,
   makingOf,
   type PhaseClock,
+  recordProcess,
 } from "./start_steps.ts";
 import { withinLimit } from "./wal_proposer/time_limit.ts";
 
@@ -87,9 +88,7 @@ export async function bringUpReadOnly(
       () => new TimedOut("Cannot start Postgres: it does not answer its first query"),
     );
     clock.end("first_query");
-    run.inBackground("record the process", async () => {
-      writeEndpointState(directory.stateFile, { ...state, process: await run.process.identity() });
-    });
+    run.inBackground("record the process", () => recordProcess(run, state));
     directory.sweep();
     services.readyDirectory.make(plannedLengths(map), spec.postgres_user)
       .then(() => services.ready.fill());

@@ -10,6 +10,7 @@ import { type Basebackup, type FileMaking, writeDataFile } from "./basebackup.ts
 import type { EndpointSpec, StartTimings } from "./client.ts";
 import type { Prepared } from "./endpoint_directory.ts";
 import type { EndpointRun } from "./endpoint_run.ts";
+import { type EndpointState, writeEndpointState } from "./endpoint_state.ts";
 import { layOutInSteps } from "./lazy_files/lay_out.ts";
 import { HBA_CONF } from "./postgres_settings.ts";
 
@@ -123,6 +124,12 @@ export async function launch(
     settings,
   }));
   await run.process.ready(pgdata, logFile, logStart, READY_MS_MAX);
+}
+
+/** Writes the state file again, now that it is known which process is to be adopted. */
+export async function recordProcess(run: EndpointRun, state: EndpointState): Promise<void> {
+  const process = await run.process.identity();
+  writeEndpointState(run.directory.stateFile, { ...state, spec: run.spec, process });
 }
 
 /** Throws BadRequest for a Postgres whose first commits might not wait for the WAL proposer. */

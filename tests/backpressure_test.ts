@@ -9,7 +9,7 @@ import { daemonPid } from "../cli/control_plane/supervisor.ts";
 import type { PageserverLag } from "../compute/client.ts";
 import { parseLsn } from "../libs/utils/lsn.ts";
 import type { RunningEndpoint } from "../mod.ts";
-import { type Sql, type TestNeon, testWithNeon } from "./harness.ts";
+import { runNeon, type Sql, type TestNeon, testWithNeon } from "./harness.ts";
 import { createLedger, Writers } from "./load/writers.ts";
 import { commitsWaiting, isSettled } from "./support/commits_waiting.ts";
 import { until } from "./support/waiting.ts";
@@ -36,11 +36,6 @@ async function lagOf(neon: TestNeon): Promise<PageserverLag> {
 async function warmUp(sql: Sql): Promise<void> {
   await commitsWaiting(sql, 0);
   await acknowledgedLsn(sql);
-  // What a compute host asks before it takes over
-  await sql.unsafe(
-    "SELECT pg_current_wal_flush_lsn(), restart_lsn FROM pg_get_replication_slots() " +
-      "WHERE slot_name = 'neon_wal_proposer'",
-  );
 }
 
 /** How far Postgres's commits may return. */
@@ -85,6 +80,7 @@ testWithNeon(
       }
       assert.equal(await probing, 1);
       await writers.more(1000);
+      await checkReconfigure(neon, sql, writers);
     } finally {
       await writers.stop();
     }
@@ -108,6 +104,30 @@ async function checkHeldBack(neon: TestNeon, sql: Sql): Promise<void> {
       acknowledged === received + LIMIT_BYTES;
   });
   assert.match(await neon.run("endpoint", "list"), /running, commits wait: pageserver \d+ MB behi/);
+}
+
+/** The limit can be changed while the endpoint runs, and stays changed. */
+async function checkReconfigure(neon: TestNeon, sql: Sql, writers: Writers): Promise<void> {
+  const name = "neon.max_replication_write_lag";
+  const change = (to: string) =>
+    runNeon(neon.local.directory, ["endpoint", "reconfigure", "main", "--config", to]);
+  using _frozen = freezePageserver(neon);
+  await checkHeldBack(neon, sql);
+  assert.equal((await change(`${name}=-1`)).code, 0);
+  await writers.more(100);
+  const [shown] = await sql.unsafe(`show ${name}`);
+  assert.equal(shown![name], "-1");
+  await neon.killRole("compute");
+  await neon.run("compute", "start");
+  await writers.more(100);
+  assert.equal((await change(`${name}=256kB`)).code, 0);
+  await commitsWaiting(sql, WRITERS);
+  assert.match(
+    (await change("neon.max_replication_lag=1GB")).stderr,
+    /there is no such setting; th/,
+  );
+  assert.match((await change("work_mem=1GB")).stderr, /ALTER SYSTEM/);
+  assert.match((await change(`${name}=much`)).stderr, /give a size such as 500MB/);
 }
 
 /** A stop does not wait for the pageserver, and what was acknowledged is there afterwards. */

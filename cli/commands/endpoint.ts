@@ -1,6 +1,7 @@
-/** `neon endpoint create|start|stop|list`. */
+/** `neon endpoint create|start|stop|reconfigure|list`. */
 import { Command } from "@commander-js/extra-typings";
 import { MAIN_BRANCH } from "../control_plane/config.ts";
+import { reconfigureEndpoint } from "../control_plane/endpoint_settings.ts";
 import { stopEndpoint } from "../control_plane/endpoint_stop.ts";
 import { endpointMode, formatMode } from "../control_plane/endpoint_modes.ts";
 import { parseEndpointSettings } from "../control_plane/endpoint_records.ts";
@@ -8,6 +9,7 @@ import {
   connectionString,
   createEndpoint,
   describeStatus,
+  describeTrouble,
   type EndpointOptions,
   listEndpoints,
   startEndpoint,
@@ -183,14 +185,38 @@ function list() {
       ]);
       const titles = ["ENDPOINT", "ADDRESS", "TIMELINE", "BRANCH NAME", "LSN", "STATUS"];
       printTable([...titles, ...(hasModes ? ["MODE"] : [])], rows);
+      for (const endpoint of endpoints) {
+        const trouble = describeTrouble(endpoint);
+        if (trouble !== undefined) printHint(trouble);
+      }
     });
   return withExamples(made, ["neon endpoint list"], ["neon endpoint list --json"]);
 }
 
+function reconfigure() {
+  const made = new Command("reconfigure")
+    .description("change settings that begin with neon., at once if the endpoint runs")
+    .argument("<name>", "its name")
+    .requiredOption("-c, --config <name=value>", "a setting; may be repeated", repeated)
+    .action(async (name, options) => {
+      const changes = parseEndpointSettings(options.config);
+      const { isRunning } = await reconfigureEndpoint(openEnvironment(), name, changes);
+      printLine(`Endpoint ${name} ${isRunning ? "goes on with" : "will start with"} the settings`);
+    });
+  return withExamples(
+    made,
+    ["neon endpoint reconfigure main --config neon.max_replication_write_lag=2GB"],
+  );
+}
+
 /** The command. */
 export function command(): Command {
-  const made = new Command("endpoint").description("create, start, stop and list endpoints");
-  for (const sub of [create(), start(), stop(), list()]) made.addCommand(sub as unknown as Command);
+  const made = new Command("endpoint").description(
+    "create, start, stop, reconfigure and list endpoints",
+  );
+  for (const sub of [create(), start(), stop(), reconfigure(), list()]) {
+    made.addCommand(sub as unknown as Command);
+  }
   return withExamples(
     made as unknown as Command,
     ["neon endpoint start main"],

@@ -154,7 +154,7 @@ function checkSame(env: Environment, record: EndpointRecord, options: EndpointOp
     .find(([key, value]) => before[key] !== value);
   if (changed !== undefined) {
     const other = changed[0].startsWith("neon.")
-      ? `first "neon endpoint stop ${name} --destroy"`
+      ? `use "neon endpoint reconfigure ${name} --config ${changed.join("=")}"`
       : `use ALTER SYSTEM, or "${repoPath(env, "compute", "endpoints", name, "postgresql.conf")}"`;
     throw new BadRequest(
       `Cannot start endpoint "${name}" with ${changed.join("=")}: it exists without that; ${other}`,
@@ -285,6 +285,10 @@ export interface ListedEndpoint {
   /** Of a running primary. */
   pageserver_lag: PageserverLag | null;
   status: "running" | "starting" | "stopped" | "crashed";
+  /** Why it crashed or did not start. */
+  error: string | null;
+  /** What its start waits for that may take long. */
+  waits_for: string | null;
 }
 
 /** The status for people: also whether commits wait, and for what. */
@@ -292,6 +296,21 @@ export function describeStatus({ status, pageserver_lag: lag }: ListedEndpoint):
   if (lag === null || !lag.commits_delayed) return status;
   const behind = `${Math.ceil(lag.write_bytes / 2 ** 20)} MB behind`;
   return `${status}, commits wait: pageserver ${lag.has_reported ? behind : "does not report"}`;
+}
+
+/** What is wrong with an endpoint, and the way out of it, in a line for people. */
+export function describeTrouble(listed: ListedEndpoint): string | undefined {
+  const { endpoint, status, error, waits_for } = listed;
+  if (waits_for !== null) {
+    return `endpoint ${endpoint} waits for ${waits_for}; "neon endpoint stop ${endpoint} -m ` +
+      `immediate" ends that`;
+  }
+  if (error === null || status === "running") return undefined;
+  const what = status === "crashed" ? "crashed" : "did not start";
+  return `endpoint ${endpoint} ${what}: ${
+    error.split("\n")[0]
+  }; "neon endpoint start ${endpoint}" ` +
+    `starts it${status === "crashed" ? " again" : ""}`;
 }
 
 /** All endpoints, those of one tenant if one is named, with the state of their processes. */
@@ -329,6 +348,8 @@ export async function listEndpoints(
         : null,
       pageserver_lag: status?.pageserver_lag ?? null,
       status: status?.status ?? alone,
+      error: status?.error ?? null,
+      waits_for: status?.waits_for ?? null,
     };
   });
 }

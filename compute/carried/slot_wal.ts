@@ -19,6 +19,9 @@ import { writeAll } from "../../libs/utils/durable.ts";
 import { type FileOwner, give } from "../endpoint_directory.ts";
 import { catchUp, type LogOfTerm } from "../wal_proposer/catch_up.ts";
 
+/** The start fails when the safekeeper that has the WAL says nothing for so long. */
+const SILENCE_MS_MAX = 10_000;
+
 const log = logger("compute", "slots");
 
 /** SQLSTATE (undefined_file) of a safekeeper, and of PostgreSQL, for WAL that was removed. */
@@ -92,6 +95,7 @@ async function fetchSlotWal(options: SlotWalOptions): Promise<void> {
     await catchUp({
       ...options,
       from,
+      silenceMsMax: SILENCE_MS_MAX,
       goesOn: () => at < startLsn,
       send: async (wal) => write(wal.subarray(0, Math.max(0, startLsn - at))),
     });

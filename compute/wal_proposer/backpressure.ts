@@ -44,7 +44,7 @@ export function acknowledgeable(
 
 /** What Postgres may be told, over the life of a stream. See the head of the file. */
 export class Backpressure {
-  readonly #limits: LagLimits;
+  #limits: LagLimits;
   /** Highest heard of: one that restarts takes in again what it had only in memory. */
   #progress: PageserverProgress;
   #hasReported = false;
@@ -65,6 +65,11 @@ export class Backpressure {
   /** What Postgres may count on now. */
   get released(): Lsn {
     return this.#released;
+  }
+
+  /** Other limits from now on; what was released stays. */
+  setLimits(limits: LagLimits): void {
+    this.#limits = limits;
   }
 
   /** The pageserver reports. */

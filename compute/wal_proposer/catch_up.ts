@@ -8,9 +8,6 @@ import type { Lsn } from "../../libs/utils/lsn.ts";
 import type { Term } from "../../libs/safekeeper_protocol/term_history.ts";
 import type { SafekeeperAddress } from "./safekeeper_link.ts";
 
-/** A source that says nothing for so long is given up, and another one tried. */
-const SILENCE_MS_MAX = 10_000;
-
 /** A safekeeper's log of a timeline in a term. */
 export interface LogOfTerm {
   readonly source: SafekeeperAddress;
@@ -23,6 +20,8 @@ export interface LogOfTerm {
 /** What to copy, and to whom. */
 interface CatchUpOptions extends LogOfTerm {
   readonly from: Lsn;
+  /** A source that says nothing for so long is given up; one that lives says something each second. */
+  readonly silenceMsMax: number;
   /** False when enough was copied or the receiver is gone. */
   goesOn(): boolean;
   /** Takes the WAL up to `endLsn`; `wal` is valid until the promise settles. */
@@ -31,7 +30,7 @@ interface CatchUpOptions extends LogOfTerm {
 
 /** Copies until `goesOn` says no. Throws what receiveWal() throws. */
 export function catchUp(options: CatchUpOptions): Promise<void> {
-  const { source, tenantId, timelineId, term, from } = options;
+  const { source, tenantId, timelineId, term, from, silenceMsMax } = options;
   return receiveWal({
     hostname: source.host,
     port: source.pgPort,
@@ -40,7 +39,7 @@ export function catchUp(options: CatchUpOptions): Promise<void> {
     name: "wal_proposer_recovery",
     term,
     from,
-    silenceMsMax: SILENCE_MS_MAX,
+    silenceMsMax,
     goesOn: () => options.goesOn(),
     take: (wal, endLsn) => options.send(wal, endLsn),
   });

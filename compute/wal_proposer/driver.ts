@@ -56,6 +56,8 @@ const log = logger("compute", "wal_proposer");
 const HEARTBEAT_MS = 1000;
 /** A safekeeper that says nothing for so long is connected to anew. */
 const SILENCE_MS_MAX = 10_000;
+/** One that others are caught up from; then the next is asked, so this costs little. */
+const SOURCE_SILENCE_MS_MAX = 3000;
 /** A term whose start cannot be copied from anybody is given up after so long. */
 const STRANDED_MS_MAX = 10_000;
 /** Bytes put into one write to a safekeeper. */
@@ -297,6 +299,7 @@ export class WalProposer implements LinkEvents {
       timelineId: this.options.timelineId,
       term: this.#proposer.term,
       from: this.#proposer.sentLsn(peer),
+      silenceMsMax: SOURCE_SILENCE_MS_MAX,
       goesOn,
       send: async (wal, endLsn) => {
         const first = this.#proposer.sentLsn(peer);

@@ -106,6 +106,12 @@ export class PostgresStream {
     return this.#backpressure.lag(this.#proposer.commitLsn);
   }
 
+  /** Other limits of the pageserver's lag from now on. */
+  setLimits(limits: LagLimits): void {
+    this.#backpressure.setLimits(limits);
+    this.#release();
+  }
+
   /** Commits do not wait for the pageserver any more: Postgres is to stop. */
   lift(): void {
     this.#backpressure.lift();
