@@ -1,4 +1,7 @@
 import assert from "node:assert/strict";
+import { Authenticator } from "../libs/auth/authenticator.ts";
+import { signToken } from "../libs/auth/jwt.ts";
+import { newKeyPair, readPrivateKey } from "../libs/auth/keys.ts";
 import { newTenantId, newTimelineId } from "../libs/utils/id.ts";
 import { toLsn } from "../libs/utils/lsn.ts";
 import { BrokerClient, type SafekeeperTimelineInfo } from "./client.ts";
@@ -77,5 +80,46 @@ Deno.test({
     subscriber.close();
     publisher.close();
     broker.close();
+  },
+});
+
+Deno.test({
+  name: "with authentication only who has a token for all that safekeepers have is heard or hears",
+  sanitizeOps: false,
+  sanitizeResources: false,
+  fn: async () => {
+    const directory = Deno.makeTempDirSync();
+    const { privatePem, publicPem } = await newKeyPair();
+    Deno.writeTextFileSync(`${directory}/private.pem`, privatePem);
+    Deno.writeTextFileSync(`${directory}/public.pem`, publicPem);
+    const key = await readPrivateKey(`${directory}/private.pem`);
+    const authenticator = await Authenticator.open("broker", `${directory}/public.pem`);
+    const broker = await serveBroker("127.0.0.1:0", authenticator);
+    const tokens = {
+      right: await signToken(key, { scope: "safekeeperdata" }),
+      "of a tenant": await signToken(key, { scope: "tenant", tenant_id: info(0).tenantId }),
+      expired: await signToken(key, { scope: "safekeeperdata", exp: 1 }),
+    };
+    const heardBy: Record<string, number[]> = {};
+    const clients = Object.entries(tokens).map(([name, token]) => {
+      const client = new BrokerClient(`127.0.0.1:${broker.port}`, () => token);
+      const heard: number[] = heardBy[name] = [];
+      client.subscribeAll(({ safekeeperId }) => heard.push(safekeeperId));
+      return client;
+    });
+    const anonymous = new BrokerClient(`127.0.0.1:${broker.port}`);
+    const publishers = [...clients, anonymous];
+    // Publishing is repeated, as safekeepers do
+    const repeat = setInterval(() => {
+      publishers.forEach((client, id) => client.publish({ ...info(8), safekeeperId: id }));
+    }, 10);
+    while (heardBy["right"]!.length < 50) await new Promise((resolve) => setTimeout(resolve, 10));
+    clearInterval(repeat);
+    assert.deepEqual(new Set(heardBy["right"]), new Set([0]));
+    assert.deepEqual([heardBy["of a tenant"], heardBy["expired"]], [[], []]);
+    assert.equal(broker.registry.size, 1);
+    for (const client of publishers) client.close();
+    broker.close();
+    Deno.removeSync(directory, { recursive: true });
   },
 });

@@ -3,8 +3,15 @@
  * reconnect by themselves: the broker may be restarted at any time, and what it missed is published
  * again by the next round.
  */
-import { type ClientReadableStream, type ClientWritableStream, credentials } from "@grpc/grpc-js";
-import type { Client } from "@grpc/grpc-js";
+import {
+  type Client,
+  type ClientReadableStream,
+  type ClientWritableStream,
+  credentials,
+  Metadata,
+  type ServiceError,
+  status,
+} from "@grpc/grpc-js";
 import { messageOf } from "../libs/utils/errors.ts";
 import { logger } from "../libs/utils/log.ts";
 import {
@@ -25,23 +32,29 @@ const PUBLISH_QUEUE_LIMIT = 4096;
 
 interface BrokerStub extends Client {
   PublishSafekeeperInfo(
-    done: (error: Error | null) => void,
+    metadata: Metadata,
+    done: (error: ServiceError | null) => void,
   ): ClientWritableStream<WireTimelineInfo>;
-  SubscribeSafekeeperInfo(request: { all: Record<string, never> }): ClientReadableStream<
-    WireTimelineInfo
-  >;
+  SubscribeSafekeeperInfo(
+    request: { all: Record<string, never> },
+    metadata: Metadata,
+  ): ClientReadableStream<WireTimelineInfo>;
 }
 
 /** A connection to the broker, made on first use. */
 export class BrokerClient {
   readonly #stub: BrokerStub;
+  readonly #token: (() => string) | undefined;
   #publishing: ClientWritableStream<WireTimelineInfo> | undefined;
   #subscription: ClientReadableStream<WireTimelineInfo> | undefined;
   readonly #timers = new Set<ReturnType<typeof setTimeout>>();
   #closed = false;
+  /** Why the broker lets us do nothing, as last logged. */
+  #refusal = "";
 
-  /** `endpoint` is "http://host:port" or "host:port". */
-  constructor(endpoint: string) {
+  /** `endpoint` is "http://host:port" or "host:port"; `token` is for a broker that wants one. */
+  constructor(endpoint: string, token?: () => string) {
+    this.#token = token;
     const Stub = brokerService();
     this.#stub = new Stub(endpoint.replace(/^http:\/\//, ""), credentials.createInsecure(), {
       "grpc.initial_reconnect_backoff_ms": 100,
@@ -58,11 +71,36 @@ export class BrokerClient {
     if (stream.writableLength < PUBLISH_QUEUE_LIMIT) stream.write(toWire(info));
   }
 
+  /** With our token. It is no reason to throw that there is none: the broker says what it wants. */
+  #metadata(): Metadata {
+    const metadata = new Metadata();
+    try {
+      const token = this.#token?.();
+      if (token !== undefined) metadata.set("authorization", `Bearer ${token}`);
+    } catch (thrown) {
+      this.#refused(messageOf(thrown));
+    }
+    return metadata;
+  }
+
+  #ended(error: Partial<ServiceError> | null | undefined): void {
+    const isRefused = error?.code === status.UNAUTHENTICATED ||
+      error?.code === status.PERMISSION_DENIED;
+    if (isRefused) this.#refused(error.details ?? "no reason given");
+  }
+
+  #refused(why: string): void {
+    if (why === this.#refusal) return; // we try again and again
+    this.#refusal = why;
+    log.error("the broker refuses us: {why}", { why });
+  }
+
   #openPublishing(): ClientWritableStream<WireTimelineInfo> {
-    const forget = () => {
+    const forget = (error: ServiceError | null) => {
+      this.#ended(error);
       if (this.#publishing === stream) this.#publishing = undefined;
     };
-    const stream = this.#stub.PublishSafekeeperInfo(forget);
+    const stream = this.#stub.PublishSafekeeperInfo(this.#metadata(), forget);
     stream.on("error", forget);
     return stream;
   }
@@ -70,11 +108,12 @@ export class BrokerClient {
   /** Calls `onInfo` for every info of every timeline, across reconnects, until close(). */
   subscribeAll(onInfo: (info: SafekeeperTimelineInfo) => void): void {
     if (this.#closed) return;
-    const stream = this.#stub.SubscribeSafekeeperInfo({ all: {} });
+    const stream = this.#stub.SubscribeSafekeeperInfo({ all: {} }, this.#metadata());
     this.#subscription = stream;
     let ended = false;
-    const again = () => {
+    const again = (error?: Partial<ServiceError>) => {
       if (ended || this.#closed) return;
+      this.#ended(error);
       ended = true;
       const timer = setTimeout(() => {
         this.#timers.delete(timer);
@@ -90,7 +129,7 @@ export class BrokerClient {
       }
     });
     stream.on("error", again);
-    stream.on("end", again);
+    stream.on("end", () => again());
   }
 
   /** Ends everything. */

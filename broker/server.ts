@@ -1,12 +1,21 @@
-/** The broker's gRPC service: publish and subscribe, wired to the registry of subscribers. */
+/**
+ * The broker's gRPC service: publish and subscribe, wired to the registry of subscribers. With
+ * authentication every call shows a bearer token in its metadata, one for all that safekeepers
+ * have: what is published here makes others connect to where it says.
+ */
 import {
+  type Metadata,
   type sendUnaryData,
   Server,
   ServerCredentials,
   type ServerReadableStream,
   type ServerUnaryCall,
   type ServerWritableStream,
+  type ServiceError,
+  status,
 } from "@grpc/grpc-js";
+import type { Authenticator } from "../libs/auth/authenticator.ts";
+import { Forbidden, messageOf } from "../libs/utils/errors.ts";
 import {
   brokerService,
   type WireTimelineInfo,
@@ -36,30 +45,54 @@ interface BrokerServer {
   close(): void;
 }
 
+/** Runs `work` at once, or as soon as it is known that the caller may; else `refuse`. */
+type Admission = (metadata: Metadata, work: () => void, refuse: (why: Refusal) => void) => void;
+
+type Refusal = Pick<ServiceError, "code" | "details">;
+
+function admissionBy(authenticator: Authenticator | undefined): Admission {
+  if (authenticator === undefined) return (_metadata, work) => work();
+  return (metadata, work, refuse) => {
+    const [authorization] = metadata.get("authorization").map(String);
+    authenticator.check(authorization, { of: "server" }).then(work, (thrown: unknown) => {
+      const code = thrown instanceof Forbidden ? status.PERMISSION_DENIED : status.UNAUTHENTICATED;
+      refuse({ code, details: messageOf(thrown) });
+    });
+  };
+}
+
 /** Listens at `address` ("host:port", port 0 for a free one). Throws if it is taken. */
-export async function serveBroker(address: string): Promise<BrokerServer> {
+export async function serveBroker(
+  address: string,
+  authenticator?: Authenticator,
+): Promise<BrokerServer> {
   const registry = new SubscriberRegistry();
+  const admit = admissionBy(authenticator);
   const server = new Server();
   server.addService(brokerService().service, {
     PublishSafekeeperInfo: (
       call: ServerReadableStream<WireTimelineInfo, unknown>,
       done: sendUnaryData<unknown>,
     ) => {
-      call.on("data", (info: WireTimelineInfo) => {
-        registry.publish({ type: TIMELINE_INFO, safekeeper_timeline_info: info });
-      });
-      call.on("end", () => done(null, {}));
       call.on("error", () => {}); // the publisher left: it connects again
+      admit(call.metadata, () => {
+        call.on("data", (info: WireTimelineInfo) => {
+          registry.publish({ type: TIMELINE_INFO, safekeeper_timeline_info: info });
+        });
+        call.on("end", () => done(null, {}));
+      }, done);
     },
     PublishOne: (
       call: ServerUnaryCall<WireTypedMessage, unknown>,
       done: sendUnaryData<unknown>,
     ) => {
-      registry.publish(call.request);
-      done(null, {});
+      admit(call.metadata, () => {
+        registry.publish(call.request);
+        done(null, {});
+      }, done);
     },
     SubscribeSafekeeperInfo: (call: ServerWritableStream<SubscribeRequest, unknown>) => {
-      attach(registry, call, {
+      attach(admit, registry, call, {
         timeline: timelineKey(call.request.tenant_timeline_id),
         types: new Set([TIMELINE_INFO]),
         queued: () => call.writableLength,
@@ -68,7 +101,7 @@ export async function serveBroker(address: string): Promise<BrokerServer> {
     },
     SubscribeByFilter: (call: ServerWritableStream<FilterRequest, unknown>) => {
       const filter = call.request.tenant_timeline_id;
-      attach(registry, call, {
+      attach(admit, registry, call, {
         timeline: filter?.enabled ? timelineKey(filter.tenant_timeline_id) : undefined,
         types: new Set(call.request.types.map((wanted) => wanted.type)),
         queued: () => call.writableLength,
@@ -86,12 +119,16 @@ export async function serveBroker(address: string): Promise<BrokerServer> {
 }
 
 function attach<T>(
+  admit: Admission,
   registry: SubscriberRegistry,
   call: ServerWritableStream<T, unknown>,
   subscriber: Subscriber,
 ): void {
-  const remove = registry.add(subscriber);
-  call.on("cancelled", remove);
-  call.on("close", remove);
-  call.on("error", remove);
+  let remove = () => {};
+  call.on("cancelled", () => remove());
+  call.on("close", () => remove());
+  call.on("error", () => remove());
+  admit(call.metadata, () => {
+    if (!call.cancelled) remove = registry.add(subscriber);
+  }, (why) => call.emit("error", why));
 }

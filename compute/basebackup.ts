@@ -63,6 +63,8 @@ export function connectPageserver(spec: EndpointSpec): Promise<PgClient> {
   return PgClient.connect(
     { hostname: spec.pageserver.host, port: spec.pageserver.port },
     { user: "compute", database: "pageserver", application_name: spec.endpoint_id },
+    undefined,
+    () => spec.storage_auth_token,
   );
 }
 

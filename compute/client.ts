@@ -7,6 +7,7 @@ export { changedSettings, lagLimits } from "./lag_limits.ts";
 import { NotFound } from "../libs/utils/errors.ts";
 import { HttpClient } from "../libs/utils/http_client.ts";
 import type { TenantId, TimelineId } from "../libs/utils/id.ts";
+import type { TokenSource } from "../libs/utils/token_source.ts";
 
 /**
  * What an endpoint does: write its timeline; follow it, reading only; or stay at an LSN of it.
@@ -30,6 +31,8 @@ export interface EndpointSpec {
     readonly host: string;
     readonly pg_port: number;
   }[];
+  /** What it shows to the pageserver and the safekeepers, where they want a token. */
+  readonly storage_auth_token?: string | undefined;
   /** Whom Postgres runs as; needed when the host is root. */
   readonly postgres_user?: { readonly uid: number; readonly gid: number };
   /** Lines of postgresql.conf; ALTER SYSTEM and the endpoint's own file go before them. */
@@ -101,15 +104,16 @@ export interface SyncRequest {
   /** Major version. */
   readonly pg_version: number;
   readonly safekeepers: EndpointSpec["safekeepers"];
+  readonly storage_auth_token?: string | undefined;
 }
 
 /** One compute host. */
 export class ComputeClient {
   readonly #http: HttpClient;
 
-  /** `address` is "host:port" of the HTTP API. */
-  constructor(address: string) {
-    this.#http = new HttpClient("the compute host", address);
+  /** `address` is "host:port" of the HTTP API; `token` is for one that wants one. */
+  constructor(address: string, token?: TokenSource) {
+    this.#http = new HttpClient("the compute host", address, undefined, token);
   }
 
   /** All endpoints that the host has files of. */

@@ -5,6 +5,7 @@
  *   launcher_path = "/var/cache/neon/compute-.../neon-launch"        the only program it may start
  *   library_path = "/var/cache/neon/compute-.../liblazyfiles.so"     preloaded into Postgres
  *   log_level = "info"
+ *   auth_validation_public_key_path = "/srv/neon/auth_public_key.pem"    who asks shows a token
  */
 import { z } from "zod";
 import { addressSetting, logLevelSetting } from "../libs/daemon/config_file.ts";
@@ -15,4 +16,6 @@ export const computeConfig = z.strictObject({
   launcher_path: z.string(),
   library_path: z.string(),
   log_level: logLevelSetting,
+  /** A file or a directory of public keys. */
+  auth_validation_public_key_path: z.string().optional(),
 });

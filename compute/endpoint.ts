@@ -78,8 +78,9 @@ export class Endpoint {
   }
 
   /**
-   * Starts unless it runs and answers a query; a replica then has what ends at `atLeast`. Throws
-   * Conflict if it runs on another timeline, Unavailable if it is being adopted for too long.
+   * Starts unless it runs and answers a query; then it only takes the token. A replica has what
+   * ends at `atLeast` when it was started. Throws Conflict if it runs on another timeline,
+   * Unavailable if it is being adopted for too long.
    */
   async start(spec: EndpointSpec, atLeast: Lsn): Promise<EndpointStatus> {
     if (this.#adoption !== undefined) {
@@ -90,11 +91,9 @@ export class Endpoint {
     }
     return await this.#inTurn(async () => {
       if (this.#status === "running" && await this.#run?.answers()) {
-        if (this.#spec.timeline_id === spec.timeline_id) return this.status();
-        throw new Conflict(
-          `Cannot start endpoint "${spec.endpoint_id}" on timeline ${spec.timeline_id}: it runs ` +
-            `on ${this.#spec.timeline_id}`,
-        );
+        this.#checkSame(spec);
+        this.#renewToken(spec.storage_auth_token);
+        return this.status();
       }
       this.#spec = spec;
       this.#status = "starting";
@@ -119,6 +118,20 @@ export class Endpoint {
       }
       return this.status();
     });
+  }
+
+  #checkSame({ endpoint_id, timeline_id }: EndpointSpec): void {
+    if (this.#spec.timeline_id === timeline_id) return;
+    throw new Conflict(
+      `Cannot start endpoint "${endpoint_id}" on timeline ${timeline_id}: it runs on ` +
+        this.#spec.timeline_id,
+    );
+  }
+
+  #renewToken(token: string | undefined): void {
+    if (token === undefined || token === this.#spec.storage_auth_token) return;
+    this.#run?.renewToken(token);
+    this.#spec = { ...this.#spec, storage_auth_token: token };
   }
 
   /** Changes settings of the host's own; at once if it runs. Throws BadRequest for others. */

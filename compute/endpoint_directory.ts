@@ -8,7 +8,8 @@
  *     slots                  logical slots that the storage has, while they may change
  *     postgres.log
  *     pgdata/                a cache: laid out anew from a basebackup at every start
- *     arena                  which pages of pgdata are there (lazy_files/)
+ *     arena                  which pages of pgdata are there (lazy_files/); Postgres's token
+ *     passfile               the token of a replica for safekeepers, where they want one
  *     socket/                the private Unix socket, for replication to us
  *     discarded-<n>/         an old pgdata on its way out
  *
@@ -54,6 +55,7 @@ export class EndpointDirectory {
   readonly root: string;
   readonly pgdata: string;
   readonly arena: string;
+  readonly passfile: string;
   readonly stateFile: string;
   readonly slotsFile: string;
   readonly logFile: string;
@@ -67,6 +69,7 @@ export class EndpointDirectory {
     this.root = root;
     this.pgdata = join(root, "pgdata");
     this.arena = join(root, "arena");
+    this.passfile = join(root, "passfile");
     this.stateFile = join(root, "state");
     this.slotsFile = join(root, "slots");
     this.logFile = join(root, "postgres.log");
@@ -107,10 +110,19 @@ export class EndpointDirectory {
     };
   }
 
+  /** Replaces the password file of Postgres's user: any server wants this token. */
+  writePassfile(token: string, owner: FileOwner | undefined): void {
+    const temporary = `${this.passfile}.new`;
+    ifThere(() => Deno.removeSync(temporary));
+    Deno.writeTextFileSync(temporary, `*:*:*:*:${token}\n`, { createNew: true, mode: 0o600 });
+    give(temporary, owner);
+    Deno.renameSync(temporary, this.passfile);
+  }
+
   /** After an orderly stop: keeps the ALTER SYSTEM settings, and pgdata to be emptied. */
   retireData(): void {
     this.#saveSettings();
-    ifThere(() => Deno.removeSync(this.arena));
+    this.#removeTokens();
     this.#reusable = exists(this.pgdata);
   }
 
@@ -122,7 +134,12 @@ export class EndpointDirectory {
       const target = join(this.root, `${DISCARDED}${n}`);
       if (!exists(target)) Deno.renameSync(this.pgdata, target);
     }
+    this.#removeTokens();
+  }
+
+  #removeTokens(): void {
     ifThere(() => Deno.removeSync(this.arena));
+    ifThere(() => Deno.removeSync(this.passfile));
   }
 
   #saveSettings(): void {

@@ -17,6 +17,7 @@ import type { Lsn } from "../libs/utils/lsn.ts";
 import type { EndpointSpec, PageserverLag } from "./client.ts";
 import type { EndpointDirectory } from "./endpoint_directory.ts";
 import { readEndpointState, removeEndpointState, writeEndpointState } from "./endpoint_state.ts";
+import { updateArenaToken } from "./lazy_files/arena.ts";
 import { postgresConf } from "./postgres_settings.ts";
 import { CLEAN_EXIT, type Launcher, type PostgresProcess } from "./postgres_process.ts";
 import type { PrivateSocket } from "./private_socket.ts";
@@ -73,10 +74,11 @@ export abstract class EndpointRun {
     this.#onFailure = parts.onFailure;
   }
 
-  /** What it was started as, with settings that were changed since. */
+  /** What it was started as, with settings and a token that were changed since. */
   get spec(): EndpointSpec {
     return this.#spec;
   }
+
   /** Where Postgres was started. */
   abstract get startLsn(): Lsn;
   /** Where it stands, if that is known without asking: for a writer, what is committed. */
@@ -110,6 +112,17 @@ export abstract class EndpointRun {
   attach(process: PostgresProcess): void {
     this.#process = process;
     process.exited.then((how) => this.fail(`Postgres ended by itself with ${how}`));
+  }
+
+  /**
+   * Shows another token to the storage from now on; connections that are open stay. For a running
+   * Postgres.
+   */
+  renewToken(token: string): void {
+    const { directory } = this;
+    this.#goOnAs({ ...this.#spec, storage_auth_token: token });
+    updateArenaToken(directory.arena, token);
+    if (this.#spec.mode === "Replica") directory.writePassfile(token, this.#spec.postgres_user);
   }
 
   /** A connection of the superuser, over the endpoint's own socket. */
@@ -151,13 +164,17 @@ export abstract class EndpointRun {
 
   /** Goes on with other settings; the next host that adopts it does, too. */
   async configure(spec: EndpointSpec): Promise<void> {
-    const { stateFile, pgdata } = this.directory;
+    this.#goOnAs(spec);
+    // Postgres only shows them
+    Deno.writeTextFileSync(`${this.directory.pgdata}/postgresql.conf`, postgresConf(spec, true));
+    await this.process.signal("HUP");
+  }
+
+  #goOnAs(spec: EndpointSpec): void {
+    const { stateFile } = this.directory;
     this.#spec = spec;
     const state = readEndpointState(stateFile);
     if (state !== undefined) writeEndpointState(stateFile, { ...state, spec });
-    // Postgres only shows them
-    Deno.writeTextFileSync(`${pgdata}/postgresql.conf`, postgresConf(spec, true));
-    await this.process.signal("HUP");
   }
 
   /** Does something beside serving; a stop waits for it. Errors are logged. */

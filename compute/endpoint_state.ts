@@ -1,7 +1,7 @@
 /**
  * What a compute host must remember of a running endpoint, so that after its own crash it can take
  * the Postgres over, or knows that it may not: the file `state` in the endpoint's directory, sealed
- * JSON.
+ * JSON. It is the host's alone: the endpoint's token is in it.
  *
  * It is written durably before the first append of a term (then without a process), or before a
  * Postgres that only reads is launched, and again when Postgres runs, and removed when the endpoint
@@ -16,6 +16,7 @@ import type { EndpointSpec } from "./client.ts";
 import type { ProcessIdentity } from "./postgres_process.ts";
 
 const FORMAT: SealedFormat = { magic: "NCES", version: 1, what: "endpoint state file" };
+const FILE_MODE = 0o600;
 
 /** Of any endpoint. */
 interface CommonState {
@@ -56,7 +57,7 @@ export function writeEndpointState(path: string, state: EndpointState): void {
     ...common,
     history: state.history.map(({ term, lsn }) => ({ term, lsn: formatLsn(lsn) })),
   };
-  writeSealedFile(path, FORMAT, new TextEncoder().encode(JSON.stringify(json)));
+  writeSealedFile(path, FORMAT, new TextEncoder().encode(JSON.stringify(json)), FILE_MODE);
 }
 
 /** Reads the file; undefined if there is none. Throws Corrupt. */

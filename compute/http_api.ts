@@ -13,7 +13,9 @@
  */
 import type { Context, Hono } from "hono";
 import { z } from "zod";
+import type { Authenticator } from "../libs/auth/authenticator.ts";
 import { newHttpApi, readJson } from "../libs/daemon/http_api.ts";
+import type { RouteRules } from "../libs/daemon/http_guard.ts";
 import { BadRequest } from "../libs/utils/errors.ts";
 import { parseTenantId, parseTimelineId } from "../libs/utils/id.ts";
 import { logger } from "../libs/utils/log.ts";
@@ -22,6 +24,21 @@ import type { ComputeHost } from "./compute_host.ts";
 import { failedStarts, startSeconds } from "./metrics.ts";
 
 const log = logger("compute", "http");
+
+/**
+ * Which token each route wants (libs/daemon/http_guard.ts). A start names programs, and which
+ * tenant it is: it is not for who may only use one endpoint.
+ */
+export const computeRules: RouteRules = {
+  "GET /v1/endpoints": "server",
+  "GET /v1/endpoints/:name": "endpoint",
+  "POST /v1/endpoints/:name/start": "server",
+  "POST /v1/endpoints/:name/stop": "endpoint",
+  "POST /v1/endpoints/:name/configure": "server",
+  "DELETE /v1/endpoints/:name": "server",
+  "GET /v1/timelines/:tenant/:timeline": "server",
+  "POST /v1/timelines/:tenant/:timeline/sync": "server",
+};
 
 const port = z.int().min(1).max(65535);
 
@@ -33,6 +50,7 @@ const safekeepersSchema = z
   .refine((list) => new Set(list.map(({ id }) => id)).size === list.length, "ids are distinct");
 
 const settingsSchema = z.record(z.string().regex(/^[a-z_][a-z0-9_.]*$/), z.string());
+const tokenSchema = z.string().regex(/^[A-Za-z0-9._-]{1,1000}$/).optional();
 
 const specSchema = z.strictObject({
   endpoint_id: z.string(),
@@ -47,6 +65,7 @@ const specSchema = z.strictObject({
   pg_bin_dir: z.string().startsWith("/"),
   pageserver: z.strictObject({ host: z.string(), port }),
   safekeepers: safekeepersSchema,
+  storage_auth_token: tokenSchema,
   postgres_user: z.strictObject({ uid: z.int().min(1), gid: z.int().min(0) }).optional(),
   settings: settingsSchema.optional(),
 });
@@ -56,6 +75,7 @@ const syncSchema = z.strictObject({
   timeline_id: timelineSchema,
   pg_version: z.int().min(14).max(18),
   safekeepers: safekeepersSchema,
+  storage_auth_token: tokenSchema,
 });
 
 const configureSchema = z.strictObject({ settings: settingsSchema });
@@ -63,8 +83,8 @@ const configureSchema = z.strictObject({ settings: settingsSchema });
 const stopSchema = z.strictObject({ mode: z.enum(["fast", "immediate"]) });
 
 /** The API over one host. */
-export function httpApi(host: ComputeHost): Hono {
-  const app = newHttpApi(log, { id: 1 });
+export function httpApi(host: ComputeHost, authenticator: Authenticator | undefined): Hono {
+  const app = newHttpApi(log, { id: 1 }, { rules: computeRules, authenticator });
   app.get("/v1/endpoints", (c) => c.json(host.list()));
   app.get("/v1/endpoints/:name", (c) => c.json(host.find(c.req.param("name")).status()));
   app.post("/v1/endpoints/:name/start", (c) => start(host, c));

@@ -33,14 +33,14 @@ export async function takeLease(spec: EndpointSpec, lsn: Lsn): Promise<number> {
 
 /** See the head of the file. */
 export class LsnLease {
-  readonly #spec: EndpointSpec;
+  readonly #spec: () => EndpointSpec;
   readonly #lsn: Lsn;
   #timer: ReturnType<typeof setTimeout> | undefined;
   #given = false;
   #renewing: Promise<void> = Promise.resolve();
 
-  /** Renews from now on; a lease that was taken is valid until `validUntil`, else 0. */
-  constructor(spec: EndpointSpec, lsn: Lsn, validUntil: number) {
+  /** Renews from now on, with the token of then; a lease that was taken is valid until `validUntil`, else 0. */
+  constructor(spec: () => EndpointSpec, lsn: Lsn, validUntil: number) {
     this.#spec = spec;
     this.#lsn = lsn;
     this.#waitFor(validUntil);
@@ -57,10 +57,10 @@ export class LsnLease {
   async #renew(): Promise<void> {
     let validUntil = Date.now();
     try {
-      validUntil = await takeLease(this.#spec, this.#lsn);
+      validUntil = await takeLease(this.#spec(), this.#lsn);
     } catch (thrown) {
       log.warning("{endpoint}: cannot renew its lease of {lsn}: {why}", {
-        endpoint: this.#spec.endpoint_id,
+        endpoint: this.#spec().endpoint_id,
         lsn: formatLsn(this.#lsn),
         why: messageOf(thrown),
       });

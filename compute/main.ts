@@ -7,11 +7,12 @@
  * the endpoints fast, SIGQUIT immediately, then the host ends. When it is killed instead, Postgres
  * lives on with its commits waiting, and the next host takes it over.
  *
- * Permissions it needs: read and write of DIR; run of exactly the launcher; net of its own HTTP
- * address, of the pageserver's page service, of the safekeepers' WAL services and of
- * unix:DIR/postgres.sock; ffi of the CRC-32C add-on.
+ * Permissions it needs: read and write of DIR; read of the public keys, where it has some; run of
+ * exactly the launcher; net of its own HTTP address, of the pageserver's page service, of the
+ * safekeepers' WAL services and of unix:DIR/postgres.sock; ffi of the CRC-32C add-on.
  */
 import { join } from "node:path";
+import { openAuthenticator } from "../libs/daemon/authentication.ts";
 import { runDaemon } from "../libs/daemon/daemon.ts";
 import { serveHttp } from "../libs/daemon/listen.ts";
 import { logger } from "../libs/utils/log.ts";
@@ -28,6 +29,8 @@ await runDaemon({
   name: "compute",
   config: computeConfig,
   async start(directory, config, pidPath) {
+    const keyPath = config.auth_validation_public_key_path;
+    const authenticator = await openAuthenticator("compute", keyPath);
     const launcher = new Launcher(config.launcher_path, config.library_path);
     const services = {
       launcher,
@@ -42,7 +45,7 @@ await runDaemon({
     await host.adoptAll();
     const stopGuard = launcher.guard(pidPath, endpoints);
     watchHost(host);
-    const server = serveHttp(config.listen_http_addr, httpApi(host));
+    const server = serveHttp(config.listen_http_addr, httpApi(host, authenticator));
     logger("compute").info("listening on {address}", { address: config.listen_http_addr });
     const stop = async (mode: "fast" | "immediate") => {
       await host.stopAll(mode);

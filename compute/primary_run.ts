@@ -50,6 +50,7 @@ export class PrimaryRun extends EndpointRun {
       timelineId: spec.timeline_id,
       pgVersionNum: spec.pg_version * VERSION_NUMBER_FACTOR,
       safekeepers: spec.safekeepers.map(({ id, host, pg_port }) => ({ id, host, pgPort: pg_port })),
+      token: () => this.spec.storage_auth_token,
       onDeposed: (why) => this.fail(why),
     });
   }

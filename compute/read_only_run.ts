@@ -48,13 +48,13 @@ export class ReadOnlyRun extends EndpointRun {
   async startAt(lsn: Lsn): Promise<void> {
     this.#startLsn = lsn;
     const validUntil = await takeLease(this.spec, lsn);
-    this.#lease = new LsnLease(this.spec, lsn, validUntil);
+    this.#lease = new LsnLease(() => this.spec, lsn, validUntil);
   }
 
   /** Goes on with what an earlier host started at that LSN. */
   resumeAt(lsn: Lsn): void {
     this.#startLsn = lsn;
-    this.#lease = new LsnLease(this.spec, lsn, 0);
+    this.#lease = new LsnLease(() => this.spec, lsn, 0);
   }
 
   /** Fails if Postgres is promoted from now on. */

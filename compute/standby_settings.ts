@@ -30,6 +30,8 @@ const SILENCE_SECONDS_MAX = 10;
 /** What the settings follow from. */
 interface StandbySettings {
   readonly spec: EndpointSpec;
+  /** With the password for safekeepers, where they want one: it is in no setting. */
+  readonly passfile: string | undefined;
   /** The limits under which the WAL was written. */
   readonly parameters: WalParameters;
   /** Transactions and subtransactions in progress at the start. */
@@ -47,7 +49,7 @@ export function standbySettings(settings: StandbySettings): [string, string][] {
   const prepared = parameters.maxPreparedTransactions + extraPlaces(settings);
   return [
     ["hot_standby", "on"],
-    ["primary_conninfo", spec.mode === "Replica" ? connectionInfo(spec) : ""],
+    ["primary_conninfo", spec.mode === "Replica" ? connectionInfo(settings) : ""],
     ["primary_slot_name", ""],
     ["restore_command", ""],
     ["recovery_target_timeline", "current"],
@@ -76,9 +78,8 @@ function extraPlaces({ spec, transactions }: StandbySettings): number {
 }
 
 /** All safekeepers: libpq takes the first that answers. */
-function connectionInfo(
-  { endpoint_id, tenant_id, timeline_id, safekeepers }: EndpointSpec,
-): string {
+function connectionInfo({ spec, passfile }: StandbySettings): string {
+  const { endpoint_id, tenant_id, timeline_id, safekeepers } = spec;
   return [
     `host=${safekeepers.map(({ host }) => host).join(",")}`,
     `port=${safekeepers.map(({ pg_port }) => pg_port).join(",")}`,
@@ -88,5 +89,6 @@ function connectionInfo(
     "connect_timeout=5",
     "sslmode=disable",
     "gssencmode=disable",
+    ...(passfile === undefined ? [] : [`passfile='${passfile.replace(/[\\']/g, "\\$&")}'`]),
   ].join(" ");
 }

@@ -24,15 +24,18 @@ function settingsOf(
   spec: Partial<EndpointSpec> = {},
   transactions = 0,
   limits: Partial<ReturnType<typeof defaultWalParameters>> = {},
+  passfile?: string,
 ): Map<string, string> {
   const parameters = { ...defaultWalParameters(), ...limits };
-  return new Map(standbySettings({ spec: { ...SPEC, ...spec }, parameters, transactions }));
+  const full = { ...SPEC, ...spec };
+  return new Map(standbySettings({ spec: full, passfile, parameters, transactions }));
 }
 
 Deno.test("a replica streams from any of its safekeepers, a static endpoint from nobody", () => {
   const conninfo = settingsOf().get("primary_conninfo")!;
   assert.match(conninfo, /^host=127\.0\.0\.1,127\.0\.0\.1 port=5454,5455 /);
   assert.match(conninfo, / options='-c timeline_id=(22){16} -c tenant_id=(11){16}' /);
+  assert.doesNotMatch(conninfo, /passfile/);
   assert.equal(settingsOf({ mode: { Static: "0/28" } }).get("primary_conninfo"), "");
 });
 
@@ -59,4 +62,11 @@ Deno.test("many transactions in progress get room, up to a limit that is named",
 Deno.test("recovery_prefetch is off where there is one", () => {
   assert.equal(settingsOf({ pg_version: 14 }).has("recovery_prefetch"), false);
   assert.equal(settingsOf({ pg_version: 15 }).get("recovery_prefetch"), "off");
+});
+
+Deno.test("a replica's token is in a file, in no setting; its path is quoted as libpq reads it", () => {
+  const settings = settingsOf({ storage_auth_token: "ey.J.x" }, 0, {}, "/srv/it's\\here/passfile");
+  const conninfo = settings.get("primary_conninfo")!;
+  assert.match(conninfo, / passfile='\/srv\/it\\'s\\\\here\/passfile'$/);
+  assert.ok(![...settings.values()].some((value) => value.includes("ey.J.x")));
 });

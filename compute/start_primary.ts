@@ -138,6 +138,7 @@ async function getSlotWal(
     source: donor,
     tenantId: spec.tenant_id,
     timelineId: spec.timeline_id,
+    token: () => spec.storage_auth_token,
     term,
     pgdata: directory.pgdata,
     owner: spec.postgres_user,

@@ -74,6 +74,7 @@ export async function bringUpReadOnly(
       ...fixedSettings({ ...common, withoutSubscriptions: false }),
       ...standbySettings({
         spec,
+        passfile: passfileOf(run),
         parameters: control.parameters,
         transactions: standby.transactions,
       }),
@@ -96,6 +97,14 @@ export async function bringUpReadOnly(
   } finally {
     client.close();
   }
+}
+
+/** Where a replica's WAL receiver finds the token for safekeepers. */
+function passfileOf({ spec, directory }: ReadOnlyRun): string | undefined {
+  const token = spec.storage_auth_token;
+  if (token === undefined || spec.mode !== "Replica") return undefined;
+  directory.writePassfile(token, spec.postgres_user);
+  return directory.passfile;
 }
 
 /** The first query, answered when everything up to `replayed` is visible. */

@@ -96,6 +96,7 @@ export async function layOut(
     tenantId: spec.tenant_id,
     timelineId: spec.timeline_id,
     pageserver: spec.pageserver,
+    token: spec.storage_auth_token,
     bootId: run.services.bootId,
     keep: basebackup.relationFiles,
     empty,

@@ -42,6 +42,7 @@ export async function syncTimeline(request: SyncRequest, left?: LeftBehind): Pro
       host,
       pgPort: pg_port,
     })),
+    token: () => request.storage_auth_token,
     onDeposed: () => {}, // whoever deposed us has committed more; the wait below throws
   });
   proposer.start();

@@ -5,6 +5,7 @@
  */
 import { HttpClient } from "../libs/utils/http_client.ts";
 import type { TenantId, TimelineId } from "../libs/utils/id.ts";
+import type { TokenSource } from "../libs/utils/token_source.ts";
 
 /** Overrides of a tenant's settings, as they are stored. */
 type TenantConfigJson = Record<string, unknown>;
@@ -97,9 +98,9 @@ interface TimelineCreateRequest {
 export class PageserverClient {
   readonly #http: HttpClient;
 
-  /** `address` is "host:port" of the HTTP API. */
-  constructor(address: string) {
-    this.#http = new HttpClient("the pageserver", address);
+  /** `address` is "host:port" of the HTTP API; `token` is for one that wants one. */
+  constructor(address: string, token?: TokenSource) {
+    this.#http = new HttpClient("the pageserver", address, undefined, token);
   }
 
   /** Who answers. */

@@ -8,8 +8,11 @@
  *   wait_lsn_timeout_ms = 60000
  *   page_cache_mib = 64
  *   log_level = "info"
+ *   auth_validation_public_key_path = "/srv/neon/auth_public_key.pem"
+ *   auth_token_path = "/srv/neon/pageserver_1/jwt_token"
  *
- * Every setting but `id` has a default.
+ * Every setting but `id` has a default, or may be left out: without the last two nobody is asked
+ * for a token, and none is shown to others.
  */
 import { z } from "zod";
 import { addressSetting, logLevelSetting } from "../libs/daemon/config_file.ts";
@@ -25,4 +28,8 @@ export const pageserverConfig = z.strictObject({
   /** Reconstructed pages kept in memory. */
   page_cache_mib: z.int().min(1).max(65536).default(64),
   log_level: logLevelSetting,
+  /** A file or a directory of public keys. */
+  auth_validation_public_key_path: z.string().optional(),
+  /** A file with the token for safekeepers and the broker. */
+  auth_token_path: z.string().optional(),
 });

@@ -3,7 +3,9 @@
  */
 import type { Context, Hono } from "hono";
 import { z } from "zod";
+import type { Authenticator } from "../libs/auth/authenticator.ts";
 import { newHttpApi, readJson } from "../libs/daemon/http_api.ts";
+import type { RouteRules } from "../libs/daemon/http_guard.ts";
 import { PAGE_SIZE } from "../libs/postgres/constants.ts";
 import { formatTimestamp, instantToTimestamp } from "../libs/postgres/timestamp.ts";
 import { pageHeaderSize } from "../libs/postgres/wal/segment.ts";
@@ -42,7 +44,28 @@ interface HttpApiContext {
   readonly waitLsnTimeoutMs: number;
   /** Aborted when the server stops. */
   readonly signal: AbortSignal;
+  readonly authenticator?: Authenticator | undefined;
 }
+
+/** Which token each route wants (libs/daemon/http_guard.ts). */
+export const pageserverRules: RouteRules = {
+  "GET /v1/tenant": "server",
+  "GET /v1/tenant/:tenant": "tenant",
+  "DELETE /v1/tenant/:tenant": "tenant",
+  "PUT /v1/tenant/:tenant/location_config": "server",
+  "PUT /v1/tenant/config": "server",
+  "GET /v1/tenant/:tenant/config": "tenant",
+  "GET /v1/tenant/:tenant/timeline": "tenant",
+  "POST /v1/tenant/:tenant/timeline": "tenant",
+  "GET /v1/tenant/:tenant/timeline/:timeline": "tenant",
+  "DELETE /v1/tenant/:tenant/timeline/:timeline": "tenant",
+  "PUT /v1/tenant/:tenant/timeline/:timeline/import_basebackup": "tenant",
+  "PUT /v1/tenant/:tenant/timeline/:timeline/checkpoint": "tenant",
+  "GET /v1/tenant/:tenant/timeline/:timeline/layer": "tenant",
+  "GET /v1/tenant/:tenant/timeline/:timeline/getpage": "tenant",
+  "GET /v1/tenant/:tenant/timeline/:timeline/get_lsn_by_timestamp": "tenant",
+  "GET /v1/tenant/:tenant/timeline/:timeline/get_timestamp_of_lsn": "tenant",
+};
 
 const locationSchema = z.object({
   mode: z.enum(["AttachedSingle", "AttachedMulti", "AttachedStale", "Secondary", "Detached"]),
@@ -60,7 +83,8 @@ const configSchema = z.looseObject({ tenant_id: z.string() });
 
 /** The API over a pageserver's tenants. */
 export function httpApi(context: HttpApiContext): Hono {
-  const app = newHttpApi(log, { id: context.id });
+  const { id, authenticator } = context;
+  const app = newHttpApi(log, { id }, { rules: pageserverRules, authenticator });
   tenantRoutes(app, context);
   timelineRoutes(app, context);
   timelineWorkRoutes(app, context);

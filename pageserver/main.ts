@@ -8,10 +8,12 @@
 import { setImmediate } from "node:timers/promises";
 import type { z } from "zod";
 import { BrokerClient } from "../broker/client.ts";
+import { openAuthenticator } from "../libs/daemon/authentication.ts";
 import { runDaemon } from "../libs/daemon/daemon.ts";
 import { listenAt, serveHttp } from "../libs/daemon/listen.ts";
 import { servePg } from "../libs/pgwire/server.ts";
 import { logger } from "../libs/utils/log.ts";
+import { tokenFile } from "../libs/utils/token_source.ts";
 import { pageserverConfig } from "./config.ts";
 import { httpApi } from "./http_api.ts";
 import { servePageServiceSession } from "./page_service/commands.ts";
@@ -24,7 +26,12 @@ const log = logger("pageserver");
 const TICK_MS = 1000;
 const BYTES_PER_MIB = 1024 * 1024;
 
-function start(directory: string, config: z.infer<typeof pageserverConfig>) {
+async function start(directory: string, config: z.infer<typeof pageserverConfig>) {
+  const authenticator = await openAuthenticator(
+    "pageserver",
+    config.auth_validation_public_key_path,
+  );
+  const token = tokenFile(config.auth_token_path);
   const now = () => performance.now();
   const unixNow = () => Date.now();
   const pause = () => setImmediate();
@@ -35,6 +42,7 @@ function start(directory: string, config: z.infer<typeof pageserverConfig>) {
     manager,
     reader,
     pageserverId: config.id,
+    token,
     now,
     unixNow,
     pause,
@@ -45,13 +53,22 @@ function start(directory: string, config: z.infer<typeof pageserverConfig>) {
   const pageService = listenAt(config.listen_pg_addr, (at) =>
     servePg({
       ...at,
+      login: authenticator && ((password) => authenticator.login(password)),
       onConnection: (session) => servePageServiceSession(session, serving),
     }));
   const http = serveHttp(
     config.listen_http_addr,
-    httpApi({ id: config.id, manager, reader, receivers, waitLsnTimeoutMs, signal }),
+    httpApi({
+      id: config.id,
+      manager,
+      reader,
+      receivers,
+      waitLsnTimeoutMs,
+      signal,
+      authenticator,
+    }),
   );
-  const broker = new BrokerClient(config.broker_endpoint);
+  const broker = new BrokerClient(config.broker_endpoint, token);
   broker.subscribeAll((info) => receivers.onInfo(info));
   const ticking = setInterval(() => manager.tick(), TICK_MS);
   log.info("pageserver {id} listens on {pg} and {http}", {

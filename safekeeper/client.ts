@@ -10,6 +10,7 @@ import {
 import { HttpClient } from "../libs/utils/http_client.ts";
 import type { TenantId, TimelineId } from "../libs/utils/id.ts";
 import { formatLsn, type Lsn } from "../libs/utils/lsn.ts";
+import type { TokenSource } from "../libs/utils/token_source.ts";
 
 /** Longest wait for an answer. */
 const REQUEST_TIMEOUT_MS = 30_000;
@@ -88,10 +89,10 @@ export class SafekeeperClient {
   /** For what may take as long as copying all WAL. */
   readonly #slowHttp: HttpClient;
 
-  /** `address` is "host:port" of the HTTP API. */
-  constructor(address: string) {
-    this.#http = new HttpClient("the safekeeper", address, REQUEST_TIMEOUT_MS);
-    this.#slowHttp = new HttpClient("the safekeeper", address);
+  /** `address` is "host:port" of the HTTP API; `token` is for one that wants one. */
+  constructor(address: string, token?: TokenSource) {
+    this.#http = new HttpClient("the safekeeper", address, REQUEST_TIMEOUT_MS, token);
+    this.#slowHttp = new HttpClient("the safekeeper", address, undefined, token);
   }
 
   /** Answers when the safekeeper serves. Throws Unavailable if it does not. */

@@ -10,10 +10,13 @@
  *   enable_offload = false
  *   eviction_min_resident_ms = 900000
  *   wal_backup_parallel_jobs = 2
+ *   auth_validation_public_key_path = "/srv/neon/auth_public_key.pem"
+ *   auth_token_path = "/srv/neon/safekeepers/sk1/peer_jwt_token"
  *   log_level = "info"
  *
  * Without `remote_storage` WAL is kept until the pageserver has it durably, and the settings
- * between it and `log_level` mean nothing.
+ * that follow, up to `wal_backup_parallel_jobs`, mean nothing. Without those of
+ * authentication nobody is asked for a token, and none is shown to others.
  */
 import { z } from "zod";
 import { addressSetting, logLevelSetting } from "../libs/daemon/config_file.ts";
@@ -41,6 +44,10 @@ export const safekeeperConfig = z.strictObject({
   eviction_min_resident_ms: z.int().min(0).default(15 * MINUTE_MS),
   /** Segments of one timeline uploaded at once: more are faster, but commits then wait longer. */
   wal_backup_parallel_jobs: z.int().min(1).max(100).default(2),
+  /** A file or a directory of public keys. */
+  auth_validation_public_key_path: z.string().optional(),
+  /** A file with the token for other safekeepers and the broker. */
+  auth_token_path: z.string().optional(),
   log_level: logLevelSetting,
 });
 

@@ -15,7 +15,9 @@
  */
 import type { Context, Hono } from "hono";
 import { z } from "zod";
+import type { Authenticator } from "../libs/auth/authenticator.ts";
 import { newHttpApi, readJson } from "../libs/daemon/http_api.ts";
+import type { RouteRules } from "../libs/daemon/http_guard.ts";
 import { addressSetting } from "../libs/daemon/config_file.ts";
 import { WAL_SEGMENT_SIZE } from "../libs/postgres/constants.ts";
 import { pgVersion } from "../libs/postgres/versions.ts";
@@ -36,6 +38,19 @@ import type { MembershipAnswer } from "./client.ts";
 import type { Timelines } from "./timelines.ts";
 
 const log = logger("safekeeper", "http");
+
+/** Which token each route wants (libs/daemon/http_guard.ts). */
+export const safekeeperRules: RouteRules = {
+  "POST /v1/tenant/timeline": "server",
+  "GET /v1/tenant/timeline": "server",
+  "DELETE /v1/tenant/:tenant": "tenant",
+  "GET /v1/tenant/:tenant/timeline/:timeline": "tenant",
+  "DELETE /v1/tenant/:tenant/timeline/:timeline": "tenant",
+  "POST /v1/tenant/:tenant/timeline/:timeline/term_bump": "tenant",
+  "POST /v1/tenant/:tenant/timeline/:timeline/checkpoint": "tenant",
+  "PUT /v1/tenant/:tenant/timeline/:timeline/membership": "server",
+  "POST /v1/pull_timeline": "server",
+};
 
 const MemberBody = z.object({ id: z.int().min(0), host: z.string(), pg_port: z.int() });
 
@@ -106,8 +121,12 @@ function switchMembership(timeline: Timeline, conf: MembershipConfiguration): Me
 }
 
 /** The API over a safekeeper's timelines. */
-export function httpApi(nodeId: number, timelines: Timelines): Hono {
-  const api = newHttpApi(log, { id: nodeId });
+export function httpApi(
+  nodeId: number,
+  timelines: Timelines,
+  authenticator: Authenticator | undefined,
+): Hono {
+  const api = newHttpApi(log, { id: nodeId }, { rules: safekeeperRules, authenticator });
   const tenantOf = (c: Context): TenantId => parseTenantId(c.req.param("tenant")!);
   const timelineOf = (c: Context): Timeline =>
     timelines.get(tenantOf(c), parseTimelineId(c.req.param("timeline")!));

@@ -23,6 +23,7 @@ import {
 import { ifThere } from "../libs/utils/if_there.ts";
 import { logger } from "../libs/utils/log.ts";
 import { addLsn, formatLsn, type Lsn, parseLsn } from "../libs/utils/lsn.ts";
+import type { TokenSource } from "../libs/utils/token_source.ts";
 import { SafekeeperClient, type TimelineStatus } from "./client.ts";
 import { writeControlFile } from "./control_file.ts";
 import { isAhead, type LogPosition } from "./peer_recovery.ts";
@@ -53,6 +54,8 @@ export interface PullRequest {
 interface PullContext {
   readonly nodeId: number;
   readonly hasRemote: boolean;
+  /** For members that want one. */
+  readonly token: TokenSource | undefined;
   /** Where the timeline is to be. */
   readonly directory: string;
 }
@@ -70,7 +73,7 @@ interface Found {
  * member has it, and what copying throws; then nothing is there.
  */
 export async function pullTimeline(request: PullRequest, context: PullContext): Promise<string> {
-  const { host, walService, source } = await newest(request);
+  const { host, walService, source } = await newest(request, context.token);
   const generation = source.membership.generation;
   const membership = generation > request.membership.generation
     ? source.membership
@@ -80,7 +83,8 @@ export async function pullTimeline(request: PullRequest, context: PullContext): 
   ifThere(() => Deno.removeSync(temporary, { recursive: true }));
   makeDirectory(temporary);
   const begun = performance.now();
-  await copyWal(plan, walService, `safekeeper_${context.nodeId}`, temporary);
+  const asking = { name: `safekeeper_${context.nodeId}`, token: context.token };
+  await copyWal(plan, walService, asking, temporary);
   writeControlFile(temporary, plan.state);
   fsyncDirectory(temporary);
   ifThere(() => Deno.removeSync(context.directory, { recursive: true })); // no timeline: no control file
@@ -97,11 +101,11 @@ export async function pullTimeline(request: PullRequest, context: PullContext): 
 }
 
 /** The member with the newest log. */
-async function newest(request: PullRequest): Promise<Found> {
+async function newest(request: PullRequest, token: TokenSource | undefined): Promise<Found> {
   const problems: string[] = [];
   const answers = await Promise.all(request.httpHosts.map(async (host) => {
     try {
-      return await ask(host, request);
+      return await ask(host, request, token);
     } catch (thrown) {
       problems.push(`${host}: ${messageOf(thrown)}`);
       return undefined;
@@ -114,8 +118,12 @@ async function newest(request: PullRequest): Promise<Found> {
   );
 }
 
-async function ask(host: string, request: PullRequest): Promise<Found> {
-  const client = new SafekeeperClient(host);
+async function ask(
+  host: string,
+  request: PullRequest,
+  token: TokenSource | undefined,
+): Promise<Found> {
+  const client = new SafekeeperClient(host, token);
   const [{ id }, status] = await Promise.all([
     client.status(),
     client.timelineStatus(request.tenantId, request.timelineId),
@@ -158,7 +166,7 @@ function sourceOf(status: TimelineStatus): PullSource {
 async function copyWal(
   { state, copyFrom }: PullPlan,
   walService: Found["walService"],
-  name: string,
+  asking: { readonly name: string; readonly token: TokenSource | undefined },
   directory: string,
 ): Promise<void> {
   const { tenantId, timelineId, commitLsn, walSegmentSize } = state;
@@ -168,9 +176,9 @@ async function copyWal(
   try {
     await receiveWal({
       ...walService,
+      ...asking,
       tenantId,
       timelineId,
-      name,
       from: at,
       silenceMsMax: SILENCE_MS_MAX,
       goesOn: () => at < commitLsn,

@@ -14,6 +14,7 @@ import { parseAddress } from "../libs/utils/address.ts";
 import { messageOf } from "../libs/utils/errors.ts";
 import { logger } from "../libs/utils/log.ts";
 import { formatLsn, parseLsn } from "../libs/utils/lsn.ts";
+import type { TokenSource } from "../libs/utils/token_source.ts";
 import { SafekeeperClient, type TimelineStatus } from "./client.ts";
 import {
   chooseDonor,
@@ -64,13 +65,16 @@ class DonorsProposer implements Proposer {
 /** See the head of the file. */
 export class RecoveryLoop {
   readonly #name: string;
+  readonly #token: TokenSource | undefined;
   readonly #behind = new Map<Timeline, Behind>();
   readonly #running = new Map<Timeline, Promise<void>>();
   readonly #timer: ReturnType<typeof setInterval>;
   #closed = false;
 
-  constructor(nodeId: number) {
+  /** `token` is for peers that want one. */
+  constructor(nodeId: number, token: TokenSource | undefined) {
     this.#name = `safekeeper_${nodeId}`;
+    this.#token = token;
     this.#timer = setInterval(() => this.#look(), INTERVAL_MS);
   }
 
@@ -115,7 +119,7 @@ export class RecoveryLoop {
 
   async #recover(timeline: Timeline, peer: SafekeeperTimelineInfo): Promise<void> {
     const { tenantId, timelineId } = timeline;
-    const client = new SafekeeperClient(peer.httpConnstr);
+    const client = new SafekeeperClient(peer.httpConnstr, this.#token);
     const donor = donorOf(await client.timelineStatus(tenantId, timelineId));
     const isWanted = () =>
       !this.#closed && timeline.proposers.size === 0 && timeline.acceptor.writeLsn < donor.flushLsn;
@@ -138,6 +142,7 @@ export class RecoveryLoop {
         tenantId,
         timelineId,
         name: this.#name,
+        token: this.#token,
         term: donor.term,
         from: at,
         silenceMsMax: SILENCE_MS_MAX,

@@ -4,12 +4,14 @@
  */
 
 import type { SafekeeperTimelineInfo } from "../broker/client.ts";
+import type { Authenticator } from "../libs/auth/authenticator.ts";
 import { listenAt, serveHttp } from "../libs/daemon/listen.ts";
 import type { RemoteStorage } from "../libs/remote_storage/remote_storage.ts";
 import { parseAddress } from "../libs/utils/address.ts";
 import { replaceFile } from "../libs/utils/durable.ts";
 import { Conflict } from "../libs/utils/errors.ts";
 import { ifThere } from "../libs/utils/if_there.ts";
+import type { TokenSource } from "../libs/utils/token_source.ts";
 import { BrokerPublisher, type InfoSink } from "./broker_publisher.ts";
 import type { SafekeeperConfig } from "./config.ts";
 import { httpApi } from "./http_api.ts";
@@ -35,6 +37,15 @@ export interface Safekeeper {
   close(): Promise<void>;
 }
 
+/** What a safekeeper has besides its directory, where it is configured. */
+interface SafekeeperParts {
+  readonly storage?: RemoteStorage | undefined;
+  /** Asks clients for tokens. */
+  readonly authenticator?: Authenticator | undefined;
+  /** The one to show to peers. */
+  readonly token?: TokenSource | undefined;
+}
+
 /**
  * Opens the directory and serves. The caller holds the directory's lock. Throws Corrupt or Conflict
  * if the directory cannot be used, Conflict for a taken port.
@@ -43,19 +54,20 @@ export function startSafekeeper(
   directory: string,
   config: SafekeeperConfig,
   broker: InfoSink,
-  storage?: RemoteStorage,
+  { storage, authenticator, token }: SafekeeperParts = {},
 ): Safekeeper {
   claimIdentity(directory, config.id);
   const timelines = new Timelines(directory, config.id, remoteBackup(config, storage));
-  const wal = listenAt(config.listen_pg_addr, (at) => serveWal(timelines, at.hostname, at.port));
-  const http = serveHttp(config.listen_http_addr, httpApi(config.id, timelines));
+  timelines.peerToken = token;
+  const wal = listenAt(config.listen_pg_addr, (at) => serveWal(timelines, at, authenticator));
+  const http = serveHttp(config.listen_http_addr, httpApi(config.id, timelines, authenticator));
   const pgAddress = `${wal.hostname}:${wal.port}`;
   const httpAddress = `${parseAddress(config.listen_http_addr).hostname}:${http.addr.port}`;
   const publisher = new BrokerPublisher(broker, { nodeId: config.id, pgAddress, httpAddress });
   timelines.onCommit = (timeline) => publisher.changed(timeline);
   publisher.start(() => timelines.all());
   for (const timeline of timelines.all()) publisher.publishSoon(timeline);
-  const recovery = new RecoveryLoop(config.id);
+  const recovery = new RecoveryLoop(config.id, token);
   const maintenance = setInterval(() => timelines.maintain(Date.now()), MAINTENANCE_INTERVAL_MS);
   return {
     pgAddress,

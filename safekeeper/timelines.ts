@@ -15,6 +15,7 @@ import {
 } from "../libs/utils/id.ts";
 import { logger } from "../libs/utils/log.ts";
 import { formatLsn } from "../libs/utils/lsn.ts";
+import type { TokenSource } from "../libs/utils/token_source.ts";
 import { backupLagBytes, offloadedCount, timelineCount } from "./metrics.ts";
 import { PULLING_SUFFIX, type PullRequest, pullTimeline } from "./pull.ts";
 import { RemoteWal } from "./remote_wal.ts";
@@ -43,6 +44,8 @@ export class Timelines {
   readonly #timelines = new Map<string, Timeline>();
   /** Called when a timeline appears or its commit LSN moves. */
   onCommit: (timeline: Timeline) => void = () => {};
+  /** For safekeepers that want one, of which timelines are pulled. */
+  peerToken: TokenSource | undefined;
   /** Timelines that are on their way. */
   readonly #pulls = new Map<string, Promise<string>>();
   #lastCheckpointMs = 0;
@@ -145,7 +148,12 @@ export class Timelines {
     const directory = `${this.#directory}/${tenantId}/${timelineId}`;
     makeDirectory(`${this.#directory}/${tenantId}`);
     const hasRemote = this.#remote !== undefined;
-    const host = await pullTimeline(request, { nodeId: this.#nodeId, hasRemote, directory });
+    const host = await pullTimeline(request, {
+      nodeId: this.#nodeId,
+      hasRemote,
+      token: this.peerToken,
+      directory,
+    });
     if (this.#closed) throw new Unavailable("Cannot go on: the safekeeper is stopping");
     try {
       this.#add(Timeline.open(directory, this.#nodeId, tenantId, timelineId));

@@ -84,7 +84,7 @@ export class TestSafekeeper {
       walSegmentSize: SEGMENT,
       startLsn: START,
     });
-    this.#server = serveWal(this.timelines, "127.0.0.1", 0);
+    this.#server = serveWal(this.timelines, { hostname: "127.0.0.1", port: 0 });
     this.address = `127.0.0.1:${this.#server.port}`;
   }
 

@@ -5,14 +5,14 @@
  */
 import type { CopyBoth } from "../libs/pgwire/copy_both.ts";
 import { errorBody } from "../libs/pgwire/messages.ts";
-import { isDisconnect } from "../libs/pgwire/server.ts";
+import { isDisconnect, type PgAccess } from "../libs/pgwire/server.ts";
 import {
   type AcceptorMessage,
   decodeProposerMessage,
   writeAcceptorMessage,
 } from "../libs/safekeeper_protocol/messages.ts";
 import { ByteWriter } from "../libs/utils/bytes.ts";
-import { BadRequest, messageOf } from "../libs/utils/errors.ts";
+import { BadRequest, Forbidden, messageOf } from "../libs/utils/errors.ts";
 import { logger } from "../libs/utils/log.ts";
 import { connectionCount, refusedMessages } from "./metrics.ts";
 import type { Proposer, Timeline } from "./timeline.ts";
@@ -56,7 +56,11 @@ class ProposerConnection implements Proposer {
 }
 
 /** Serves a proposer until it leaves, is refused, or the timeline is closed. */
-export async function serveProposer(copy: CopyBoth, timelines: Timelines): Promise<void> {
+export async function serveProposer(
+  copy: CopyBoth,
+  timelines: Timelines,
+  access: PgAccess,
+): Promise<void> {
   const proposer = new ProposerConnection(copy);
   let timeline: Timeline | undefined;
   connectionCount.inc({ role: "proposer" });
@@ -67,6 +71,7 @@ export async function serveProposer(copy: CopyBoth, timelines: Timelines): Promi
     if (greeting.kind !== "greeting") {
       throw new BadRequest(`Cannot start with a message of kind "${greeting.kind}": greet first`);
     }
+    access.checkTenant(greeting.tenantId);
     timeline = timelines.get(greeting.tenantId, greeting.timelineId);
     timeline.proposers.add(proposer);
     await timeline.available();
@@ -77,7 +82,8 @@ export async function serveProposer(copy: CopyBoth, timelines: Timelines): Promi
     refusedMessages.inc();
     const name = timeline?.timelineId ?? "unknown timeline";
     log.warning("{name}: {message}", { name, message: messageOf(thrown) });
-    await copy.fail(errorBody("ERROR", "XX000", messageOf(thrown)));
+    const code = thrown instanceof Forbidden ? "42501" : "XX000";
+    await copy.fail(errorBody("ERROR", code, messageOf(thrown)));
   } finally {
     connectionCount.dec({ role: "proposer" });
     timeline?.leave(proposer);

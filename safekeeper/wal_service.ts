@@ -10,9 +10,11 @@
  *   SHOW wal_segment_size, SHOW data_directory_mode  what pg_receivewal asks first
  *   SET ...                                          ignored
  */
+import type { Authenticator } from "../libs/auth/authenticator.ts";
 import { errorBody } from "../libs/pgwire/messages.ts";
 import { isDisconnect, type PgServer, type PgSession, servePg } from "../libs/pgwire/server.ts";
-import { BadRequest, messageOf, NotFound } from "../libs/utils/errors.ts";
+import type { Address } from "../libs/utils/address.ts";
+import { BadRequest, Forbidden, messageOf, NotFound } from "../libs/utils/errors.ts";
 import { parseTenantId, parseTimelineId } from "../libs/utils/id.ts";
 import { logger } from "../libs/utils/log.ts";
 import { formatLsn, parseLsn } from "../libs/utils/lsn.ts";
@@ -27,10 +29,14 @@ const TEXT = 25;
 const INT4 = 23;
 
 /** Listens for proposers and receivers. Throws Deno.errors.AddrInUse if the port is taken. */
-export function serveWal(timelines: Timelines, hostname: string, port: number): PgServer {
+export function serveWal(
+  timelines: Timelines,
+  at: Address,
+  authenticator?: Authenticator,
+): PgServer {
   return servePg({
-    hostname,
-    port,
+    ...at,
+    login: authenticator && ((password) => authenticator.login(password)),
     onConnection: (session) => serveSession(session, timelines),
   });
 }
@@ -44,9 +50,13 @@ async function serveSession(session: PgSession, timelines: Timelines): Promise<v
       if (copied) return; // the copy owned the connection, and it is over
     } catch (thrown) {
       if (isDisconnect(thrown)) return;
-      await session.sendError("XX000", messageOf(thrown));
+      await session.sendError(sqlState(thrown), messageOf(thrown));
     }
   }
+}
+
+function sqlState(thrown: unknown): string {
+  return thrown instanceof Forbidden ? "42501" : "XX000";
 }
 
 /** Runs one command; true if it was a copy, with which the connection ends. */
@@ -71,7 +81,7 @@ async function runCommand(
       return false;
     case "START_WAL_PUSH":
       checkPushOptions(query);
-      await serveProposer(await session.beginCopyBoth(), timelines);
+      await serveProposer(await session.beginCopyBoth(), timelines, session.access);
       return true;
     case "START_REPLICATION":
       await startReplication(session, timelines, query);
@@ -89,7 +99,9 @@ function namedTimeline(session: PgSession, timelines: Timelines): Timeline | und
   if (tenant === undefined || timeline === undefined) {
     throw new BadRequest("Cannot find a timeline: the options name no tenant_id and timeline_id");
   }
-  return timelines.find(parseTenantId(tenant), parseTimelineId(timeline));
+  const tenantId = parseTenantId(tenant);
+  session.access.checkTenant(tenantId);
+  return timelines.find(tenantId, parseTimelineId(timeline));
 }
 
 function requireTimeline(session: PgSession, timelines: Timelines): Timeline {

@@ -2,10 +2,11 @@
  * The arena as TypeScript sees it: the file that tells the preloaded library which relation files
  * are lazy and where their pages come from. Its layout is documented in library/arena.h, which
  * this file follows byte by byte: a header that never changes, settings that do (two copies and an
- * index that switches between them), statistics that the library counts, entries, hash index, page
- * words.
+ * index that switches between them), the token likewise, statistics that the library counts,
+ * entries, hash index, page words.
  *
- * lay_out.ts makes the arena; the compute host updates its settings and reads its statistics.
+ * lay_out.ts makes the arena; the compute host updates its settings and its token, and reads its
+ * statistics.
  */
 import { assert } from "../../libs/utils/assert.ts";
 import { crc32c } from "../../libs/utils/crc32c.ts";
@@ -17,10 +18,15 @@ const MAGIC = 0x415a4c4e; // "NLZA"
 const VERSION = 1;
 const STATIC_BYTES = 188;
 const SETTINGS_INDEX_OFFSET = 192;
+const TOKEN_INDEX_OFFSET = 196;
 const SETTINGS_OFFSET = 256;
 const SETTINGS_STRIDE = 64;
 const SETTINGS_BYTES = 32;
 const STATISTICS_OFFSET = 512;
+const TOKEN_OFFSET = 1024;
+const TOKEN_STRIDE = 1024;
+const TOKEN_BYTES_MAX = 1000;
+const TOKEN_CRC_OFFSET = 4 + TOKEN_BYTES_MAX;
 const ENTRIES_OFFSET = 4096;
 const ENTRY_BYTES = 32;
 const WORD_BYTES = 4;
@@ -70,6 +76,8 @@ interface ArenaContents {
   readonly tenantId: TenantId;
   readonly timelineId: TimelineId;
   readonly settings: ArenaSettings;
+  /** For a page service that wants one. */
+  readonly token?: string | undefined;
   readonly files: readonly ArenaFile[];
 }
 
@@ -126,6 +134,22 @@ function encodeSettings(settings: ArenaSettings): Uint8Array<ArrayBuffer> {
   view.setUint16(22, readAheadPages, true);
   view.setUint32(24, retrySeconds, true);
   view.setUint32(28, crc32c(bytes.subarray(0, 28)), true);
+  return bytes;
+}
+
+/** Throws BadRequest for a token that is too long. */
+function encodeToken(token: string): Uint8Array<ArrayBuffer> {
+  const text = new TextEncoder().encode(token);
+  if (text.length > TOKEN_BYTES_MAX) {
+    throw new BadRequest(
+      `Cannot use a token of ${text.length} bytes: at most ${TOKEN_BYTES_MAX} are possible`,
+    );
+  }
+  const bytes = new Uint8Array(TOKEN_CRC_OFFSET + 4);
+  const view = new DataView(bytes.buffer);
+  view.setUint32(0, text.length, true);
+  bytes.set(text, 4);
+  view.setUint32(TOKEN_CRC_OFFSET, crc32c(bytes.subarray(0, TOKEN_CRC_OFFSET)), true);
   return bytes;
 }
 
@@ -216,6 +240,7 @@ function writeHeader(
   encoder.encodeInto(contents.timelineId, bytes.subarray(128, 168));
   view.setUint32(STATIC_BYTES, crc32c(bytes.subarray(0, STATIC_BYTES)), true);
   bytes.set(encodeSettings(contents.settings), SETTINGS_OFFSET);
+  if (contents.token !== undefined) bytes.set(encodeToken(contents.token), TOKEN_OFFSET);
 }
 
 function readAt(file: Deno.FsFile, offset: number, length: number, path: string): Uint8Array {
@@ -275,6 +300,17 @@ export function updateArena(path: string, changes: Partial<ArenaSettings>): Aren
   writeAt(file, SETTINGS_OFFSET + idle * SETTINGS_STRIDE, encodeSettings(changed));
   writeAt(file, SETTINGS_INDEX_OFFSET, new Uint8Array([idle]));
   return changed;
+}
+
+/**
+ * Gives an arena in use another token; connections made afterwards show it. Throws as updateArena
+ * does.
+ */
+export function updateArenaToken(path: string, token: string): void {
+  using file = openArena(path, true);
+  const idle = 1 - (readAt(file, TOKEN_INDEX_OFFSET, 1, path)[0]! & 1);
+  writeAt(file, TOKEN_OFFSET + idle * TOKEN_STRIDE, encodeToken(token));
+  writeAt(file, TOKEN_INDEX_OFFSET, new Uint8Array([idle]));
 }
 
 /** What the arena says of one segment file. */

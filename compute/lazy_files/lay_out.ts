@@ -57,6 +57,8 @@ export interface LayOutOptions {
   readonly bootId: string;
   /** Default: the map's LSN. */
   readonly requestLsn?: Lsn;
+  /** For a page service that wants one. */
+  readonly token?: string | undefined;
   /** Default RETRY_SECONDS_DEFAULT. */
   readonly retrySeconds?: number;
   /** Default READ_AHEAD_PAGES_MAX. */
@@ -171,6 +173,7 @@ function writeArena(options: LayOutOptions, files: ArenaFile[]): void {
       retrySeconds: options.retrySeconds ?? RETRY_SECONDS_DEFAULT,
       readAheadPages: options.readAheadPages ?? READ_AHEAD_PAGES_MAX,
     },
+    token: options.token,
     files,
   });
   // A new file each time: an old one may still be mapped by processes that are being killed.

@@ -1,7 +1,7 @@
-import { deepEqual, equal, match, ok } from "node:assert/strict";
+import { deepEqual, equal, match, ok, throws } from "node:assert/strict";
 import { PAGE_SIZE } from "../../libs/postgres/constants.ts";
 import { toLsn } from "../../libs/utils/lsn.ts";
-import { updateArena } from "./arena.ts";
+import { updateArena, updateArenaToken } from "./arena.ts";
 import { PageServiceFixture } from "./page_service_fixture.ts";
 import { hasCompiler, markedPage, markedPages, okLine, ProbeSite } from "./probe_fixture.ts";
 
@@ -127,6 +127,34 @@ libraryTest("settings change while it runs: another server, a later request LSN"
   await second.close();
 });
 
+libraryTest(
+  "the arena's token is shown to a page service that wants one, also a later one",
+  async () => {
+    const token = "eyJhbGciOiJFZERTQSJ9." + "x".repeat(978);
+    await using wanting = new PageServiceFixture(markedPages, token);
+    const pageserver = wanting.address;
+    await using site = new ProbeSite("probe.c", [{ blocks: 100 }], { pageserver, retrySeconds: 1 });
+    const none = await site.run(`pread,${FILE},10,1`);
+    deepEqual(none.lines, ["errno 5"]);
+    match(none.log, /the page service wants a token, and there is none/);
+    updateArenaToken(site.arenaPath, "eyJ.wrong.one");
+    const wrong = await site.run(`pread,${FILE},10,1`);
+    deepEqual(wrong.lines, ["errno 5"]);
+    match(wrong.log, /the page service says: Cannot authenticate: that is another token/);
+    ok(!wrong.log.includes("eyJ"), wrong.log);
+    equal(wanting.tokens.at(-1), "eyJ.wrong.one");
+    updateArenaToken(site.arenaPath, token);
+    const right = await site.run(`pread,${FILE},10,1`);
+    deepEqual([right.lines, right.log], [[okLine(page(10))], ""]);
+    equal(wanting.tokens.at(-1), token);
+    throws(() => updateArenaToken(site.arenaPath, token + "xx"), /at most 1000/);
+    equal(Deno.statSync(site.arenaPath).mode! & 0o777, 0o600);
+    // To one that wants none it is no harm
+    updateArena(site.arenaPath, { pageserver: site.pages.address });
+    deepEqual((await site.run(`pread,${FILE},50,1`)).lines, [okLine(page(50))]);
+  },
+);
+
 libraryTest("whole pages are overwritten unread, parts of pages are fetched first", async () => {
   await using site = new ProbeSite("probe.c", [{ blocks: 100 }]);
   const whole = new Uint8Array(PAGE_SIZE).fill(0x77);
@@ -156,6 +184,40 @@ libraryTest("what a truncation cut off never comes back", async () => {
     equal(site.statistics.truncations, 1);
   }
 });
+
+/** The word with which a process claims a page (claims.c). */
+function claimOf(pid: number): number {
+  const fields = Deno.readTextFileSync(`/proc/${pid}/stat`).replace(/^.*\) /s, "").split(" ");
+  let hash = 0;
+  for (const digit of fields[19]!) hash = (Math.imul(hash, 31) + digit.charCodeAt(0)) >>> 0;
+  const tag = (hash ^ (hash >>> 9) ^ (hash >>> 18)) & 0x1ff;
+  return (0x80000000 | (tag << 22) | pid) >>> 0;
+}
+
+libraryTest(
+  "a truncation waits for who fills pages, also after one that died waiting",
+  async () => {
+    await using site = new ProbeSite("probe.c", [{ blocks: 100 }]);
+    using arena = Deno.openSync(site.arenaPath, { read: true, write: true });
+    const put = (offset: number, value: number) => {
+      arena.seekSync(offset, Deno.SeekMode.Start);
+      arena.writeSync(new Uint8Array(new Uint32Array([value]).buffer));
+    };
+    const [entry, words] = [4096, 4096 + 32 + 16 * 4];
+    put(entry + 20, 40); // the base, as that one has lowered it
+    put(words + 41 * 4, claimOf(Deno.pid)); // who fills is alive: this process
+    const cutting = site.run(`ftruncate,${FILE},40`);
+    let isOver = false;
+    cutting.then(() => isOver = true);
+    while (!isOver && site.statistics.waits === 0) {
+      await new Promise((resolve) => setTimeout(resolve, 5));
+    }
+    equal(isOver, false);
+    put(words + 41 * 4, 1);
+    deepEqual((await cutting).lines, ["ok"]);
+    equal(site.statistics.steals, 0);
+  },
+);
 
 libraryTest("a file that is made anew under an old name is local", async () => {
   await using site = new ProbeSite("probe.c", [{ blocks: 100 }]);

@@ -4,6 +4,7 @@
  */
 import type { CopyBoth } from "../../libs/pgwire/copy_both.ts";
 import { type PgServer, servePg } from "../../libs/pgwire/server.ts";
+import { Unauthorized } from "../../libs/utils/errors.ts";
 import { PAGE_SIZE, RELATION_SEGMENT_PAGES } from "../../libs/postgres/constants.ts";
 import { relationSegmentPath, type RelTag } from "../../libs/postgres/relation.ts";
 
@@ -40,12 +41,20 @@ export class PageServiceFixture {
   spoil: ((payload: Uint8Array, request: PageRequest) => void) | undefined;
   /** Hang up after so many answers, once. */
   hangUpAfter = Infinity;
+  /** Tokens that clients sent, in order. */
+  readonly tokens: string[] = [];
 
-  constructor(source: PageSource) {
+  /** With `token` it wants that one. */
+  constructor(source: PageSource, token?: string) {
     this.#source = source;
     this.#server = servePg({
       hostname: "127.0.0.1",
       port: 0,
+      login: token === undefined ? undefined : (given) => {
+        this.tokens.push(given);
+        if (given === token) return Promise.resolve({ checkTenant() {} });
+        throw new Unauthorized("Cannot authenticate: that is another token");
+      },
       onConnection: async (session) => {
         const command = await session.nextQuery();
         if (command === undefined) return;
@@ -99,6 +108,10 @@ export class PageServiceFixture {
   /** May be called again. */
   close(): Promise<void> {
     return this.#closing ??= this.#server.close();
+  }
+
+  [Symbol.asyncDispose](): Promise<void> {
+    return this.close();
   }
 }
 

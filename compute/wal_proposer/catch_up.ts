@@ -5,6 +5,7 @@
 import { receiveWal } from "../../libs/pgwire/wal_stream.ts";
 import type { TenantId, TimelineId } from "../../libs/utils/id.ts";
 import type { Lsn } from "../../libs/utils/lsn.ts";
+import type { TokenSource } from "../../libs/utils/token_source.ts";
 import type { Term } from "../../libs/safekeeper_protocol/term_history.ts";
 import type { SafekeeperAddress } from "./safekeeper_link.ts";
 
@@ -13,6 +14,7 @@ export interface LogOfTerm {
   readonly source: SafekeeperAddress;
   readonly tenantId: TenantId;
   readonly timelineId: TimelineId;
+  readonly token?: TokenSource | undefined;
   /** The source serves its log of this term, committed or not, and stops if its term changes. */
   readonly term: Term;
 }
@@ -30,13 +32,14 @@ interface CatchUpOptions extends LogOfTerm {
 
 /** Copies until `goesOn` says no. Throws what receiveWal() throws. */
 export function catchUp(options: CatchUpOptions): Promise<void> {
-  const { source, tenantId, timelineId, term, from, silenceMsMax } = options;
+  const { source, tenantId, timelineId, token, term, from, silenceMsMax } = options;
   return receiveWal({
     hostname: source.host,
     port: source.pgPort,
     tenantId,
     timelineId,
     name: "wal_proposer_recovery",
+    token,
     term,
     from,
     silenceMsMax,

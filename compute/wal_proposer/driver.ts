@@ -297,6 +297,7 @@ export class WalProposer implements LinkEvents {
       source: this.#links[source]!.address,
       tenantId: this.options.tenantId,
       timelineId: this.options.timelineId,
+      token: this.options.token,
       term: this.#proposer.term,
       from: this.#proposer.sentLsn(peer),
       silenceMsMax: SOURCE_SILENCE_MS_MAX,

@@ -3,6 +3,7 @@ import type { MembershipConfiguration } from "../../libs/safekeeper_protocol/mem
 import type { Term, TermHistory } from "../../libs/safekeeper_protocol/term_history.ts";
 import type { TenantId, TimelineId } from "../../libs/utils/id.ts";
 import type { Lsn } from "../../libs/utils/lsn.ts";
+import type { TokenSource } from "../../libs/utils/token_source.ts";
 import type { WonTerm } from "./proposer.ts";
 import type { SafekeeperAddress } from "./safekeeper_link.ts";
 
@@ -14,6 +15,8 @@ export interface WalProposerOptions {
   readonly pgVersionNum: number;
   readonly walSegmentSize: number;
   readonly safekeepers: readonly SafekeeperAddress[];
+  /** For safekeepers that want one. */
+  readonly token?: TokenSource | undefined;
   /** Which of them make a quorum; without one a majority does. A newer one may follow. */
   readonly membership?: MembershipConfiguration;
   /** Called when a newer one is in force. */

@@ -7,6 +7,7 @@
  */
 import { messageOf, TimedOut, Unavailable } from "../../libs/utils/errors.ts";
 import type { TenantId, TimelineId } from "../../libs/utils/id.ts";
+import type { TokenSource } from "../../libs/utils/token_source.ts";
 import { PgClient } from "../../libs/pgwire/client.ts";
 import type { CopyBoth } from "../../libs/pgwire/copy_both.ts";
 import {
@@ -40,6 +41,14 @@ export interface LinkEvents {
   closed(peer: number, why: string): void;
 }
 
+/** Whose WAL goes over a link. */
+interface LinkedTimeline {
+  readonly tenantId: TenantId;
+  readonly timelineId: TimelineId;
+  /** For safekeepers that want one. */
+  readonly token?: TokenSource | undefined;
+}
+
 /** See the head of the file. */
 export class SafekeeperLink {
   readonly address: SafekeeperAddress;
@@ -55,6 +64,7 @@ export class SafekeeperLink {
   readonly #peer: number;
   readonly #events: LinkEvents;
   readonly #startup: Readonly<Record<string, string>>;
+  readonly #token: TokenSource | undefined;
   #writing = false;
   #stopped = false;
   /** The next connection is opened without a pause. */
@@ -68,7 +78,7 @@ export class SafekeeperLink {
   constructor(
     peer: number,
     address: SafekeeperAddress,
-    { tenantId, timelineId }: { readonly tenantId: TenantId; readonly timelineId: TimelineId },
+    { tenantId, timelineId, token }: LinkedTimeline,
     events: LinkEvents,
   ) {
     this.#peer = peer;
@@ -79,6 +89,7 @@ export class SafekeeperLink {
       application_name: "wal_proposer",
       options: `-c timeline_id=${timelineId} -c tenant_id=${tenantId}`,
     };
+    this.#token = token;
     this.#events = events;
   }
 
@@ -194,7 +205,7 @@ export class SafekeeperLink {
     });
     try {
       return await withinLimit(
-        Promise.race([openPush(this.address, this.#startup, attempt.signal), givenUp.promise]),
+        Promise.race([this.#openPush(attempt.signal), givenUp.promise]),
         CONNECT_MS_MAX,
         () => new TimedOut(`Cannot connect to safekeeper ${this.address.id}: no answer`),
       );
@@ -216,23 +227,17 @@ export class SafekeeperLink {
       };
     });
   }
-}
 
-async function openPush(
-  address: SafekeeperAddress,
-  startup: Readonly<Record<string, string>>,
-  signal: AbortSignal,
-): Promise<CopyBoth> {
-  const client = await PgClient.connect(
-    { hostname: address.host, port: address.pgPort },
-    startup,
-    signal,
-  );
-  try {
-    return await client.copyBoth(START_WAL_PUSH_COMMAND);
-  } catch (thrown) {
-    client.close();
-    throw thrown;
+  async #openPush(signal: AbortSignal): Promise<CopyBoth> {
+    const { host, pgPort } = this.address;
+    const address = { hostname: host, port: pgPort };
+    const client = await PgClient.connect(address, this.#startup, signal, this.#token);
+    try {
+      return await client.copyBoth(START_WAL_PUSH_COMMAND);
+    } catch (thrown) {
+      client.close();
+      throw thrown;
+    }
   }
 }
 

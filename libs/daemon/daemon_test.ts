@@ -21,7 +21,8 @@ async function withServer(
   }
 }
 
-const someApi = () => newHttpApi(logger("test"), { id: 7 });
+const someApi = () =>
+  newHttpApi(logger("test"), { id: 7 }, { rules: {}, authenticator: undefined });
 
 Deno.test("an error goes over HTTP with its class and its message", async () => {
   const api = someApi();

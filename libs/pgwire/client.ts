@@ -1,13 +1,16 @@
 /**
  * The client side of the PostgreSQL protocol, as far as our daemons need it of each other and of a
- * local Postgres: trust authentication, simple queries, COPY OUT and COPY BOTH.
+ * local Postgres: no authentication or a cleartext password, which is a token; simple queries, COPY
+ * OUT and COPY BOTH.
  */
 import { connectError } from "../utils/address.ts";
 import { ByteReader, ByteWriter } from "../utils/bytes.ts";
 import { Unavailable } from "../utils/errors.ts";
+import type { TokenSource } from "../utils/token_source.ts";
 import { CopyBoth } from "./copy_both.ts";
 import { MessageReader } from "./message_reader.ts";
 import {
+  AuthenticationCode,
   cstrBytes,
   MessageType,
   readColumnNames,
@@ -45,12 +48,13 @@ export class PgClient {
   /**
    * Connects and completes the startup. Throws what Deno.connect throws, ServerError if the server
    * refuses, Unavailable if it hangs up. When `signal` aborts the connection is closed, then or
-   * later: a server that does not answer keeps no socket.
+   * later: a server that does not answer keeps no socket. `token` is for a server that wants one.
    */
   static async connect(
     address: PgAddress,
     parameters: Readonly<Record<string, string>>,
     signal?: AbortSignal,
+    token?: TokenSource,
   ): Promise<PgClient> {
     const connection = await open(address);
     if (signal?.aborted) {
@@ -58,17 +62,18 @@ export class PgClient {
       throw new Unavailable("the connection is not wanted any more");
     }
     signal?.addEventListener("abort", () => closeQuietly(connection), { once: true });
-    return await PgClient.over(connection, parameters);
+    return await PgClient.over(connection, parameters, token);
   }
 
   /** Like `connect`, over a connection that is open already and belongs to the client from here on. */
   static async over(
     connection: Deno.Conn,
     parameters: Readonly<Record<string, string>>,
+    token?: TokenSource,
   ): Promise<PgClient> {
     const client = new PgClient(connection);
     try {
-      await client.#startup(parameters);
+      await client.#startup(parameters, token);
       return client;
     } catch (thrown) {
       client.close();
@@ -76,7 +81,10 @@ export class PgClient {
     }
   }
 
-  async #startup(parameters: Readonly<Record<string, string>>): Promise<void> {
+  async #startup(
+    parameters: Readonly<Record<string, string>>,
+    token: TokenSource | undefined,
+  ): Promise<void> {
     const packet = new ByteWriter("big").u32(0).u32(StartupCode.protocol3);
     for (const [name, value] of Object.entries(parameters)) packet.cstr(name).cstr(value);
     packet.u8(0).patchU32(0, packet.length);
@@ -88,10 +96,20 @@ export class PgClient {
       if (this.#reader.type === MessageType.readyForQuery) return;
       if (this.#reader.type !== MessageType.authentication) continue;
       const method = new ByteReader(this.#reader.body(), "big", "an authentication request").u32();
-      if (method !== 0) {
-        throw new ServerError("28000", `Cannot authenticate: the server wants method ${method}`);
-      }
+      if (method !== AuthenticationCode.ok) await this.#authenticate(method, token);
     }
+  }
+
+  async #authenticate(method: number, token: TokenSource | undefined): Promise<void> {
+    if (method !== AuthenticationCode.cleartextPassword) {
+      throw new ServerError("28000", `Cannot authenticate: the server wants method ${method}`);
+    }
+    const password = await token?.();
+    if (password === undefined) {
+      throw new ServerError("28000", "Cannot authenticate: the server wants a token");
+    }
+    this.#sender.message(MessageType.password, cstrBytes(password));
+    await this.#sender.flush();
   }
 
   /** Runs SQL text. Throws ServerError. */

@@ -45,12 +45,12 @@ export class MessageReader {
 
   /** True if the next message has arrived in full. */
   get buffered(): boolean {
-    return this.#messageLength() >= 0;
+    return this.#messageLength(MESSAGE_LIMIT_BYTES) >= 0;
   }
 
   /** Moves to the next message if it has arrived in full. */
-  tryNext(): boolean {
-    const length = this.#messageLength();
+  tryNext(limitBytes = MESSAGE_LIMIT_BYTES): boolean {
+    const length = this.#messageLength(limitBytes);
     if (length < 0) return false;
     this.type = this.bytes[this.#at]!;
     this.bodyStart = this.#at + 5;
@@ -60,8 +60,8 @@ export class MessageReader {
   }
 
   /** Moves to the next message, waiting for it; false at the end of the stream. */
-  async next(): Promise<boolean> {
-    while (!this.tryNext()) {
+  async next(limitBytes = MESSAGE_LIMIT_BYTES): Promise<boolean> {
+    while (!this.tryNext(limitBytes)) {
       if (!(await this.#receive())) return false;
     }
     return true;
@@ -85,11 +85,11 @@ export class MessageReader {
   }
 
   /** Length of the next message with its type byte, or -1 while it has not arrived in full. */
-  #messageLength(): number {
+  #messageLength(limitBytes: number): number {
     const have = this.#filled - this.#at;
     if (have < 5) return -1;
     const length = this.view.getUint32(this.#at + 1) + 1;
-    if (length < 5 || length > MESSAGE_LIMIT_BYTES) {
+    if (length < 5 || length > limitBytes) {
       throw new Corrupt(`Cannot read a protocol message: its length is ${length - 1}`);
     }
     return have >= length ? length : -1;

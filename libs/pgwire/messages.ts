@@ -18,6 +18,7 @@ export const MessageType = {
   error: 0x45, // E
   notice: 0x4e, // N
   parameterStatus: 0x53, // S
+  password: 0x70, // p
   query: 0x51, // Q
   readyForQuery: 0x5a, // Z
   rowDescription: 0x54, // T
@@ -31,6 +32,9 @@ export const StartupCode = {
   ssl: 80877103,
   gss: 80877104,
 } as const;
+
+/** What the server asks for in its authentication message. */
+export const AuthenticationCode = { ok: 0, cleartextPassword: 3 } as const;
 
 /** Text columns unless told otherwise. */
 export const TEXT_OID = 25;

@@ -1,4 +1,6 @@
 import assert from "node:assert/strict";
+import { Forbidden, Unauthorized } from "../utils/errors.ts";
+import { parseTenantId } from "../utils/id.ts";
 import { toLsn } from "../utils/lsn.ts";
 import { PgClient } from "./client.ts";
 import { readError, type ServerError } from "./messages.ts";
@@ -146,4 +148,69 @@ Deno.test("readError() keeps code and message of an unknown severity", () => {
   const error = readError(body);
   assert.equal(error.code, "57P01");
   assert.equal(error.message, "going down");
+});
+
+Deno.test("a client's token is its password; without the right one there is no session", async () => {
+  const one = parseTenantId("11".repeat(16));
+  let sessions = 0;
+  const server = servePg({
+    hostname: "127.0.0.1",
+    port: 0,
+    login: (token) => {
+      if (token !== "right") throw new Unauthorized("Cannot authenticate: no");
+      return Promise.resolve({
+        checkTenant(tenant) {
+          if (tenant !== one) throw new Forbidden("Cannot allow this: no");
+        },
+      });
+    },
+    onConnection: async (session) => {
+      sessions++;
+      assert.throws(() => session.access.checkTenant(parseTenantId("22".repeat(16))), Forbidden);
+      session.access.checkTenant(one);
+      for (let sql = await session.nextQuery(); sql !== undefined;) {
+        await session.sendRows([{ name: "a", typeOid: 25 }], [[sql]], "SELECT 1");
+        sql = await session.nextQuery();
+      }
+    },
+  });
+  const connect = (token?: () => string) =>
+    PgClient.connect({ hostname: "127.0.0.1", port: server.port }, { user: "x" }, undefined, token);
+  const refusedWith = (code: string) => (error: ServerError) => error.code === code;
+  try {
+    const client = await connect(() => "right");
+    assert.deepEqual((await client.query("hello")).rows, [["hello"]]);
+    client.close();
+    await assert.rejects(connect(() => "wrong"), refusedWith("28P01"));
+    await assert.rejects(connect(() => ""), refusedWith("28P01"));
+    await assert.rejects(connect(() => "x".repeat(70_000)), refusedWith("XX000"));
+    await assert.rejects(connect(), refusedWith("28000"));
+    assert.equal(sessions, 1);
+    // What comes in place of a password is not run
+    using raw = await Deno.connect({ hostname: "127.0.0.1", port: server.port });
+    const startup = [0, 0, 0, 16, 0, 3, 0, 0, 0x75, 0, 0x78, 0, 0, 0, 0, 0];
+    const query = [0x51, 0, 0, 0, 6, 0x78, 0];
+    await raw.write(new Uint8Array([...startup, ...query]));
+    const answer = new TextDecoder().decode(await new Response(raw.readable).bytes());
+    assert.ok(answer.startsWith("R\0\0\0\x08\0\0\0\x03E"), answer);
+    assert.match(answer, /FATAL.*28P01.*sent no password/s);
+    assert.equal(sessions, 1);
+  } finally {
+    await server.close();
+  }
+});
+
+Deno.test("a token that nobody asked for is no error", async () => {
+  await withServer(async (session) => {
+    const sql = await session.nextQuery();
+    await session.sendRows([{ name: "a", typeOid: 25 }], [[sql!]], "SELECT 1");
+  }, async (server) => {
+    using raw = await Deno.connect({ hostname: "127.0.0.1", port: server.port });
+    const startup = [0, 0, 0, 16, 0, 3, 0, 0, 0x75, 0, 0x78, 0, 0, 0, 0, 0];
+    await raw.write(new Uint8Array([...startup, 0x70, 0, 0, 0, 6, 0x78, 0]));
+    await raw.write(new Uint8Array([0x51, 0, 0, 0, 7, 0x68, 0x69, 0, 0x58, 0, 0, 0, 4]));
+    const answer = new TextDecoder().decode(await new Response(raw.readable).bytes());
+    assert.ok(answer.includes("D\0\0\0\x0c\0\x01\0\0\0\x02hi"), answer);
+    assert.doesNotMatch(answer, /ERROR/);
+  });
 });

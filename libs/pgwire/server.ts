@@ -3,11 +3,13 @@
  * queries, COPY OUT and COPY BOTH. The handler of a connection runs as one async function.
  */
 import { ByteReader, ByteWriter } from "../utils/bytes.ts";
-import { messageOf } from "../utils/errors.ts";
+import { messageOf, Unauthorized } from "../utils/errors.ts";
+import type { TenantId } from "../utils/id.ts";
 import { logger } from "../utils/log.ts";
 import { CopyBoth } from "./copy_both.ts";
 import { MessageReader } from "./message_reader.ts";
 import {
+  AuthenticationCode,
   type Column,
   COPY_RESPONSE_BODY,
   cstrBytes,
@@ -31,10 +33,27 @@ const SERVER_PARAMETERS: readonly (readonly [string, string])[] = [
   ["DateStyle", "ISO, MDY"],
 ];
 
+/** SQLSTATE of a login that is refused, as PostgreSQL's for a wrong password. */
+const INVALID_PASSWORD = "28P01";
+/** Longest password message, as PostgreSQL has it (PG_MAX_AUTH_TOKEN_LENGTH, libpq/auth.h). */
+const PASSWORD_BYTES_MAX = 65535;
+/** Longest wait for the password, as PostgreSQL's authentication_timeout. */
+const PASSWORD_MS_MAX = 60_000;
+
 const READY_IDLE = new Uint8Array([0x49]);
+
+/** What the client of a connection may touch. */
+export interface PgAccess {
+  /** Throws Forbidden unless that is the data of this tenant. */
+  checkTenant(tenant: TenantId): void;
+}
+
+/** Where nobody is asked who he is. */
+const TRUST: PgAccess = { checkTenant() {} };
 
 /** One connection after its startup. */
 export class PgSession {
+  readonly access: PgAccess;
   /** Startup parameters: user, database, options, application_name and so on. */
   readonly parameters: ReadonlyMap<string, string>;
   readonly #reader: MessageReader;
@@ -42,11 +61,13 @@ export class PgSession {
   readonly #connection: Deno.Conn;
 
   constructor(
+    access: PgAccess,
     parameters: ReadonlyMap<string, string>,
     reader: MessageReader,
     sender: SendBuffer,
     connection: Deno.Conn,
   ) {
+    this.access = access;
     this.parameters = parameters;
     this.#reader = reader;
     this.#sender = sender;
@@ -77,6 +98,8 @@ export class PgSession {
         return new ByteReader(this.#reader.body(), "big", "a query").cstr();
       }
       if (this.#reader.type === MessageType.copyDone) continue;
+      // Of a client that sends its token without being asked
+      if (this.#reader.type === MessageType.password) continue;
       const type = String.fromCharCode(this.#reader.type);
       await this.sendError("0A000", `Cannot handle a message of type "${type}" here`);
     }
@@ -139,6 +162,8 @@ interface PgServerOptions {
   readonly hostname: string;
   /** 0 takes a free port. */
   readonly port: number;
+  /** What the password of a client opens; without it none is asked for. Throws Unauthorized. */
+  readonly login?: ((password: string) => Promise<PgAccess>) | undefined;
   /** Serves one connection; it is closed when the promise settles. Errors are logged. */
   readonly onConnection: (session: PgSession) => Promise<void>;
 }
@@ -183,14 +208,19 @@ async function serveConnection(connection: Deno.TcpConn, options: PgServerOption
   try {
     const parameters = await readStartup(reader, sender);
     if (parameters === undefined) return;
+    const access = options.login === undefined
+      ? TRUST
+      : await withinLimit(connection, () => askPassword(reader, sender, options.login!));
+    if (access === undefined) return;
     greet(sender);
     await sender.flush();
-    await options.onConnection(new PgSession(parameters, reader, sender, connection));
+    await options.onConnection(new PgSession(access, parameters, reader, sender, connection));
   } catch (thrown) {
     if (isDisconnect(thrown)) return;
     log.warning("connection ended: {message}", { message: messageOf(thrown) });
     try {
-      sender.message(MessageType.error, errorBody("FATAL", "XX000", messageOf(thrown)));
+      const code = thrown instanceof Unauthorized ? INVALID_PASSWORD : "XX000";
+      sender.message(MessageType.error, errorBody("FATAL", code, messageOf(thrown)));
       await sender.flush();
     } catch {
       // the client is gone: there is nobody to tell
@@ -223,8 +253,37 @@ async function readStartup(
   return undefined;
 }
 
+/** Asks for a password and looks what it opens; undefined for a client that left. */
+async function askPassword(
+  reader: MessageReader,
+  sender: SendBuffer,
+  login: (password: string) => Promise<PgAccess>,
+): Promise<PgAccess | undefined> {
+  sender.message(MessageType.authentication, authenticationBody("cleartextPassword"));
+  await sender.flush();
+  if (!await reader.next(PASSWORD_BYTES_MAX)) return undefined;
+  if (reader.type !== MessageType.password) {
+    throw new Unauthorized("Cannot authenticate: the client sent no password");
+  }
+  return await login(new ByteReader(reader.body(), "big", "a password").cstr());
+}
+
+/** Does that, and closes the connection if it takes too long. */
+async function withinLimit<T>(connection: Deno.Conn, work: () => Promise<T>): Promise<T> {
+  const timer = setTimeout(() => closeQuietly(connection), PASSWORD_MS_MAX);
+  try {
+    return await work();
+  } finally {
+    clearTimeout(timer);
+  }
+}
+
+function authenticationBody(what: keyof typeof AuthenticationCode): Uint8Array {
+  return new ByteWriter("big").u32(AuthenticationCode[what]).bytes();
+}
+
 function greet(sender: SendBuffer): void {
-  sender.message(MessageType.authentication, new Uint8Array(4)); // 0: ok
+  sender.message(MessageType.authentication, authenticationBody("ok"));
   for (const [name, value] of SERVER_PARAMETERS) {
     sender.message(MessageType.parameterStatus, cstrBytes(`${name}\0${value}`));
   }

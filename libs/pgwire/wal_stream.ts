@@ -5,6 +5,7 @@
  */
 import { TimedOut, Unavailable } from "../utils/errors.ts";
 import { addLsn, formatLsn, type Lsn } from "../utils/lsn.ts";
+import type { TokenSource } from "../utils/token_source.ts";
 import { PgClient } from "./client.ts";
 import { readSenderMessage } from "./replication.ts";
 
@@ -16,6 +17,8 @@ interface WalStreamOptions {
   readonly timelineId: string;
   /** application_name: "wal_proposer_recovery", or the name of a safekeeper. */
   readonly name: string;
+  /** For a safekeeper that wants one. */
+  readonly token: TokenSource | undefined;
   /** Serves what is not committed, too, and ends with the term. */
   readonly term?: number;
   readonly from: Lsn;
@@ -45,12 +48,18 @@ export async function receiveWal(options: WalStreamOptions): Promise<void> {
     isSilent = true;
   }, silenceMsMax);
   try {
-    const client = await PgClient.connect({ hostname, port }, {
+    const startup = {
       user: options.name,
       database: "replication",
       application_name: options.name,
       options: `-c timeline_id=${timelineId} -c tenant_id=${tenantId}`,
-    }, attempt.signal);
+    };
+    const client = await PgClient.connect(
+      { hostname, port },
+      startup,
+      attempt.signal,
+      options.token,
+    );
     let at = options.from;
     const term = options.term === undefined ? "" : ` (term='${options.term}')`;
     const copy = await client.copyBoth(`START_REPLICATION PHYSICAL ${formatLsn(at)}${term}`);

@@ -23,6 +23,16 @@ export class BadRequest extends Error {
   override readonly name: string = "BadRequest";
 }
 
+/** Who asks is not known: no token, or not a valid one (HTTP 401). */
+export class Unauthorized extends Error {
+  override readonly name: string = "Unauthorized";
+}
+
+/** Who asks is known, and may not do this (HTTP 403). */
+export class Forbidden extends Error {
+  override readonly name: string = "Forbidden";
+}
+
 /** Not now: starting, stopping or overloaded; try again (HTTP 503). */
 export class Unavailable extends Error {
   override readonly name: string = "Unavailable";
@@ -34,8 +44,10 @@ export class TimedOut extends Error {
 }
 
 /** The status that an HTTP API answers with when this was thrown. */
-export function httpStatusOf(thrown: unknown): 400 | 404 | 409 | 500 | 503 | 504 {
+export function httpStatusOf(thrown: unknown): 400 | 401 | 403 | 404 | 409 | 500 | 503 | 504 {
   if (thrown instanceof BadRequest || thrown instanceof SyntaxError) return 400;
+  if (thrown instanceof Unauthorized) return 401;
+  if (thrown instanceof Forbidden) return 403;
   if (thrown instanceof NotFound) return 404;
   if (thrown instanceof Conflict) return 409;
   if (thrown instanceof Unavailable) return 503;
@@ -49,6 +61,10 @@ export function errorOfHttpStatus(status: number, message: string): Error {
     case 406:
     case 412:
       return new BadRequest(message);
+    case 401:
+      return new Unauthorized(message);
+    case 403:
+      return new Forbidden(message);
     case 404:
       return new NotFound(message);
     case 409:

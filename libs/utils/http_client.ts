@@ -7,6 +7,7 @@
  */
 import { connectError } from "./address.ts";
 import { errorOfHttpStatus, messageOf, TimedOut, Unavailable } from "./errors.ts";
+import type { TokenSource } from "./token_source.ts";
 
 /** What can be sent: undefined is no body. */
 type HttpBody = string | Uint8Array<ArrayBuffer> | ReadableStream<Uint8Array<ArrayBuffer>>;
@@ -17,16 +18,18 @@ export class HttpClient {
   readonly #address: string;
   readonly #base: string;
   readonly #timeoutMs: number | undefined;
+  readonly #token: TokenSource | undefined;
 
   /**
    * `server` names it in messages ("the pageserver"); `address` is "host:port". Without `timeoutMs`
-   * an answer may take any time.
+   * an answer may take any time. `token` is for a server that wants one.
    */
-  constructor(server: string, address: string, timeoutMs?: number) {
+  constructor(server: string, address: string, timeoutMs?: number, token?: TokenSource) {
     this.#server = server;
     this.#address = address;
     this.#base = `http://${address}`;
     this.#timeoutMs = timeoutMs;
+    this.#token = token;
   }
 
   /** Sends `body` as JSON; the answer's JSON, undefined if it is empty. */
@@ -42,9 +45,14 @@ export class HttpClient {
     body: HttpBody | undefined,
     contentType: string,
   ): Promise<T> {
+    const token = await this.#token?.();
     const [status, text] = await this.#exchange(path, {
       method,
-      ...(body === undefined ? {} : { body, headers: { "content-type": contentType } }),
+      headers: {
+        ...(body === undefined ? {} : { "content-type": contentType }),
+        ...(token === undefined ? {} : { authorization: `Bearer ${token}` }),
+      },
+      ...(body === undefined ? {} : { body }),
     });
     if (status >= 200 && status < 300) return (text === "" ? undefined : JSON.parse(text)) as T;
     throw errorOfHttpStatus(status, messageIn(text));

@@ -15,9 +15,14 @@ export type TimelineId = string & { readonly [timelineBrand]: true };
 
 const ID_TEXT = /^[0-9a-f]{32}$/;
 
+/** Whether this is the text of an id. */
+export function isId(text: string): boolean {
+  return ID_TEXT.test(text.toLowerCase());
+}
+
 function parseId(kind: string, text: string): string {
   const lower = text.toLowerCase();
-  if (!ID_TEXT.test(lower)) {
+  if (!isId(lower)) {
     throw new SyntaxError(
       `Cannot parse a ${kind} id (expected 32 hex digits): current value is "${text}"`,
     );

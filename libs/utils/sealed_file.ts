@@ -59,9 +59,14 @@ export function unsealBytes(
   return { version, body };
 }
 
-/** Seals and atomically replaces the file at `path`. */
-export function writeSealedFile(path: string, format: SealedFormat, body: Uint8Array): void {
-  replaceFile(path, sealBytes(format, body));
+/** Seals and atomically replaces the file at `path` (mode applies to a new file). */
+export function writeSealedFile(
+  path: string,
+  format: SealedFormat,
+  body: Uint8Array,
+  mode?: number,
+): void {
+  replaceFile(path, sealBytes(format, body), mode);
 }
 
 /** Reads and checks the file at `path`. Throws Corrupt, or Deno.errors.NotFound. */

@@ -12,7 +12,7 @@
  * The first word is case-insensitive; anything unknown is an error.
  */
 import type { PgSession } from "../../libs/pgwire/server.ts";
-import { BadRequest, messageOf, NotFound } from "../../libs/utils/errors.ts";
+import { BadRequest, Forbidden, messageOf, NotFound } from "../../libs/utils/errors.ts";
 import { parseTenantId, parseTimelineId } from "../../libs/utils/id.ts";
 import { logger } from "../../libs/utils/log.ts";
 import { type Lsn, parseLsn } from "../../libs/utils/lsn.ts";
@@ -67,6 +67,7 @@ export async function servePageServiceSession(
 class StreamBroken extends Error {}
 
 function sqlState(thrown: unknown): string {
+  if (thrown instanceof Forbidden) return "42501";
   if (thrown instanceof NotFound) return "02000";
   return thrown instanceof BadRequest || thrown instanceof SyntaxError ? "42601" : "XX000";
 }
@@ -101,12 +102,20 @@ async function runCommand(
   }
 }
 
-function findTimeline(context: PageServiceContext, words: string[], at: number): Timeline {
+/** Every command finds its timeline here: nobody gets that of a tenant that is not open to him. */
+function findTimeline(
+  session: PgSession,
+  context: PageServiceContext,
+  words: string[],
+  at: number,
+): Timeline {
   const [tenant, timeline] = [words[at], words[at + 1]];
   if (tenant === undefined || timeline === undefined) {
     throw new BadRequest(`Cannot handle "${words.join(" ")}": tenant and timeline are missing`);
   }
-  return context.manager.tenant(parseTenantId(tenant)).timeline(parseTimelineId(timeline));
+  const tenantId = parseTenantId(tenant);
+  session.access.checkTenant(tenantId);
+  return context.manager.tenant(tenantId).timeline(parseTimelineId(timeline));
 }
 
 function noMoreWords(words: string[], count: number): void {
@@ -121,7 +130,7 @@ async function pagestream(
   words: string[],
   version: PagestreamVersion,
 ): Promise<void> {
-  const timeline = findTimeline(context, words, 1);
+  const timeline = findTimeline(session, context, words, 1);
   noMoreWords(words, 3);
   pageServiceMetrics.commands.inc({ command: `PageStreamV${version}` });
   const { reader, waitLsnTimeoutMs, signal, now } = context;
@@ -135,7 +144,7 @@ async function basebackup(
   context: PageServiceContext,
   words: string[],
 ): Promise<void> {
-  const timeline = findTimeline(context, words, 1);
+  const timeline = findTimeline(session, context, words, 1);
   const rest = words.slice(3);
   const flags = rest.filter((word) => word.startsWith("--"));
   const unknown = flags.find((flag, i) =>
@@ -159,7 +168,7 @@ async function fullbackup(
   context: PageServiceContext,
   words: string[],
 ): Promise<void> {
-  const timeline = findTimeline(context, words, 1);
+  const timeline = findTimeline(session, context, words, 1);
   noMoreWords(words, 5);
   pageServiceMetrics.commands.inc({ command: "Fullbackup" });
   await sendBackup(session, context, timeline, {
@@ -249,7 +258,7 @@ async function lease(
   if (words[1]?.toLowerCase() !== "lsn" || words[4] === undefined) {
     throw new BadRequest(`Cannot handle "${words.join(" ")}": expected lease lsn T TL LSN`);
   }
-  const timeline = findTimeline(context, words, 2);
+  const timeline = findTimeline(session, context, words, 2);
   noMoreWords(words, 5);
   const lsn = parseLsn(words[4]);
   pageServiceMetrics.commands.inc({ command: "LeaseLsn" });

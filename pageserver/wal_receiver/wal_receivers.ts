@@ -10,6 +10,7 @@ import { messageOf, NotFound, Unavailable } from "../../libs/utils/errors.ts";
 import type { TenantId, TimelineId } from "../../libs/utils/id.ts";
 import { logger } from "../../libs/utils/log.ts";
 import { formatLsn, type Lsn } from "../../libs/utils/lsn.ts";
+import type { TokenSource } from "../../libs/utils/token_source.ts";
 import { ingestMetrics } from "../metrics.ts";
 import type { PageReader } from "../page_service/page_reader.ts";
 import type { TenantManager } from "../repository/tenant_manager.ts";
@@ -30,6 +31,8 @@ interface WalReceiversOptions {
   readonly manager: TenantManager;
   readonly reader: PageReader;
   readonly pageserverId: number;
+  /** For safekeepers that want one. */
+  readonly token?: TokenSource | undefined;
   readonly now: () => number;
   readonly unixNow: () => number;
   readonly pause: () => Promise<void>;
@@ -202,6 +205,7 @@ export class WalReceivers {
         reader,
         safekeeper: source.connstr,
         pageserverId,
+        token: this.#options.token,
         signal,
         now,
         unixNow,

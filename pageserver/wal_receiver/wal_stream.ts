@@ -13,6 +13,7 @@ import { encodeFeedback } from "../../libs/safekeeper_protocol/feedback.ts";
 import { parseAddress } from "../../libs/utils/address.ts";
 import { Corrupt, TimedOut } from "../../libs/utils/errors.ts";
 import { formatLsn, INVALID_LSN, type Lsn } from "../../libs/utils/lsn.ts";
+import type { TokenSource } from "../../libs/utils/token_source.ts";
 import { WalIngest, type WalIngestOptions } from "../ingest/wal_ingest.ts";
 
 /** Safekeepers say something each second; this long without a word means that one is gone. */
@@ -26,6 +27,7 @@ interface WalStreamOptions extends WalIngestOptions {
   /** host:port of the safekeeper's WAL service. */
   readonly safekeeper: string;
   readonly pageserverId: number;
+  readonly token: TokenSource | undefined;
   readonly signal: AbortSignal;
   /** Unix time in milliseconds, for feedback. */
   readonly unixNow: () => number;
@@ -38,13 +40,19 @@ interface WalStreamOptions extends WalIngestOptions {
 export async function streamWal(options: WalStreamOptions): Promise<void> {
   const { served, safekeeper, signal, now } = options;
   const { tenantId, timelineId, lastRecordLsn } = served.timeline;
-  const client = await PgClient.connect(parseAddress(safekeeper), {
+  const startup = {
     user: "pageserver",
     database: "replication",
     replication: "true",
     application_name: `pageserver-${options.pageserverId}`,
     options: `-c timeline_id=${timelineId} tenant_id=${tenantId}`,
-  });
+  };
+  const client = await PgClient.connect(
+    parseAddress(safekeeper),
+    startup,
+    undefined,
+    options.token,
+  );
   const close = () => client.close();
   signal.addEventListener("abort", close);
   let heardMs = now();

@@ -6,11 +6,15 @@
  *
  *   0            header, below: what never changes, with a CRC-32C over its first 188 bytes
  *   192          u32 index (0 or 1) of the settings in force
+ *   196          u32 index (0 or 1) of the token in force
  *   256, 320     settings, two copies: the writer fills the idle one, then switches the index
  *   512          statistics, u64 counters
+ *   1024, 2048   the token for a page service that wants one, two copies likewise; empty for others
  *   4096         entries, 32 bytes each: one lazy segment file of one fork
  *   hash_offset  u32 slots, a power of two: entry number + 1, or 0; linear probing
  *   words_offset u32 page words, `pages` of them for each entry, from its `first_word`
+ *
+ * The file is for Postgres and the host alone (0600): the token opens the tenant's data.
  *
  * A page word is ABSENT -> CLAIM -> CLEAN (fetched) or DIRTY (written); claims.c has the rules.
  */
@@ -28,6 +32,7 @@
 #define PAGE_BYTES 8192u
 #define SEGMENT_PAGES 131072u
 #define READ_AHEAD_PAGES_MAX 128u
+#define TOKEN_BYTES_MAX 1000u
 
 /* Page words. A claim carries 9 bits of the owner's start time and 22 bits of its process id. */
 #define WORD_ABSENT 0u
@@ -58,6 +63,12 @@ typedef struct {
 } arena_settings;
 
 typedef struct {
+    uint32_t length; /* <= TOKEN_BYTES_MAX; 0: there is none, and the CRC is not looked at */
+    char text[TOKEN_BYTES_MAX];
+    uint32_t crc; /* CRC-32C of the bytes before */
+} arena_token;
+
+typedef struct {
     uint64_t fetch_calls;   /* requests for a run of pages */
     uint64_t pages_fetched; /* pages made local by them */
     uint64_t waits;         /* times a process waited for another's claim */
@@ -78,13 +89,19 @@ typedef struct {
     uint8_t reserved[20];
     uint32_t crc; /* CRC-32C of the ARENA_STATIC_BYTES before */
     uint32_t settings_index;
-    uint8_t reserved2[60];
+    uint32_t token_index;
+    uint8_t reserved2[56];
     struct {
         arena_settings settings;
         uint8_t reserved[32];
     } slots[2];
     uint8_t reserved3[128];
     arena_statistics statistics;
+    uint8_t reserved4[448];
+    struct {
+        arena_token token;
+        uint8_t reserved[16];
+    } tokens[2];
 } arena_header;
 
 _Static_assert(sizeof(arena_entry) == 32, "entry");
@@ -93,6 +110,9 @@ _Static_assert(offsetof(arena_header, boot_id) == 48, "boot id");
 _Static_assert(offsetof(arena_header, crc) == ARENA_STATIC_BYTES, "static part");
 _Static_assert(offsetof(arena_header, settings_index) == 192, "settings index");
 _Static_assert(offsetof(arena_header, slots) == 256, "settings");
+_Static_assert(offsetof(arena_header, token_index) == 196, "token index");
 _Static_assert(offsetof(arena_header, statistics) == 512, "statistics");
+_Static_assert(offsetof(arena_header, tokens) == 1024, "tokens");
+_Static_assert(sizeof(arena_header) <= ARENA_ENTRIES_OFFSET, "header");
 
 #endif

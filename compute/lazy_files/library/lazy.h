@@ -33,6 +33,8 @@ extern size_t lazy_pgdata_length;
 void lazy_load(void);
 /* The settings in force, copied whole. -1 if the arena's copies fail their checksum. */
 int lazy_settings(arena_settings *into);
+/* The token in force, likewise; its length is 0 where there is none. */
+int lazy_token(arena_token *into);
 /* One line on standard error. `entry` may be 0; `detail` may be 0; `error` is an errno or 0. */
 void lazy_log(const char *message, const arena_entry *entry, uint32_t page, const char *detail,
               long error);

@@ -2,8 +2,8 @@
  * The client of the page service: PostgreSQL's protocol over TCP, one connection for each process,
  * made at its first fetch and never shared over a fork.
  *
- *   startup packet, Query "pagestream_v3 <tenant> <timeline>"   sent in one piece
- *   <- AuthenticationOk ... ReadyForQuery, CopyBothResponse
+ *   startup packet, [PasswordMessage,] Query "pagestream_v3 <tenant> <timeline>"   in one piece
+ *   <- [AuthenticationCleartextPassword,] AuthenticationOk ... ReadyForQuery, CopyBothResponse
  *   then for a run of pages: one CopyData(GetPage) each, all sent at once
  *   <- as many CopyData answers, in the same order
  *
@@ -13,7 +13,8 @@
  *   error     u8 103 | request id and both LSNs | text
  *
  * Every answer must echo its request; anything else ends the connection. A lost or refused
- * connection is tried again, with growing pauses, for the settings' retry_seconds.
+ * connection is tried again, with growing pauses, for the settings' retry_seconds. The password is
+ * the arena's token; where there is one it is sent without waiting to be asked.
  */
 #include "lazy.h"
 
@@ -34,6 +35,8 @@
 /* All answers of the longest run, and room for notices and error texts between them. */
 #define RECEIVE_BYTES (READ_AHEAD_PAGES_MAX * ANSWER_BYTES + 65536u)
 #define ERROR_TEXT_MAX 400u
+#define AUTHENTICATION_OK 0u
+#define AUTHENTICATION_CLEARTEXT_PASSWORD 3u
 
 #define FIRST_PAUSE_US 5000
 #define LONGEST_PAUSE_US 500000
@@ -210,14 +213,23 @@ static int open_socket(const arena_settings *settings)
     return 0;
 }
 
+/* 1 if a token was sent, 0 if there is none, or -1. */
 static int send_start(void)
 {
     static const char parameters[] = "user\0neon\0application_name\0lazy_files\0";
     static const char command[] = "pagestream_v3 ";
-    unsigned char bytes[256], *at = bytes;
+    arena_token token;
+    unsigned char bytes[256 + TOKEN_BYTES_MAX], *at = bytes;
+    if (lazy_token(&token)) return fail("its token cannot be read", 0);
     at = put_big(at, 8 + sizeof parameters, 4);
     at = put_big(at, 3 << 16, 4);
     for (size_t i = 0; i < sizeof parameters; i++) *at++ = (unsigned char)parameters[i];
+    if (token.length) {
+        *at++ = 'p';
+        at = put_big(at, 4 + token.length + 1, 4);
+        for (uint32_t i = 0; i < token.length; i++) *at++ = (unsigned char)token.text[i];
+        *at++ = 0;
+    }
     *at++ = 'Q';
     unsigned char *length_at = at;
     at += 4;
@@ -227,19 +239,24 @@ static int send_start(void)
     for (int i = 0; i < 32; i++) *at++ = (unsigned char)lazy_arena->timeline[i];
     *at++ = 0;
     put_big(length_at, (uint64_t)(at - length_at), 4);
-    return send_all(bytes, (size_t)(at - bytes));
+    if (send_all(bytes, (size_t)(at - bytes))) return -1;
+    return token.length > 0;
 }
 
 static int start_stream(long deadline_ms)
 {
-    if (send_start()) return -1;
+    int has_token = send_start();
+    if (has_token < 0) return -1;
     for (;;) {
         message got;
         if (next_message(&got, deadline_ms)) return -1;
         switch (got.type) {
         case 'R':
-            if (got.length < 4 || get_big32(got.body) != 0)
-                return fail("the page service wants a password", 0);
+            if (got.length < 4) return fail("an authentication request is too short", 0);
+            if (get_big32(got.body) == AUTHENTICATION_OK) break;
+            if (get_big32(got.body) != AUTHENTICATION_CLEARTEXT_PASSWORD)
+                return fail("the page service wants another kind of authentication", 0);
+            if (!has_token) return fail("the page service wants a token, and there is none", 0);
             break;
         case 'W':
             if (consumed != received) return fail("an answer came before its request", 0);

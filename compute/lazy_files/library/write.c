@@ -85,14 +85,15 @@ long write_end(const lazy_write *write, long result)
 uint32_t lower_base(arena_entry *entry, uint32_t base)
 {
     uint32_t *words = entry_words(entry), old = load_word(&entry->base);
-    do {
-        if (base >= old) return 0;
-    } while (!__atomic_compare_exchange_n(&entry->base, &old, base, 0, __ATOMIC_SEQ_CST,
-                                          __ATOMIC_SEQ_CST));
-    count_event(truncations, 1);
-    for (uint32_t page = base; page < old; page++)
+    int lowered = 0;
+    while (base < old && !lowered)
+        lowered = __atomic_compare_exchange_n(&entry->base, &old, base, 0, __ATOMIC_SEQ_CST,
+                                              __ATOMIC_SEQ_CST);
+    if (lowered) count_event(truncations, 1);
+    /* Also where somebody else has lowered it: he may have died before he had waited. */
+    for (uint32_t page = base; page < entry->pages; page++)
         while (load_word(&words[page]) & WORD_CLAIM) wait_for_claim(&words[page]);
-    return old;
+    return lowered ? old : 0;
 }
 
 void restore_base(arena_entry *entry, uint32_t lowered_to, uint32_t old_base)
