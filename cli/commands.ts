@@ -59,6 +59,11 @@ export const COMMANDS: Readonly<Record<string, CommandEntry>> = {
     group: "Everyday:",
     load: () => import("./commands/sql.ts"),
   },
+  logs: {
+    summary: "show the logs of all, or of one",
+    group: "Looking inside:",
+    load: () => import("./commands/logs.ts"),
+  },
   wal: {
     summary: "print, count and verify WAL",
     group: "Looking inside:",

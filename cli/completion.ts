@@ -78,7 +78,9 @@ async function candidatesFor(given: readonly string[], current: string): Promise
   }
   const argument = command.registeredArguments[position];
   if (argument === undefined) return [];
-  return candidatesOf({ placeholder: argument.name(), choices: argument.argChoices }, tenant);
+  // "neon logs endpoint <TAB>": an id is one of what the word before it says
+  const placeholder = argument.name() === "id" ? before.at(-1)! : argument.name();
+  return candidatesOf({ placeholder, choices: argument.argChoices }, tenant);
 }
 
 /** Where the words lead: the command, the option whose value is next, the arguments so far. */

@@ -54,11 +54,7 @@ Deno.test("commands, subcommands and options are completed", async () => {
   assert.deepEqual(await words("timel"), ["timeline"]);
   assert.deepEqual(await words("timeline", ""), ["create", "branch", "list"]);
   assert.deepEqual(await words("help", "timeline", "b"), ["branch"]);
-  assert.deepEqual(await words("timeline", "branch", "--a"), [
-    "--ancestor-branch-name",
-    "--ancestor-start-lsn",
-    "--ancestor-start-timestamp",
-  ]);
+  assert.deepEqual(await words("timeline", "branch", "--ancestor-b"), ["--ancestor-branch-name"]);
   assert.deepEqual(await words("--ver"), ["--version", "--verbose"]);
   assert.deepEqual(await words("storage_broker", "re"), ["restart"]);
   assert.deepEqual(await words("bogus", ""), []);
@@ -84,6 +80,9 @@ Deno.test("values are completed: choices, files, names of the state directory", 
     assert.deepEqual(await words("endpoint", "start", "-c", "a=b", "r"), ["reports"]);
     assert.deepEqual(await words("sql", "-c", "select 1", "m"), ["main"]);
     assert.deepEqual(await words("safekeeper", "restart", ""), ["1", "2", "3"]);
+    assert.deepEqual(await words("logs", "endpoint", ""), ["main", "reports"]);
+    assert.deepEqual(await words("logs", "-f", "safekeeper", ""), ["1", "2", "3"]);
+    assert.deepEqual(await words("logs", "pageserver", ""), []);
     assert.deepEqual(await words("timeline", "list", "--tenant-id", ""), [TENANT]);
     assert.deepEqual(await words("mappings", "map", "--timeline-id", "b3"), [DEV]);
     const other = ["--tenant-id", "0".repeat(32), "--branch", ""];

@@ -60,6 +60,46 @@ export function tableLines(header: string[], rows: string[][]): string[] {
   );
 }
 
+/** A text of at most `width` columns; what is cut off leaves "…". */
+export function cut(text: string, width: number): string {
+  if (displayWidth(text) <= width) return text;
+  let kept = "";
+  let taken = 1;
+  for (const character of text) {
+    taken += displayWidth(character);
+    if (taken > width) break;
+    kept += character;
+  }
+  return `${kept}…`;
+}
+
+/** Columns that a cell keeps when its table is made to fit. */
+const CELL_WIDTH_MIN = 8;
+
+/** A table of at most `width` columns if cutting cells of the `flexible` ones is enough. */
+export function fittedTable(
+  header: string[],
+  rows: string[][],
+  flexible: number[],
+  width: number,
+): string[] {
+  const limits = header.map((title, i) =>
+    Math.max(displayWidth(title), ...rows.map((row) => displayWidth(row[i] ?? "")))
+  );
+  const total = () => limits.reduce((sum, limit) => sum + limit, 0) + 2 * header.length - 1;
+  while (total() > width) {
+    const widest = flexible.reduce((a, b) => limits[b]! > limits[a]! ? b : a);
+    if (limits[widest]! <= CELL_WIDTH_MIN) break;
+    limits[widest]!--;
+  }
+  return tableLines(header, rows.map((row) => row.map((cell, i) => cut(cell, limits[i]!))));
+}
+
+/** Columns of the terminal that results go to; Infinity if they go elsewhere. */
+export function outputWidth(): number {
+  return Deno.stdout.isTerminal() ? Deno.consoleSize().columns : Infinity;
+}
+
 /** Prints a borderless table. */
 export function printTable(header: string[], rows: string[][]): void {
   for (const line of tableLines(header, rows)) printLine(line);

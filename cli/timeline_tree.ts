@@ -17,36 +17,49 @@ export interface ListedTimeline {
 }
 
 /** What a timeline without a branch name is called. */
-const NO_NAME = "_no_name_";
+export const NO_NAME = "_no_name_";
 
-/** The lines of the tree; siblings in the order of their ids. */
-export function treeLines(timelines: ListedTimeline[]): string[] {
+/** A timeline in its place in the tree: `drawing` is "┃  ┗━ ", empty for a root. */
+interface TreeRow<T> {
+  drawing: string;
+  timeline: T;
+}
+
+/** The timelines from the roots down; siblings in the order of their ids. */
+export function treeRows<T extends Pick<ListedTimeline, "timeline_id" | "ancestor_timeline_id">>(
+  timelines: readonly T[],
+): TreeRow<T>[] {
   const known = new Set(timelines.map((timeline) => timeline.timeline_id));
-  const children = new Map<string | null, ListedTimeline[]>();
+  const children = new Map<string | null, T[]>();
   for (const timeline of [...timelines].sort(byId)) {
     const parent = timeline.ancestor_timeline_id;
     const key = parent !== null && known.has(parent) ? parent : null;
     children.set(key, [...children.get(key) ?? [], timeline]);
   }
-  const lines: string[] = [];
-  const label = (timeline: ListedTimeline) =>
-    `${timeline.branch_name ?? NO_NAME} [${timeline.timeline_id}]`;
+  const rows: TreeRow<T>[] = [];
   const draw = (parent: string, padding: string) => {
     const below = children.get(parent) ?? [];
     below.forEach((timeline, i) => {
       const last = i === below.length - 1;
-      const branch = last ? "┗━" : "┣━";
-      lines.push(`(L) ${padding}${branch} @${timeline.ancestor_lsn}: ${label(timeline)}`);
+      rows.push({ drawing: `${padding}${last ? "┗━" : "┣━"} `, timeline });
       draw(timeline.timeline_id, padding + (last ? "   " : "┃  "));
     });
   };
   for (const root of children.get(null) ?? []) {
-    lines.push(`(L) ${label(root)}`);
+    rows.push({ drawing: "", timeline: root });
     draw(root.timeline_id, "");
   }
-  return lines;
+  return rows;
 }
 
-function byId(a: ListedTimeline, b: ListedTimeline): number {
+/** The lines of the tree. */
+export function treeLines(timelines: readonly ListedTimeline[]): string[] {
+  return treeRows(timelines).map(({ drawing, timeline }) => {
+    const at = drawing === "" ? "" : `@${timeline.ancestor_lsn}: `;
+    return `(L) ${drawing}${at}${timeline.branch_name ?? NO_NAME} [${timeline.timeline_id}]`;
+  });
+}
+
+function byId(a: { timeline_id: string }, b: { timeline_id: string }): number {
   return a.timeline_id < b.timeline_id ? -1 : a.timeline_id > b.timeline_id ? 1 : 0;
 }

@@ -111,9 +111,12 @@ export interface SyncRequest {
 export class ComputeClient {
   readonly #http: HttpClient;
 
-  /** `address` is "host:port" of the HTTP API; `token` is for one that wants one. */
-  constructor(address: string, token?: TokenSource) {
-    this.#http = new HttpClient("the compute host", address, undefined, token);
+  /**
+   * `address` is "host:port" of the HTTP API; `token` is for one that wants one. Without
+   * `timeoutMs` an answer may take any time.
+   */
+  constructor(address: string, token?: TokenSource, timeoutMs?: number) {
+    this.#http = new HttpClient("the compute host", address, timeoutMs, token);
   }
 
   /** All endpoints that the host has files of. */

@@ -98,9 +98,12 @@ interface TimelineCreateRequest {
 export class PageserverClient {
   readonly #http: HttpClient;
 
-  /** `address` is "host:port" of the HTTP API; `token` is for one that wants one. */
-  constructor(address: string, token?: TokenSource) {
-    this.#http = new HttpClient("the pageserver", address, undefined, token);
+  /**
+   * `address` is "host:port" of the HTTP API; `token` is for one that wants one. Without
+   * `timeoutMs` an answer may take any time.
+   */
+  constructor(address: string, token?: TokenSource, timeoutMs?: number) {
+    this.#http = new HttpClient("the pageserver", address, timeoutMs, token);
   }
 
   /** Who answers. */

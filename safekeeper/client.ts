@@ -90,8 +90,8 @@ export class SafekeeperClient {
   readonly #slowHttp: HttpClient;
 
   /** `address` is "host:port" of the HTTP API; `token` is for one that wants one. */
-  constructor(address: string, token?: TokenSource) {
-    this.#http = new HttpClient("the safekeeper", address, REQUEST_TIMEOUT_MS, token);
+  constructor(address: string, token?: TokenSource, timeoutMs = REQUEST_TIMEOUT_MS) {
+    this.#http = new HttpClient("the safekeeper", address, timeoutMs, token);
     this.#slowHttp = new HttpClient("the safekeeper", address, undefined, token);
   }
 

@@ -388,7 +388,7 @@ testWithNeon("one primary a branch, any number of replicas, on branches too", {}
   await neon.run(..."endpoint start two --branch-name main --hot-standby true".split(" "));
   const list = await neon.run("endpoint", "list");
   assert.match(list, / main .* running +Primary\n[^]* one .* --- +running +Replica\n/);
-  assert.match(await neon.run("status"), /endpoint two \(Replica\)/);
+  assert.match(await neon.run("status"), / two +Replica +127/);
 
   // A replica of a branch that nobody has written yet, where the ancestor has something open
   const open = neon.connect(await neon.local.startEndpoint("main"));

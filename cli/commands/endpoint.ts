@@ -196,7 +196,7 @@ function list() {
 function reconfigure() {
   const made = new Command("reconfigure")
     .description("change settings that begin with neon., at once if the endpoint runs")
-    .argument("<name>", "its name")
+    .argument("<endpoint>", "its name")
     .requiredOption("-c, --config <name=value>", "a setting; may be repeated", repeated)
     .action(async (name, options) => {
       const changes = parseEndpointSettings(options.config);

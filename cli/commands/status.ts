@@ -1,46 +1,33 @@
-/** `neon status`: what is running. Exit code 0 if all daemons are, 1 otherwise. */
+/** `neon status`: what there is and how it does. Exit code 0 if all daemons run, 1 otherwise. */
 import { Command } from "@commander-js/extra-typings";
-import { formatMode } from "../control_plane/endpoint_modes.ts";
-import { describeStatus, listEndpoints } from "../control_plane/endpoints.ts";
 import { displayPath, openEnvironment } from "../control_plane/environment.ts";
-import { allRoles, roleStatus } from "../control_plane/lifecycle.ts";
-import { describeStorage } from "../../libs/remote_storage/location.ts";
+import { neonStatus } from "../control_plane/status.ts";
 import { withExamples } from "../help.ts";
-import { printHint, printJson, printTable } from "../output.ts";
+import { outputWidth, printHint, printJson, printLine } from "../output.ts";
+import { statusLines } from "../status_text.ts";
 
 /** The command. */
 export function command(): Command {
   const made = new Command("status")
-    .description("show which daemons and endpoints are running")
-    .option("--json", "print JSON")
+    .description("show daemons, branches and endpoints: what runs, how far its WAL is, its size")
+    .option("--json", "print JSON, with everything that is known")
     .action(async (options) => {
       const env = openEnvironment();
-      const roles = await Promise.all(allRoles(env).map(roleStatus));
-      const endpoints = await listEndpoints(env);
-      const { remote_storage = null } = env.config;
-      if (options.json) {
-        printJson({ repo_dir: env.repoDir, daemons: roles, endpoints, remote_storage });
-      } else {
-        const rows = [
-          ...roles.map((role) => [role.name, role.address, String(role.pid ?? "---"), role.status]),
-          ...endpoints.map((endpoint) => [
-            `endpoint ${endpoint.endpoint}` +
-            (endpoint.mode === "Primary" ? "" : ` (${formatMode(endpoint.mode)})`),
-            endpoint.address,
-            "---",
-            describeStatus(endpoint),
-          ]),
-          ...(remote_storage === null
-            ? []
-            : [["remote storage", describeStorage(remote_storage), "---", "configured"]]),
-        ];
-        printTable(["NAME", "ADDRESS", "PID", "STATUS"], rows);
+      const status = await neonStatus(env);
+      if (options.json) printJson(status);
+      else {
+        const shown = { ...status, repo_dir: displayPath(env.repoDir) };
+        for (const line of statusLines(shown, outputWidth())) printLine(line);
       }
-      if (roles.every((role) => role.status === "running")) return;
+      if (status.daemons.every((daemon) => daemon.status === "running")) return;
       if (!options.json) {
         printHint(`not everything of ${displayPath(env.repoDir)} is running: neon start`);
       }
       Deno.exitCode = 1;
     });
-  return withExamples(made as unknown as Command, ["neon status"], ["neon status --json"]);
+  return withExamples(
+    made as unknown as Command,
+    ["neon status", "exit code 1 unless all daemons run"],
+    ["neon status --json"],
+  );
 }

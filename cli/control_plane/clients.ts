@@ -1,4 +1,7 @@
-/** Clients of the daemons of a local Neon, at the addresses that its configuration has. */
+/**
+ * Clients of the daemons of a local Neon, at the addresses that its configuration has. Commands
+ * wait for an answer as long as it takes; who must not gives a time limit.
+ */
 import { ComputeClient } from "../../compute/client.ts";
 import { PageserverClient } from "../../pageserver/client.ts";
 import { SafekeeperClient } from "../../safekeeper/client.ts";
@@ -6,16 +9,16 @@ import { LOOPBACK, type SafekeeperConfig } from "./config.ts";
 import type { Environment } from "./environment.ts";
 
 /** The pageserver. */
-export function pageserverClient(env: Environment): PageserverClient {
-  return new PageserverClient(env.config.pageservers[0]!.listen_http_addr);
+export function pageserverClient(env: Environment, timeoutMs?: number): PageserverClient {
+  return new PageserverClient(env.config.pageservers[0]!.listen_http_addr, undefined, timeoutMs);
 }
 
 /** The compute host. */
-export function computeClient(env: Environment): ComputeClient {
-  return new ComputeClient(env.config.compute.listen_http_addr);
+export function computeClient(env: Environment, timeoutMs?: number): ComputeClient {
+  return new ComputeClient(env.config.compute.listen_http_addr, undefined, timeoutMs);
 }
 
 /** One safekeeper. */
-export function safekeeperClient(config: SafekeeperConfig): SafekeeperClient {
-  return new SafekeeperClient(`${LOOPBACK}:${config.http_port}`);
+export function safekeeperClient(config: SafekeeperConfig, timeoutMs?: number): SafekeeperClient {
+  return new SafekeeperClient(`${LOOPBACK}:${config.http_port}`, undefined, timeoutMs);
 }

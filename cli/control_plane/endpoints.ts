@@ -4,13 +4,14 @@
  * answered a query.
  */
 import {
+  type ComputeClient,
   type EndpointMode,
   type EndpointStatus,
   lagLimits,
   type PageserverLag,
 } from "../../compute/client.ts";
 import { parseAddress } from "../../libs/utils/address.ts";
-import { BadRequest, Conflict, NotFound, Unavailable } from "../../libs/utils/errors.ts";
+import { BadRequest, Conflict, NotFound, TimedOut, Unavailable } from "../../libs/utils/errors.ts";
 import type { TenantId, TimelineId } from "../../libs/utils/id.ts";
 import { computeClient } from "./clients.ts";
 import { branchName, branchTimeline, LOOPBACK, MAIN_BRANCH } from "./config.ts";
@@ -285,6 +286,8 @@ export interface ListedEndpoint {
   /** Of a running primary. */
   pageserver_lag: PageserverLag | null;
   status: "running" | "starting" | "stopped" | "crashed";
+  /** Of the postmaster. */
+  pid: number | null;
   /** Why it crashed or did not start. */
   error: string | null;
   /** What its start waits for that may take long. */
@@ -313,19 +316,21 @@ export function describeTrouble(listed: ListedEndpoint): string | undefined {
     `starts it${status === "crashed" ? " again" : ""}`;
 }
 
-/** All endpoints, those of one tenant if one is named, with the state of their processes. */
+/**
+ * All endpoints, those of one tenant if one is named, with the state of their processes. The host
+ * is asked unless it is null, which says that it does not answer.
+ */
 export async function listEndpoints(
   env: Environment,
   tenant?: TenantId,
+  host: ComputeClient | null = computeClient(env),
 ): Promise<ListedEndpoint[]> {
   const known = new Map<string, EndpointStatus>();
-  let reachable = true;
+  let reachable = host !== null;
   try {
-    for (const status of await computeClient(env).endpoints()) {
-      known.set(status.endpoint_id, status);
-    }
+    for (const status of await host?.endpoints() ?? []) known.set(status.endpoint_id, status);
   } catch (thrown) {
-    if (!(thrown instanceof Unavailable)) throw thrown;
+    if (!(thrown instanceof Unavailable || thrown instanceof TimedOut)) throw thrown;
     reachable = false; // the host is down: what runs without it can be seen all the same
   }
   if (tenant !== undefined) loadTenantRecord(env.repoDir, tenant); // NotFound for an unknown one
@@ -333,7 +338,7 @@ export async function listEndpoints(
     .filter((record) => tenant === undefined || record.tenant_id === tenant);
   return records.map((record) => {
     const status = known.get(record.endpoint_id);
-    const alone = reachable ? "stopped" : strayPostgres(env, record.endpoint_id).state;
+    const stray = reachable ? undefined : strayPostgres(env, record.endpoint_id);
     return {
       endpoint: record.endpoint_id,
       address: `${LOOPBACK}:${record.pg_port}`,
@@ -347,7 +352,8 @@ export async function listEndpoints(
         ? status.lsn
         : null,
       pageserver_lag: status?.pageserver_lag ?? null,
-      status: status?.status ?? alone,
+      status: status?.status ?? stray?.state ?? "stopped",
+      pid: status?.pid ?? stray?.pid ?? null,
       error: status?.error ?? null,
       waits_for: status?.waits_for ?? null,
     };

@@ -218,19 +218,19 @@ export async function stopAll(
 }
 
 /** A daemon as `neon status` lists it. */
-interface RoleStatus {
+export interface RoleStatus {
   name: string;
   address: string;
   pid: number | null;
   status: "running" | "not answering" | "stopped";
 }
 
-/** Looks at one daemon. */
-export async function roleStatus(role: Role): Promise<RoleStatus> {
+/** Looks at one daemon; `timeoutMs` is how long it may take to answer. */
+export async function roleStatus(role: Role, timeoutMs?: number): Promise<RoleStatus> {
   const pid = daemonPid(role);
   const status = pid === undefined
     ? "stopped"
-    : await isServing(role)
+    : await isServing(role, timeoutMs)
     ? "running"
     : "not answering";
   return { name: role.name, address: role.listen[0]!, pid: pid ?? null, status };

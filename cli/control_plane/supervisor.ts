@@ -24,6 +24,8 @@ const PORT_WAIT_MS = 300;
 /** First and longest pause between two looks while waiting. */
 const POLL_MS_MIN = 5;
 const POLL_MS_MAX = 50;
+/** How long a daemon may take to answer that it serves. */
+const ANSWER_MS_MAX = 2000;
 /** How much of a log to show when a daemon did not start. */
 const LOG_TAIL_LINES = 12;
 const LOG_TAIL_BYTES = 8192;
@@ -84,10 +86,10 @@ async function poll<T>(
   }
 }
 
-/** Whether the daemon's HTTP status answers 200. */
-export async function isServing(daemon: Daemon): Promise<boolean> {
+/** Whether the daemon's HTTP status answers 200 in time. */
+export async function isServing(daemon: Daemon, timeoutMs = ANSWER_MS_MAX): Promise<boolean> {
   try {
-    const response = await fetch(daemon.statusUrl, { signal: AbortSignal.timeout(2000) });
+    const response = await fetch(daemon.statusUrl, { signal: AbortSignal.timeout(timeoutMs) });
     await response.body?.cancel();
     return response.ok;
   } catch {
