@@ -5,6 +5,7 @@
  */
 export { changedSettings, lagLimits } from "./lag_limits.ts";
 import { NotFound } from "../libs/utils/errors.ts";
+import type { MembershipJson } from "../libs/safekeeper_protocol/membership.ts";
 import { HttpClient } from "../libs/utils/http_client.ts";
 import type { TenantId, TimelineId } from "../libs/utils/id.ts";
 import type { TokenSource } from "../libs/utils/token_source.ts";
@@ -33,6 +34,8 @@ export interface EndpointSpec {
   }[];
   /** What it shows to the pageserver and the safekeepers, where they want a token. */
   readonly storage_auth_token?: string | undefined;
+  /** The members of the timeline, where they have ever changed: they say what a quorum is. */
+  readonly mconf?: MembershipJson;
   /** Whom Postgres runs as; needed when the host is root. */
   readonly postgres_user?: { readonly uid: number; readonly gid: number };
   /** Lines of postgresql.conf; ALTER SYSTEM and the endpoint's own file go before them. */
@@ -105,6 +108,7 @@ export interface SyncRequest {
   readonly pg_version: number;
   readonly safekeepers: EndpointSpec["safekeepers"];
   readonly storage_auth_token?: string | undefined;
+  readonly mconf?: MembershipJson;
 }
 
 /** One compute host. */
@@ -160,6 +164,18 @@ export class ComputeClient {
       if (thrown instanceof NotFound) return undefined;
       throw thrown;
     }
+  }
+
+  /**
+   * Tells the running endpoints of a timeline its members; they go over to them if they are newer.
+   * Answers what is in force at the writer, null if there is none.
+   */
+  reconfigure(
+    tenant: TenantId,
+    timeline: TimelineId,
+    mconf: MembershipJson,
+  ): Promise<{ readonly current_conf: MembershipJson | null }> {
+    return this.#http.json("PUT", `/v1/timelines/${tenant}/${timeline}/membership`, { mconf });
   }
 
   /**

@@ -4,6 +4,11 @@
  */
 import { join } from "node:path";
 import { BadRequest, messageOf, NotFound, TimedOut } from "../libs/utils/errors.ts";
+import {
+  type MembershipJson,
+  membershipJson,
+  membershipOf,
+} from "../libs/safekeeper_protocol/membership.ts";
 import type { TenantId, TimelineId } from "../libs/utils/id.ts";
 import { logger } from "../libs/utils/log.ts";
 import { formatLsn, INVALID_LSN, type Lsn } from "../libs/utils/lsn.ts";
@@ -174,6 +179,18 @@ export class ComputeHost {
       term: proposer.term,
       endpoint: spec.endpoint_id,
     };
+  }
+
+  /** The safekeepers of a timeline have changed; says what is in force at its writer. */
+  reconfigure(
+    tenant: TenantId,
+    timeline: TimelineId,
+    mconf: MembershipJson,
+  ): { current_conf: MembershipJson | null } {
+    const writer = this.#writerRun(tenant, timeline);
+    writer?.proposer.reconfigure(membershipOf(mconf));
+    const membership = writer?.proposer.membership;
+    return { current_conf: membership === undefined ? null : membershipJson(membership) };
   }
 
   /** Sums over running endpoints, for the metrics. */

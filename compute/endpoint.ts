@@ -47,7 +47,7 @@ export class Endpoint {
   }
 
   get spec(): EndpointSpec {
-    return this.#spec;
+    return this.#run?.spec ?? this.#spec;
   }
 
   /** The live run, while there is one. */
@@ -137,7 +137,8 @@ export class Endpoint {
   /** Changes settings of the host's own; at once if it runs. Throws BadRequest for others. */
   configure(changes: Readonly<Record<string, string>>): Promise<EndpointStatus> {
     return this.#inTurn(async () => {
-      const spec = { ...this.#spec, settings: changedSettings(this.#spec.settings, changes) };
+      const before = this.spec;
+      const spec = { ...before, settings: changedSettings(before.settings, changes) };
       if (this.#run?.failure === undefined) await this.#run?.configure(spec);
       this.#spec = spec;
       return this.status();

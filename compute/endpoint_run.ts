@@ -74,7 +74,7 @@ export abstract class EndpointRun {
     this.#onFailure = parts.onFailure;
   }
 
-  /** What it was started as, with settings and a token that were changed since. */
+  /** What it was started as, with settings, safekeepers and a token that were changed since. */
   get spec(): EndpointSpec {
     return this.#spec;
   }
@@ -120,7 +120,7 @@ export abstract class EndpointRun {
    */
   renewToken(token: string): void {
     const { directory } = this;
-    this.#goOnAs({ ...this.#spec, storage_auth_token: token });
+    this.goOnAs({ ...this.#spec, storage_auth_token: token });
     updateArenaToken(directory.arena, token);
     if (this.#spec.mode === "Replica") directory.writePassfile(token, this.#spec.postgres_user);
   }
@@ -164,13 +164,14 @@ export abstract class EndpointRun {
 
   /** Goes on with other settings; the next host that adopts it does, too. */
   async configure(spec: EndpointSpec): Promise<void> {
-    this.#goOnAs(spec);
+    this.goOnAs(spec);
     // Postgres only shows them
     Deno.writeTextFileSync(`${this.directory.pgdata}/postgresql.conf`, postgresConf(spec, true));
     await this.process.signal("HUP");
   }
 
-  #goOnAs(spec: EndpointSpec): void {
+  /** Is what `spec` says from now on, also for the next host that adopts it. */
+  protected goOnAs(spec: EndpointSpec): void {
     const { stateFile } = this.directory;
     this.#spec = spec;
     const state = readEndpointState(stateFile);

@@ -8,6 +8,7 @@
  *   POST   /v1/endpoints/NAME/configure    {"settings": {...}} of the host's own; now in force
  *   DELETE /v1/endpoints/NAME
  *   GET    /v1/timelines/TENANT/TIMELINE    the running writer and what it has committed
+ *   PUT    /v1/timelines/TENANT/TIMELINE/membership    {"mconf"}: its safekeepers have changed
  *   POST   /v1/timelines/TENANT/TIMELINE/sync    a SyncRequest; commits what a quorum holds
  *   GET    /metrics
  */
@@ -19,7 +20,8 @@ import type { RouteRules } from "../libs/daemon/http_guard.ts";
 import { BadRequest } from "../libs/utils/errors.ts";
 import { parseTenantId, parseTimelineId } from "../libs/utils/id.ts";
 import { logger } from "../libs/utils/log.ts";
-import type { EndpointSpec } from "./client.ts";
+import { MEMBERS_MAX } from "../libs/safekeeper_protocol/membership.ts";
+import type { EndpointSpec, SyncRequest } from "./client.ts";
 import type { ComputeHost } from "./compute_host.ts";
 import { failedStarts, startSeconds } from "./metrics.ts";
 
@@ -38,6 +40,7 @@ export const computeRules: RouteRules = {
   "DELETE /v1/endpoints/:name": "server",
   "GET /v1/timelines/:tenant/:timeline": "server",
   "POST /v1/timelines/:tenant/:timeline/sync": "server",
+  "PUT /v1/timelines/:tenant/:timeline/membership": "server",
 };
 
 const port = z.int().min(1).max(65535);
@@ -51,6 +54,13 @@ const safekeepersSchema = z
 
 const settingsSchema = z.record(z.string().regex(/^[a-z_][a-z0-9_.]*$/), z.string());
 const tokenSchema = z.string().regex(/^[A-Za-z0-9._-]{1,1000}$/).optional();
+const membersSchema = z
+  .array(z.strictObject({ id: z.int().min(0), host: z.string(), pg_port: port })).max(MEMBERS_MAX);
+const mconfSchema = z.strictObject({
+  generation: z.int().min(1),
+  members: membersSchema.min(1),
+  new_members: membersSchema.min(1).nullable(),
+});
 
 const specSchema = z.strictObject({
   endpoint_id: z.string(),
@@ -66,6 +76,7 @@ const specSchema = z.strictObject({
   pageserver: z.strictObject({ host: z.string(), port }),
   safekeepers: safekeepersSchema,
   storage_auth_token: tokenSchema,
+  mconf: mconfSchema.optional(),
   postgres_user: z.strictObject({ uid: z.int().min(1), gid: z.int().min(0) }).optional(),
   settings: settingsSchema.optional(),
 });
@@ -76,9 +87,11 @@ const syncSchema = z.strictObject({
   pg_version: z.int().min(14).max(18),
   safekeepers: safekeepersSchema,
   storage_auth_token: tokenSchema,
+  mconf: mconfSchema.optional(),
 });
 
 const configureSchema = z.strictObject({ settings: settingsSchema });
+const membershipSchema = z.strictObject({ mconf: mconfSchema });
 
 const stopSchema = z.strictObject({ mode: z.enum(["fast", "immediate"]) });
 
@@ -105,8 +118,14 @@ export function httpApi(host: ComputeHost, authenticator: Authenticator | undefi
     const timeline = parseTimelineId(c.req.param("timeline"));
     return c.json(await host.writerOf(tenant, timeline));
   });
+  app.put("/v1/timelines/:tenant/:timeline/membership", async (c) => {
+    const tenant = parseTenantId(c.req.param("tenant"));
+    const timeline = parseTimelineId(c.req.param("timeline"));
+    const { mconf } = await readJson(c, membershipSchema);
+    return c.json(host.reconfigure(tenant, timeline, mconf));
+  });
   app.post("/v1/timelines/:tenant/:timeline/sync", async (c) => {
-    return c.json(await host.sync(await readJson(c, syncSchema)));
+    return c.json(await host.sync(await readJson(c, syncSchema) as SyncRequest));
   });
   return app;
 }

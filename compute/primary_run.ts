@@ -3,6 +3,12 @@
  * the WAL out of it. It fails when somebody else is elected.
  */
 import type { SlotState } from "../libs/postgres/replication_slot.ts";
+import {
+  allMembers,
+  type MembershipConfiguration,
+  membershipJson,
+  membershipOf,
+} from "../libs/safekeeper_protocol/membership.ts";
 import { pgVersion } from "../libs/postgres/versions.ts";
 import { messageOf } from "../libs/utils/errors.ts";
 import { logger } from "../libs/utils/log.ts";
@@ -51,8 +57,28 @@ export class PrimaryRun extends EndpointRun {
       pgVersionNum: spec.pg_version * VERSION_NUMBER_FACTOR,
       safekeepers: spec.safekeepers.map(({ id, host, pg_port }) => ({ id, host, pgPort: pg_port })),
       token: () => this.spec.storage_auth_token,
+      ...(spec.mconf === undefined ? {} : { membership: membershipOf(spec.mconf) }),
+      onMembership: (membership) => this.#membersChanged(membership),
       onDeposed: (why) => this.fail(why),
     });
+  }
+
+  #membersChanged(membership: MembershipConfiguration): void {
+    const { spec } = this;
+    const members = allMembers(membership);
+    log.info("{endpoint}: membership {generation} is in force, safekeepers {ids}", {
+      endpoint: spec.endpoint_id,
+      generation: membership.generation,
+      ids: members.map(({ id }) => id),
+    });
+    const safekeepers = members.map(({ id, host, pgPort }) =>
+      spec.safekeepers.find((known) => known.id === id) ?? { id, host, pg_port: pgPort }
+    );
+    try {
+      this.goOnAs({ ...spec, safekeepers, mconf: membershipJson(membership) });
+    } catch (thrown) {
+      log.error("{endpoint}: {why}", { endpoint: spec.endpoint_id, why: messageOf(thrown) });
+    }
   }
 
   override get startLsn(): Lsn {

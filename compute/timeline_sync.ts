@@ -8,6 +8,7 @@
  */
 import { WAL_SEGMENT_SIZE } from "../libs/postgres/constants.ts";
 import { pgVersion } from "../libs/postgres/versions.ts";
+import { membershipOf } from "../libs/safekeeper_protocol/membership.ts";
 import type { Term } from "../libs/safekeeper_protocol/term_history.ts";
 import type { Lsn } from "../libs/utils/lsn.ts";
 import type { SyncRequest } from "./client.ts";
@@ -37,6 +38,7 @@ export async function syncTimeline(request: SyncRequest, left?: LeftBehind): Pro
     timelineId: request.timeline_id,
     pgVersionNum: request.pg_version * VERSION_NUMBER_FACTOR,
     walSegmentSize: WAL_SEGMENT_SIZE,
+    ...(request.mconf === undefined ? {} : { membership: membershipOf(request.mconf) }),
     safekeepers: request.safekeepers.map(({ id, host, pg_port }) => ({
       id,
       host,

@@ -151,7 +151,7 @@ export class WalProposer implements LinkEvents {
 
   /** Goes over to a newer membership of the timeline; an older one is ignored. */
   reconfigure(membership: MembershipConfiguration): void {
-    if (this.#conversation.reconfigure(membership)) this.pump();
+    if (!this.#stopped && this.#conversation.reconfigure(membership)) this.pump();
   }
   get membership(): MembershipConfiguration {
     return this.#proposer.membership;
