@@ -87,6 +87,38 @@ Deno.test("every command's help fits a terminal and has examples that parse", as
   }
 });
 
+/** Commands that need no local Neon: they make one, or read files that are named. */
+const WITHOUT_STATE = /^neon (init|completion|wal verify|wal (dump|stats) [^-])/;
+
+Deno.test("every command works on the directory that NEON_REPO_DIR names", async () => {
+  const directory = Deno.makeTempDirSync({ prefix: "neon-elsewhere-" });
+  const before = Deno.env.get("NEON_REPO_DIR");
+  Deno.env.set("NEON_REPO_DIR", `${directory}/state`);
+  try {
+    let count = 0;
+    for (const command of await allCommands()) {
+      if (command.commands.length > 0) continue;
+      const path = pathOf(command as never).split(" ").slice(1);
+      for (const example of examplesIn((await parse([...path, "--help"])).text)) {
+        if (WITHOUT_STATE.test(example)) continue;
+        const args = shellWords(example).slice(1);
+        await assert.rejects(
+          async () => await (await buildProgram(args)).parseAsync(args, { from: "user" }),
+          { message: new RegExp(`"${directory}/state"`) },
+          example,
+        );
+        count++;
+      }
+    }
+    assert.ok(count > 50, `${count} examples were run`);
+    assert.deepEqual([...Deno.readDirSync(directory)], [], "they leave nothing there");
+  } finally {
+    if (before === undefined) Deno.env.delete("NEON_REPO_DIR");
+    else Deno.env.set("NEON_REPO_DIR", before);
+    Deno.removeSync(directory, { recursive: true });
+  }
+});
+
 Deno.test("wrong usage is one line that says what was probably meant", async () => {
   const said = async (...args: string[]) => {
     const { code, text } = await parse(args);

@@ -2,11 +2,10 @@
  * What commands print: results on standard output, everything else on standard error.
  *
  * A table is borderless, as Neon prints it: one leading space, columns two spaces apart. With
- * --json the same rows come as one JSON value. Progress overwrites its own line on a terminal and
- * is a plain line otherwise.
+ * --json the same rows come as one JSON value. On a terminal there is one passing line, which the
+ * next one, or anything else that is printed, overwrites.
  */
 import { styleText } from "node:util";
-import type { Progress } from "./control_plane/progress.ts";
 
 const encoder = new TextEncoder();
 
@@ -20,8 +19,31 @@ function writeAll(stream: { writeSync(bytes: Uint8Array): number }, text: string
   }
 }
 
+/** Columns of the terminal; one that does not say has as many as ever. */
+function terminalColumns(): number {
+  return Deno.consoleSize().columns || 80;
+}
+
+/** Whether the terminal shows a line that is to be overwritten. */
+let isPassingShown = false;
+
+/** Shows a line on the terminal until something else is printed; elsewhere it is not shown. */
+export function showPassing(line: string): void {
+  if (!Deno.stderr.isTerminal()) return;
+  // A line that wraps could not be overwritten
+  writeAll(Deno.stderr, `\r\x1b[K${cut(line, terminalColumns() - 1)}`);
+  isPassingShown = true;
+}
+
+/** Takes the passing line away. */
+export function endPassing(): void {
+  if (isPassingShown) writeAll(Deno.stderr, "\r\x1b[K");
+  isPassingShown = false;
+}
+
 /** Prints one line of a result. */
 export function printLine(line: string): void {
+  endPassing();
   writeAll(Deno.stdout, `${line}\n`);
 }
 
@@ -32,6 +54,7 @@ export function printJson(value: unknown): void {
 
 /** Prints a line for the person at the terminal, not for a script. */
 export function printHint(line: string): void {
+  endPassing();
   writeAll(Deno.stderr, `${line}\n`);
 }
 
@@ -97,7 +120,7 @@ export function fittedTable(
 
 /** Columns of the terminal that results go to; Infinity if they go elsewhere. */
 export function outputWidth(): number {
-  return Deno.stdout.isTerminal() ? Deno.consoleSize().columns : Infinity;
+  return Deno.stdout.isTerminal() ? terminalColumns() : Infinity;
 }
 
 /** Prints a borderless table. */
@@ -133,31 +156,4 @@ export function readable(message: string, args: readonly string[]): string {
 export function printError(message: string): void {
   const mark = Deno.stderr.isTerminal() && !Deno.noColor ? styleText("red", "error:") : "error:";
   printHint(`${mark} ${message}`);
-}
-
-/** Progress on standard error. */
-export function terminalProgress(): Progress {
-  const terminal = Deno.stderr.isTerminal();
-  let open = false;
-  const finishLine = () => {
-    if (open) writeAll(Deno.stderr, "\r\x1b[K");
-    open = false;
-  };
-  return {
-    bytes(what, received, total) {
-      if (!terminal) return;
-      const megabytes = (count: number) => (count / 1e6).toFixed(1);
-      const of = total > 0 ? ` of ${megabytes(total)}` : "";
-      writeAll(Deno.stderr, `\r\x1b[K${what}: ${megabytes(received)}${of} MB`);
-      open = true;
-    },
-    step(what) {
-      finishLine();
-      printHint(`${what} ...`);
-    },
-    done(what) {
-      finishLine();
-      printHint(what);
-    },
-  };
 }

@@ -10,7 +10,8 @@ import { startAll } from "./control_plane/lifecycle.ts";
 import { repoDirectory } from "./control_plane/repo_dir.ts";
 import { createTenant } from "./control_plane/tenants.ts";
 import { NotFound } from "../libs/utils/errors.ts";
-import { printError, printLine, terminalProgress } from "./output.ts";
+import { printError, printLine } from "./output.ts";
+import { terminalProgress, waitingFor } from "./waiting.ts";
 import { lifecyclePrinter } from "./role_command.ts";
 import { runCommands } from "./sql_client.ts";
 
@@ -28,14 +29,23 @@ async function environment() {
 
 async function main(): Promise<void> {
   await environment();
-  await startAll(openEnvironment(), lifecyclePrinter(openEnvironment()));
+  await waitingFor(
+    "Waiting for the daemons",
+    startAll(openEnvironment(), lifecyclePrinter(openEnvironment())),
+  );
   let tenant = openEnvironment().config.default_tenant_id;
   if (tenant === undefined) {
-    const created = await createTenant(openEnvironment(), { setDefault: true }, progress);
+    const created = await waitingFor(
+      "Creating the tenant",
+      createTenant(openEnvironment(), { setDefault: true }, progress),
+    );
     tenant = created.tenantId;
     printLine(`tenant ${tenant} created, with the branch ${MAIN_BRANCH}`);
   }
-  const { record } = await startEndpoint(openEnvironment(), tenant, MAIN_BRANCH);
+  const { record } = await waitingFor(
+    "Waiting for PostgreSQL",
+    startEndpoint(openEnvironment(), tenant, MAIN_BRANCH),
+  );
   const target = {
     host: "127.0.0.1",
     port: record.pg_port,

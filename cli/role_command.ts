@@ -10,6 +10,7 @@ import { START_TIMEOUT_MS, type Started, type StopMode } from "./control_plane/s
 import { withExamples } from "./help.ts";
 import { count, duration, stopMode } from "./options.ts";
 import { printHint, printJson, printLine } from "./output.ts";
+import { waitingFor } from "./waiting.ts";
 
 /** One kind of daemon. */
 interface RoleKind {
@@ -74,7 +75,8 @@ async function start(env: Environment, kind: RoleKind, id: number, timeoutMs: nu
   const role = kind.role(env, id);
   const printer = lifecyclePrinter(env);
   printer.starting?.(role);
-  printer.started?.(role, await kind.start(env, id, timeoutMs));
+  const started = kind.start(env, id, timeoutMs);
+  printer.started?.(role, await waitingFor(`Waiting for ${role.name}`, started));
 }
 
 /** Options of the subcommands, whichever of them it has. */
@@ -113,7 +115,10 @@ export function roleCommand(kind: RoleKind): Command {
       "fast" as const,
     );
   const restarting = async (env: Environment, id: number, options: RoleOptions) => {
-    await stopRole(kind.role(env, id), options.mode ?? kind.restartBy, lifecyclePrinter(env));
+    await waitingFor(
+      "Stopping",
+      stopRole(kind.role(env, id), options.mode ?? kind.restartBy, lifecyclePrinter(env)),
+    );
     await start(env, kind, id, options.startTimeout ?? START_TIMEOUT_MS);
   };
   const all = [
@@ -122,7 +127,10 @@ export function roleCommand(kind: RoleKind): Command {
     ),
     mode(subcommand(kind, "stop", "stop it, if it runs")).action(
       run((env, id, options) =>
-        stopRole(kind.role(env, id), options.mode ?? "fast", lifecyclePrinter(env))
+        waitingFor(
+          "Stopping",
+          stopRole(kind.role(env, id), options.mode ?? "fast", lifecyclePrinter(env)),
+        )
       ),
     ),
     timeout(subcommand(kind, "restart", "stop it and start it again; endpoints keep running"))

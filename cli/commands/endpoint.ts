@@ -21,6 +21,7 @@ import type { EndpointMode } from "../../compute/client.ts";
 import { BadRequest } from "../../libs/utils/errors.ts";
 import type { Lsn } from "../../libs/utils/lsn.ts";
 import { printHint, printJson, printLine, printTable } from "../output.ts";
+import { waitingFor } from "../waiting.ts";
 
 const TENANT_HELP = "which tenant (default: the default one)";
 const AS_OF_HELP = "the same with what was committed by then: RFC 3339, or such as '5 minutes ago'";
@@ -116,15 +117,20 @@ function start() {
         ...endpointOptions(options),
         ...(options.tenantId === undefined ? {} : { tenant: options.tenantId }),
       };
-      const started = await startEndpoint(env, tenant, name, wanted, {
-        starting: (record, isNew) => {
-          if (options.json) return;
-          printLine(
-            `Starting ${isNew ? "new" : "existing"} endpoint ${name} (PostgreSQL ` +
-              `v${record.pg_version}${kindOf(record.mode)}) on timeline ${record.timeline_id} ...`,
-          );
-        },
-      });
+      const started = await waitingFor(
+        `Waiting for PostgreSQL on ${name}`,
+        startEndpoint(env, tenant, name, wanted, {
+          starting: (record, isNew) => {
+            if (options.json) return;
+            printLine(
+              `Starting ${isNew ? "new" : "existing"} endpoint ${name} (PostgreSQL ` +
+                `v${record.pg_version}${
+                  kindOf(record.mode)
+                }) on timeline ${record.timeline_id} ...`,
+            );
+          },
+        }),
+      );
       const url = connectionString(started.record.pg_port);
       if (options.json) printJson({ ...started.status, connection_string: url });
       else if (started.already) printLine(`Endpoint ${name} is already running at '${url}'`);
@@ -151,7 +157,10 @@ function stop() {
     )
     .option("--destroy", "remove its definition and local files as well (no data is lost)")
     .action(async (name, options) => {
-      await stopEndpoint(openEnvironment(), name, options.mode, options.destroy === true);
+      await waitingFor(
+        `Stopping ${name}`,
+        stopEndpoint(openEnvironment(), name, options.mode, options.destroy === true),
+      );
       printLine(`Endpoint ${name} ${options.destroy ? "removed" : "stopped"}`);
     });
   return withExamples(

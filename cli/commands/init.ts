@@ -10,7 +10,8 @@ import { takenPorts } from "../control_plane/lifecycle.ts";
 import { repoDirectory } from "../control_plane/repo_dir.ts";
 import { withExamples } from "../help.ts";
 import { count, port } from "../options.ts";
-import { printHint, printLine, terminalProgress } from "../output.ts";
+import { printHint, printLine } from "../output.ts";
+import { terminalProgress } from "../waiting.ts";
 
 function configFile(path: string): Partial<Config> {
   try {

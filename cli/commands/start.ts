@@ -6,6 +6,7 @@ import { START_TIMEOUT_MS } from "../control_plane/supervisor.ts";
 import { withExamples } from "../help.ts";
 import { duration } from "../options.ts";
 import { lifecyclePrinter } from "../role_command.ts";
+import { waitingFor } from "../waiting.ts";
 
 /** The command. */
 export function command(): Command {
@@ -14,7 +15,10 @@ export function command(): Command {
     .option("--start-timeout <time>", "how long each may take", duration, START_TIMEOUT_MS)
     .action(async (options) => {
       const env = openEnvironment();
-      await startAll(env, lifecyclePrinter(env), options.startTimeout);
+      await waitingFor(
+        "Waiting for the daemons",
+        startAll(env, lifecyclePrinter(env), options.startTimeout),
+      );
     });
   return withExamples(
     made as unknown as Command,

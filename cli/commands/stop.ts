@@ -5,6 +5,7 @@ import { stopAll } from "../control_plane/lifecycle.ts";
 import { withExamples } from "../help.ts";
 import { stopMode } from "../options.ts";
 import { lifecyclePrinter } from "../role_command.ts";
+import { waitingFor } from "../waiting.ts";
 
 /** The command. */
 export function command(): Command {
@@ -18,7 +19,7 @@ export function command(): Command {
     )
     .action(async (options) => {
       const env = openEnvironment();
-      await stopAll(env, options.mode, lifecyclePrinter(env));
+      await waitingFor("Stopping", stopAll(env, options.mode, lifecyclePrinter(env)));
     });
   return withExamples(
     made as unknown as Command,

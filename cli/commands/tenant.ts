@@ -10,7 +10,8 @@ import {
 } from "../control_plane/tenant_settings.ts";
 import { withExamples } from "../help.ts";
 import { count, repeated, tenantId, timelineId } from "../options.ts";
-import { printHint, printJson, printLine, terminalProgress } from "../output.ts";
+import { printHint, printJson, printLine } from "../output.ts";
+import { terminalProgress, waitingFor } from "../waiting.ts";
 
 /** Says which settings only a later version goes by. */
 function hintAtIdle(settings: TenantSettings): void {
@@ -32,14 +33,17 @@ function create() {
     .action(async (options) => {
       const env = openEnvironment();
       const settings = parseSettings(options.config ?? []);
-      const created = await createTenant(env, {
-        ...(options.tenantId === undefined ? {} : { tenantId: options.tenantId }),
-        ...(options.timelineId === undefined ? {} : { timelineId: options.timelineId }),
-        ...(options.pgVersion === undefined ? {} : { pgVersion: options.pgVersion }),
-        ...(options.dataChecksums === undefined ? {} : { dataChecksums: options.dataChecksums }),
-        ...(options.config === undefined ? {} : { settings }),
-        setDefault: options.setDefault === true,
-      }, terminalProgress());
+      const created = await waitingFor(
+        "Creating the tenant",
+        createTenant(env, {
+          ...(options.tenantId === undefined ? {} : { tenantId: options.tenantId }),
+          ...(options.timelineId === undefined ? {} : { timelineId: options.timelineId }),
+          ...(options.pgVersion === undefined ? {} : { pgVersion: options.pgVersion }),
+          ...(options.dataChecksums === undefined ? {} : { dataChecksums: options.dataChecksums }),
+          ...(options.config === undefined ? {} : { settings }),
+          setDefault: options.setDefault === true,
+        }, terminalProgress()),
+      );
       const { tenantId: tenant, timelineId: timeline, startLsn } = created;
       hintAtIdle(settings);
       if (options.json) {

@@ -6,7 +6,8 @@ import { createTimeline } from "../control_plane/tenants.ts";
 import { createBranch, listTimelines } from "../control_plane/timelines.ts";
 import { withExamples } from "../help.ts";
 import { count, lsn, tenantId, time, timelineId } from "../options.ts";
-import { printHint, printJson, printLine, terminalProgress } from "../output.ts";
+import { printHint, printJson, printLine } from "../output.ts";
+import { terminalProgress, waitingFor } from "../waiting.ts";
 import { treeLines } from "../timeline_tree.ts";
 
 const TENANT_HELP = "which tenant (default: the default one)";
@@ -24,11 +25,14 @@ function create() {
     .action(async (options) => {
       const env = openEnvironment();
       const tenant = tenantOf(env, options.tenantId);
-      const created = await createTimeline(env, tenant, options.branchName, {
-        ...(options.timelineId === undefined ? {} : { timelineId: options.timelineId }),
-        ...(options.pgVersion === undefined ? {} : { pgVersion: options.pgVersion }),
-        ...(options.dataChecksums === undefined ? {} : { dataChecksums: options.dataChecksums }),
-      }, terminalProgress());
+      const created = await waitingFor(
+        "Creating the timeline",
+        createTimeline(env, tenant, options.branchName, {
+          ...(options.timelineId === undefined ? {} : { timelineId: options.timelineId }),
+          ...(options.pgVersion === undefined ? {} : { pgVersion: options.pgVersion }),
+          ...(options.dataChecksums === undefined ? {} : { dataChecksums: options.dataChecksums }),
+        }, terminalProgress()),
+      );
       const { timelineId: timeline, startLsn } = created;
       if (options.json) printJson({ timeline_id: timeline, start_lsn: startLsn });
       else printLine(`Created timeline '${timeline}' at Lsn ${startLsn} for tenant: ${tenant}`);
@@ -59,17 +63,20 @@ function branch() {
     .action(async (options) => {
       const env = openEnvironment();
       const tenant = tenantOf(env, options.tenantId);
-      const created = await createBranch(env, tenant, options.branchName, {
-        ancestorBranch: options.ancestorBranchName,
-        ...(options.ancestorStartLsn === undefined
-          ? {}
-          : { ancestorLsn: options.ancestorStartLsn }),
-        ...(options.ancestorStartTimestamp === undefined
-          ? {}
-          : { ancestorTime: options.ancestorStartTimestamp }),
-        ...(options.timelineId === undefined ? {} : { timelineId: options.timelineId }),
-        ifNotExists: options.ifNotExists === true,
-      });
+      const created = await waitingFor(
+        "Waiting for the pageserver to have all that is committed",
+        createBranch(env, tenant, options.branchName, {
+          ancestorBranch: options.ancestorBranchName,
+          ...(options.ancestorStartLsn === undefined
+            ? {}
+            : { ancestorLsn: options.ancestorStartLsn }),
+          ...(options.ancestorStartTimestamp === undefined
+            ? {}
+            : { ancestorTime: options.ancestorStartTimestamp }),
+          ...(options.timelineId === undefined ? {} : { timelineId: options.timelineId }),
+          ifNotExists: options.ifNotExists === true,
+        }),
+      );
       const { timelineId: timeline, ancestorBranch } = created;
       if (options.json) {
         printJson({ branch_name: options.branchName, timeline_id: timeline, lsn: created.lsn });

@@ -1,0 +1,52 @@
+/**
+ * What is said while something takes long, on standard error: on a terminal a line that shows the
+ * seconds or the bytes, elsewhere (a log, a pipe) a plain line each.
+ */
+import type { Progress } from "./control_plane/progress.ts";
+import { endPassing, printHint, showPassing } from "./output.ts";
+
+/** When a wait is long enough to be shown on a terminal. */
+const SHOWN_AFTER_MS = 1000;
+/** When it is worth a line of a log. */
+const LOGGED_AFTER_MS = 5000;
+/** How often the seconds are looked at. */
+const TICK_MS = 250;
+
+/** Does `work`; while it takes long, says what is waited for and since when. */
+export async function waitingFor<T>(
+  what: string,
+  work: Promise<T>,
+  shownAfterMs = SHOWN_AFTER_MS,
+): Promise<T> {
+  const started = performance.now();
+  const show = () => {
+    const waited = performance.now() - started;
+    if (waited >= shownAfterMs) showPassing(`${what} ... ${Math.floor(waited / 1000)} s`);
+  };
+  const isTerminal = Deno.stderr.isTerminal();
+  const timer = isTerminal
+    ? setInterval(show, Math.min(TICK_MS, Math.max(1, shownAfterMs)))
+    : setTimeout(() => printHint(`${what} ...`), LOGGED_AFTER_MS);
+  try {
+    return await work;
+  } finally {
+    clearTimeout(timer); // of both kinds
+    endPassing();
+  }
+}
+
+/** Progress of downloads and of what is done once. */
+export function terminalProgress(): Progress {
+  let announced = "";
+  return {
+    bytes(what, received, total) {
+      const megabytes = (count: number) => (count / 1e6).toFixed(1);
+      const of = total > 0 ? ` of ${megabytes(total)}` : "";
+      if (Deno.stderr.isTerminal()) showPassing(`${what}: ${megabytes(received)}${of} MB`);
+      else if (announced !== what) printHint(`${what} ...`);
+      announced = what;
+    },
+    step: (what) => printHint(`${what} ...`),
+    done: printHint,
+  };
+}
