@@ -96,7 +96,7 @@ async function run(pgbench: string, target: Target, args: string[]): Promise<str
 /** Makes pgbench's tables: `scale` times 100,000 accounts, 15 MB. */
 export async function initialise(pgbench: string, target: Target, scale: number): Promise<void> {
   // g: rows made by the server, so that the client's speed does not matter
-  await run(pgbench, target, ["-i", "-I", "dtGvp", "-q", "-s", String(scale)]);
+  await run(pgbench, target, ["-i", "-I", "dtgvp", "-q", "-s", String(scale)]);
 }
 
 /** Loads the server. Throws an Error if transactions failed. */
