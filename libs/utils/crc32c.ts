@@ -24,6 +24,10 @@ export function crc32AddonPath(): string | undefined {
   }
 }
 
+// Never runs. It puts the package into the module graph, so that Deno fetches it, and the add-on of
+// this platform, with the code that needs it.
+if (import.meta.main) void import("@node-rs/crc32");
+
 type Crc32c = (bytes: Uint8Array, initial?: number) => number;
 
 function loadAddon(): Crc32c | undefined {
