@@ -15,6 +15,7 @@
 import type { Context, Hono } from "hono";
 import { z } from "zod";
 import type { Authenticator } from "../libs/auth/authenticator.ts";
+import { hostSetting } from "../libs/daemon/config_file.ts";
 import { newHttpApi, readJson } from "../libs/daemon/http_api.ts";
 import type { RouteRules } from "../libs/daemon/http_guard.ts";
 import { BadRequest } from "../libs/utils/errors.ts";
@@ -48,7 +49,7 @@ const port = z.int().min(1).max(65535);
 const tenantSchema = z.string().transform((text) => parseTenantId(text));
 const timelineSchema = z.string().transform((text) => parseTimelineId(text));
 const safekeepersSchema = z
-  .array(z.strictObject({ id: z.int().min(0), host: z.string(), pg_port: port }))
+  .array(z.strictObject({ id: z.int().min(0), host: hostSetting, pg_port: port }))
   .min(1).max(32)
   .refine((list) => new Set(list.map(({ id }) => id)).size === list.length, "ids are distinct");
 
@@ -73,7 +74,7 @@ const specSchema = z.strictObject({
   pg_version: z.int().min(14).max(18),
   pg_port: port,
   pg_bin_dir: z.string().startsWith("/"),
-  pageserver: z.strictObject({ host: z.string(), port }),
+  pageserver: z.strictObject({ host: hostSetting, port }),
   safekeepers: safekeepersSchema,
   storage_auth_token: tokenSchema,
   mconf: mconfSchema.optional(),

@@ -4,8 +4,8 @@
 import type { Context, Hono } from "hono";
 import { z } from "zod";
 import type { Authenticator } from "../libs/auth/authenticator.ts";
-import { newHttpApi, readJson } from "../libs/daemon/http_api.ts";
 import type { RouteRules } from "../libs/daemon/http_guard.ts";
+import { newHttpApi, readJson, requestBody } from "../libs/daemon/http_api.ts";
 import { PAGE_SIZE } from "../libs/postgres/constants.ts";
 import { formatTimestamp, instantToTimestamp } from "../libs/postgres/timestamp.ts";
 import { pageHeaderSize } from "../libs/postgres/wal/segment.ts";
@@ -69,7 +69,7 @@ export const pageserverRules: RouteRules = {
 
 const locationSchema = z.object({
   mode: z.enum(["AttachedSingle", "AttachedMulti", "AttachedStale", "Secondary", "Detached"]),
-  generation: z.int().min(0).optional(),
+  generation: z.int().min(0).max(0xffffffff).optional(),
   tenant_conf: z.record(z.string(), z.unknown()).optional(),
 });
 
@@ -223,11 +223,18 @@ function timelineWorkRoutes(app: Hono, context: HttpApiContext): void {
   const path = "/v1/tenant/:tenant/timeline/:timeline";
   app.put(`${path}/import_basebackup`, async (c) => {
     const pgVersion = Number(c.req.query("pg_version") ?? NaN);
-    const body = c.req.raw.body;
-    if (body === null) throw new BadRequest("Cannot import a cluster: the request has no body");
+    const body = requestBody(c);
+    if (c.req.raw.body === null) {
+      throw new BadRequest("Cannot import a cluster: the request has no body");
+    }
     const tenant = manager.tenant(tenantId(c));
-    const timeline = await importCluster(tenant, manager.interner, timelineId(c), pgVersion, body);
-    return c.json(timelineInfo(timeline, receivers), 201);
+    try {
+      const id = timelineId(c);
+      const timeline = await importCluster(tenant, manager.interner, id, pgVersion, body);
+      return c.json(timelineInfo(timeline, receivers), 201);
+    } finally {
+      await body.return(undefined); // the rest of it, if something is wrong with the beginning
+    }
   });
   app.put(`${path}/checkpoint`, async (c) => {
     const flushed = await manager.tenant(tenantId(c)).timeline(timelineId(c)).flush();

@@ -22,7 +22,7 @@ import {
   relationSizeKey,
   slruSizeKey,
 } from "./repository/key.ts";
-import type { KeyInterner, ObjectId } from "./repository/key_interner.ts";
+import { type KeyInterner, NO_OBJECT, type ObjectId } from "./repository/key_interner.ts";
 import type { Timeline } from "./repository/timeline.ts";
 
 /** Size of an object that does not exist. */
@@ -65,8 +65,32 @@ export class Relations {
     return this.#latest(object).blocks;
   }
 
-  /** Size of an object as of `lsn` (<= last_record_lsn), or ABSENT. */
+  /**
+   * The relation fork that a reader names, or NO_OBJECT where there is none at `lsn`: what anybody
+   * may ask for is not interned, or the table of objects would be full some day.
+   */
+  relationAt({ spc, db, rel, fork }: RelTag, lsn: Lsn): ObjectId {
+    const known = this.interner.find(KeyClass.relation, spc, db, rel, fork);
+    if (known !== NO_OBJECT || !this.#isStored(relationSizeKey(spc, db, rel, fork), lsn)) {
+      return known;
+    }
+    return this.interner.relation(spc, db, rel, fork);
+  }
+
+  /** The SLRU segment that a reader names, likewise. */
+  slruAt(kind: number, segno: number, lsn: Lsn): ObjectId {
+    const known = this.interner.find(KeyClass.slru, kind, 1, segno, 0);
+    if (known !== NO_OBJECT || !this.#isStored(slruSizeKey(kind, segno), lsn)) return known;
+    return this.interner.slru(kind, segno);
+  }
+
+  #isStored(key: Key, lsn: Lsn): boolean {
+    return this.#timeline.getValue(key, lsn) !== undefined;
+  }
+
+  /** Size of an object as of `lsn` (<= last_record_lsn), or ABSENT; also for NO_OBJECT. */
   blocksAt(object: ObjectId, lsn: Lsn): number {
+    if (object === NO_OBJECT) return ABSENT;
     const latest = this.#latest(object);
     return lsn >= latest.since ? latest.blocks : this.#stored(object, lsn);
   }

@@ -369,9 +369,15 @@ export class Acceptor {
     };
   }
 
-  /** Raises the term without an election, so that the proposer of a lower one is shut out. */
+  /**
+   * Raises the term without an election, so that the proposer of a lower one is shut out. Throws
+   * BadRequest behind the last term that there is.
+   */
   bumpTerm(term: Term | undefined): Effect[] {
     const raised = term ?? this.#state.term + 1;
+    if (!Number.isSafeInteger(raised)) {
+      throw new BadRequest(`Cannot raise the term: current value is ${this.#state.term}`);
+    }
     return raised > this.#state.term ? [this.#persist({ term: raised })] : [];
   }
 

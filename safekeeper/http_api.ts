@@ -18,7 +18,7 @@ import { z } from "zod";
 import type { Authenticator } from "../libs/auth/authenticator.ts";
 import { newHttpApi, readJson } from "../libs/daemon/http_api.ts";
 import type { RouteRules } from "../libs/daemon/http_guard.ts";
-import { addressSetting } from "../libs/daemon/config_file.ts";
+import { addressSetting, hostSetting } from "../libs/daemon/config_file.ts";
 import { WAL_SEGMENT_SIZE } from "../libs/postgres/constants.ts";
 import { pgVersion } from "../libs/postgres/versions.ts";
 import {
@@ -52,10 +52,18 @@ export const safekeeperRules: RouteRules = {
   "POST /v1/pull_timeline": "server",
 };
 
-const MemberBody = z.object({ id: z.int().min(0), host: z.string(), pg_port: z.int() });
+const U32_MAX = 0xffffffff;
+const U64_MAX = 2n ** 64n - 1n;
+
+// What is kept in control files has to fit into them
+const MemberBody = z.object({
+  id: z.int().min(0),
+  host: hostSetting,
+  pg_port: z.int().min(0).max(65535),
+});
 
 const MembershipBody = z.object({
-  generation: z.int().min(0),
+  generation: z.int().min(0).max(U32_MAX),
   members: z.array(MemberBody).max(MEMBERS_MAX),
   new_members: z.array(MemberBody).max(MEMBERS_MAX).nullish(),
 }).transform((mconf) => membershipOf({ ...mconf, new_members: mconf.new_members ?? null }));
@@ -65,7 +73,8 @@ const CreateBody = z.object({
   timeline_id: z.string(),
   mconf: MembershipBody.nullish(),
   pg_version: z.int(),
-  system_id: z.union([z.string().regex(/^\d+$/), z.int()]).nullish(),
+  system_id: z.union([z.string().regex(/^\d{1,20}$/), z.int().min(0)])
+    .refine((id) => BigInt(id) <= U64_MAX, "expected a number of 64 bits").nullish(),
   wal_seg_size: z.int().nullish(),
   start_lsn: z.string(),
   commit_lsn: z.string().nullish(),

@@ -65,7 +65,7 @@ export async function serveProposer(
   let timeline: Timeline | undefined;
   connectionCount.inc({ role: "proposer" });
   try {
-    const first = await copy.receive();
+    const first = await watched(proposer, () => copy.receive());
     if (first === undefined) return;
     const greeting = decodeProposerMessage(first);
     if (greeting.kind !== "greeting") {
@@ -76,7 +76,7 @@ export async function serveProposer(
     timeline.proposers.add(proposer);
     await timeline.available();
     timeline.handle(greeting, proposer);
-    await pump(copy, timeline, proposer);
+    await watched(proposer, (heard) => handleAll(copy, timeline!, proposer, heard));
   } catch (thrown) {
     if (isDisconnect(thrown)) return;
     refusedMessages.inc();
@@ -90,14 +90,18 @@ export async function serveProposer(
   }
 }
 
-async function pump(copy: CopyBoth, timeline: Timeline, proposer: Proposer): Promise<void> {
+/** Ends the connection if `heard` is not called for too long while the work is under way. */
+async function watched<T>(
+  proposer: Proposer,
+  work: (heard: () => void) => Promise<T>,
+): Promise<T> {
   let isSilent = false;
   const watch = setInterval(() => {
     if (isSilent) proposer.fail(`no message for ${SILENCE_MS_MAX / 1000} s`);
     isSilent = true;
   }, SILENCE_MS_MAX);
   try {
-    await handleAll(copy, timeline, proposer, () => isSilent = false);
+    return await work(() => isSilent = false);
   } finally {
     clearInterval(watch);
   }

@@ -25,6 +25,11 @@ import { type ReplicationRequest, streamWal } from "./wal_sender.ts";
 
 const log = logger("safekeeper", "wal_service");
 
+/** Longest message of a proposer: 128 KiB of WAL, or a long history of terms. */
+const PUSH_LIMIT_BYTES = 2 * 1024 * 1024;
+/** Longest reply of a receiver: feedback, in some 200 bytes. */
+const REPLY_LIMIT_BYTES = 64 * 1024;
+
 const TEXT = 25;
 const INT4 = 23;
 
@@ -81,7 +86,11 @@ async function runCommand(
       return false;
     case "START_WAL_PUSH":
       checkPushOptions(query);
-      await serveProposer(await session.beginCopyBoth(), timelines, session.access);
+      await serveProposer(
+        await session.beginCopyBoth(PUSH_LIMIT_BYTES),
+        timelines,
+        session.access,
+      );
       return true;
     case "START_REPLICATION":
       await startReplication(session, timelines, query);
@@ -183,7 +192,7 @@ async function startReplication(
   const timeline = requireTimeline(session, timelines);
   const name = session.parameters.get("application_name") ?? "";
   const request = parseReplication(query, name);
-  const copy = await session.beginCopyBoth();
+  const copy = await session.beginCopyBoth(REPLY_LIMIT_BYTES);
   try {
     await streamWal(copy, timeline, request);
     await copy.finish();

@@ -59,7 +59,7 @@ export class PageServiceFixture {
         const command = await session.nextQuery();
         if (command === undefined) return;
         this.commands.push(command);
-        await this.#stream(await session.beginCopyBoth());
+        await this.#stream(await session.beginCopyBoth(65536));
       },
     });
   }

@@ -10,6 +10,9 @@ import { BadRequest, messageOf } from "../utils/errors.ts";
 export const addressSetting = z.string()
   .regex(/^[^:\s]+:\d{1,5}$/, "expected the form host:port");
 
+/** The name or address of a machine. */
+export const hostSetting = z.string().regex(/^[A-Za-z0-9._:-]{1,255}$/, "expected a host name");
+
 /** How much is logged; every daemon has it. */
 export const logLevelSetting = z.enum(["debug", "info", "warning", "error"]).default("info");
 

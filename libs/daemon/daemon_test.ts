@@ -62,6 +62,29 @@ Deno.test("readJson() says what is wrong with a body, and takes none as an empty
   });
 });
 
+Deno.test("readJson() reads no more than it has to, and the rest holds up nobody", async () => {
+  const api = someApi();
+  api.put("/", async (c) => c.json(await readJson(c, z.unknown())));
+  await withServer(api, async (address) => {
+    const client = new HttpClient("the server", address);
+    const put = (body: string) => client.send("PUT", "/", body, "application/json");
+    await assert.rejects(
+      put(`"${"x".repeat(2_000_000)}"`),
+      /BadRequest: .*more than 1048576 bytes/,
+    );
+    await assert.rejects(put("[".repeat(200) + "]".repeat(200)), /BadRequest: .*100 deep/);
+    await put(`"${"[".repeat(200)}\\"["`); // in a text
+    // Nobody reads this body: the server still ends the connection
+    const { hostname, port } = parseAddress(address);
+    using connection = await Deno.connect({ hostname, port });
+    const head =
+      "PUT /none HTTP/1.1\r\nHost: x\r\nConnection: close\r\nContent-Length: 50000\r\n\r\n";
+    await connection.write(new TextEncoder().encode(head + "x".repeat(50_000)));
+    const answer = await new Response(connection.readable).text();
+    assert.match(answer, /^HTTP\/1.1 404 /);
+  });
+});
+
 Deno.test("a server that is not there is Unavailable, a slow one TimedOut, a taken port Conflict", async () => {
   const api = someApi();
   const answer = Promise.withResolvers<void>();

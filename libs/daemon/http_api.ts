@@ -30,6 +30,10 @@ export function newHttpApi(
     if (code === 401) c.header("www-authenticate", "Bearer");
     return c.json({ msg: messageOf(thrown) }, code);
   });
+  app.use(async (c, next) => {
+    await next();
+    await dropRest(c.req.raw);
+  });
   app.notFound((c) => c.json({ msg: `Cannot find ${c.req.method} ${c.req.path}` }, 404));
   app.get("/v1/status", (c) => c.json(status));
   app.get("/metrics", async (c) => {
@@ -45,15 +49,80 @@ export function newHttpApi(
   return app;
 }
 
-/** The request's body, checked. No body counts as `{}`. Throws BadRequest saying what is wrong. */
+/** Longest body with JSON in it; the longest that makes sense has some ten kilobytes. */
+const JSON_BYTES_MAX = 1024 * 1024;
+
+/** Deepest nesting: what recurses over a value must not run out of stack. */
+const JSON_DEPTH_MAX = 100;
+
+/**
+ * The request's body, checked. No body counts as `{}`. Throws BadRequest saying what is wrong. Of a
+ * body that is too long no more than the limit is read.
+ */
 export async function readJson<T>(c: Context, schema: z.ZodType<T>): Promise<T> {
+  const text = await readText(c);
+  checkDepth(text);
   let json: unknown;
   try {
-    json = JSON.parse(await c.req.text() || "{}");
+    json = JSON.parse(text || "{}");
   } catch {
     throw new BadRequest("Cannot read the request: its body is not JSON");
   }
   const { success, data, error } = schema.safeParse(json);
   if (success) return data;
   throw new BadRequest(`Cannot use the request: ${issuesIn(error)}`);
+}
+
+/** Cancels a body that nobody has read: its connection would wait for that. */
+async function dropRest(request: Request): Promise<void> {
+  try {
+    const { body } = request;
+    if (body !== null && !body.locked) await body.cancel();
+  } catch {
+    // the client has left in the middle of it
+  }
+}
+
+/** The request's body in pieces. Throws BadRequest if the client leaves before its end. */
+export async function* requestBody(c: Context): AsyncGenerator<Uint8Array<ArrayBuffer>> {
+  try {
+    yield* c.req.raw.body ?? [];
+  } catch (thrown) {
+    throw new BadRequest(`Cannot read the request's body: ${messageOf(thrown)}`);
+  }
+}
+
+async function readText(c: Context): Promise<string> {
+  const decoder = new TextDecoder();
+  let text = "";
+  let bytes = 0;
+  for await (const piece of requestBody(c)) {
+    bytes += piece.length;
+    if (bytes > JSON_BYTES_MAX) {
+      throw new BadRequest(
+        `Cannot read the request: its body has more than ${JSON_BYTES_MAX} bytes`,
+      );
+    }
+    text += decoder.decode(piece, { stream: true });
+  }
+  return text + decoder.decode();
+}
+
+function checkDepth(text: string): void {
+  let depth = 0;
+  let inString = false;
+  for (let i = 0; i < text.length; i++) {
+    const character = text[i];
+    if (inString) {
+      if (character === "\\") i++;
+      else if (character === '"') inString = false;
+    } else if (character === '"') inString = true;
+    else if (character === "[" || character === "{") depth++;
+    else if (character === "]" || character === "}") depth--;
+    if (depth > JSON_DEPTH_MAX) {
+      throw new BadRequest(
+        `Cannot read the request: its body is nested more than ${JSON_DEPTH_MAX} deep`,
+      );
+    }
+  }
 }

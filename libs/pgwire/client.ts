@@ -120,7 +120,7 @@ export class PgClient {
     let tag = "";
     let failure: ServerError | undefined;
     for (;;) {
-      await this.#nextMessage();
+      if (!(await this.#reader.next())) throw failure ?? hungUp(); // also behind a fatal error
       const body = this.#reader.body();
       switch (this.#reader.type) {
         case MessageType.rowDescription:
@@ -192,10 +192,12 @@ export class PgClient {
   }
 
   async #nextMessage(): Promise<void> {
-    if (!(await this.#reader.next())) {
-      throw new Unavailable("Cannot read from the server: it closed the connection");
-    }
+    if (!(await this.#reader.next())) throw hungUp();
   }
+}
+
+function hungUp(): Unavailable {
+  return new Unavailable("Cannot read from the server: it closed the connection");
 }
 
 function closeQuietly(connection: Deno.Conn): void {

@@ -7,7 +7,10 @@
  */
 import { Corrupt } from "../utils/errors.ts";
 
-/** Longest message accepted. A page service answer of a whole SLRU segment is 256 KiB. */
+/**
+ * Longest message accepted unless the reader is told otherwise. A page service answer of a whole
+ * SLRU segment is 256 KiB.
+ */
 const MESSAGE_LIMIT_BYTES = 64 * 1024 * 1024;
 
 const INITIAL_BUFFER_BYTES = 64 * 1024;
@@ -29,6 +32,8 @@ export class MessageReader {
   bodyStart = 0;
   /** Where it ends. */
   bodyEnd = 0;
+  /** Longest message accepted, with its type and length. */
+  limitBytes = MESSAGE_LIMIT_BYTES;
   readonly #source: ByteSource;
   // Invariant: 0 <= #at <= #filled <= bytes.length; bytes [#at, #filled) are not consumed yet.
   #at = 0;
@@ -45,12 +50,12 @@ export class MessageReader {
 
   /** True if the next message has arrived in full. */
   get buffered(): boolean {
-    return this.#messageLength(MESSAGE_LIMIT_BYTES) >= 0;
+    return this.#messageLength() >= 0;
   }
 
   /** Moves to the next message if it has arrived in full. */
-  tryNext(limitBytes = MESSAGE_LIMIT_BYTES): boolean {
-    const length = this.#messageLength(limitBytes);
+  tryNext(): boolean {
+    const length = this.#messageLength();
     if (length < 0) return false;
     this.type = this.bytes[this.#at]!;
     this.bodyStart = this.#at + 5;
@@ -60,8 +65,8 @@ export class MessageReader {
   }
 
   /** Moves to the next message, waiting for it; false at the end of the stream. */
-  async next(limitBytes = MESSAGE_LIMIT_BYTES): Promise<boolean> {
-    while (!this.tryNext(limitBytes)) {
+  async next(): Promise<boolean> {
+    while (!this.tryNext()) {
       if (!(await this.#receive())) return false;
     }
     return true;
@@ -85,11 +90,11 @@ export class MessageReader {
   }
 
   /** Length of the next message with its type byte, or -1 while it has not arrived in full. */
-  #messageLength(limitBytes: number): number {
+  #messageLength(): number {
     const have = this.#filled - this.#at;
     if (have < 5) return -1;
     const length = this.view.getUint32(this.#at + 1) + 1;
-    if (length < 5 || length > limitBytes) {
+    if (length < 5 || length > this.limitBytes) {
       throw new Corrupt(`Cannot read a protocol message: its length is ${length - 1}`);
     }
     return have >= length ? length : -1;
@@ -104,12 +109,14 @@ export class MessageReader {
     return true;
   }
 
-  /** Moves what is not consumed to the front, and grows the buffer for a message that is longer. */
+  /**
+   * Moves what is not consumed to the front, and doubles a buffer that is full: a length that was
+   * only claimed takes no memory.
+   */
   #makeRoom(): void {
     const have = this.#filled - this.#at;
-    const wanted = have >= 5 ? this.view.getUint32(this.#at + 1) + 1 : 0;
-    if (wanted > this.bytes.length) {
-      const grown = new Uint8Array(Math.max(wanted, this.bytes.length * 2));
+    if (have === this.bytes.length) {
+      const grown = new Uint8Array(this.bytes.length * 2);
       grown.set(this.bytes.subarray(this.#at, this.#filled));
       this.bytes = grown;
       this.view = new DataView(grown.buffer);

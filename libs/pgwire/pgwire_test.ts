@@ -3,6 +3,7 @@ import { Forbidden, Unauthorized } from "../utils/errors.ts";
 import { parseTenantId } from "../utils/id.ts";
 import { toLsn } from "../utils/lsn.ts";
 import { PgClient } from "./client.ts";
+import { MessageReader } from "./message_reader.ts";
 import { readError, type ServerError } from "./messages.ts";
 import {
   queueKeepalive,
@@ -77,7 +78,7 @@ Deno.test("copyOut() yields every payload in order", async () => {
 Deno.test("copyBoth() carries messages longer than the buffers both ways", async () => {
   await withServer(async (session) => {
     await session.nextQuery();
-    const copy = await session.beginCopyBoth();
+    const copy = await session.beginCopyBoth(1_000_000);
     for (let part = await copy.receive(); part !== undefined; part = await copy.receive()) {
       copy.queue(part.subarray(0, 1), part.subarray(1));
       if (!copy.buffered) await copy.flush();
@@ -110,7 +111,7 @@ Deno.test("replication payloads read back as they were assembled", async () => {
   const lsn = toLsn(2 ** 40 + 16);
   await withServer(async (session) => {
     await session.nextQuery();
-    const copy = await session.beginCopyBoth();
+    const copy = await session.beginCopyBoth(1_000_000);
     const at = reserveXlogData(copy, lsn, toLsn(lsn + 3), 5n, 3);
     copy.sendBytes.set([7, 8, 9], at);
     queueKeepalive(copy, lsn, 6n, true);
@@ -213,4 +214,38 @@ Deno.test("a token that nobody asked for is no error", async () => {
     assert.ok(answer.includes("D\0\0\0\x0c\0\x01\0\0\0\x02hi"), answer);
     assert.doesNotMatch(answer, /ERROR/);
   });
+});
+
+Deno.test("a message takes memory as it arrives, not as it claims to be long", async () => {
+  const head = Uint8Array.of(0x64, 0x03, 0xff, 0xff, 0xff); // 64 MiB will follow, it says
+  const parts: Uint8Array[] = [head, new Uint8Array(100_000)];
+  const reader = new MessageReader({
+    read(into) {
+      const part = parts.shift();
+      if (part === undefined) return Promise.resolve(null);
+      const taken = part.subarray(0, into.length);
+      into.set(taken);
+      if (taken.length < part.length) parts.unshift(part.subarray(taken.length));
+      return Promise.resolve(taken.length);
+    },
+  });
+  assert.equal(await reader.next(), false);
+  assert.ok(reader.bytes.length <= 4 * 100_000, `${reader.bytes.length} bytes`);
+});
+
+Deno.test("a client that says too much, or not who it is, is sent away", async () => {
+  const server = servePg({
+    hostname: "127.0.0.1",
+    port: 0,
+    startupMsMax: 50,
+    onConnection: async (session) => void await session.nextQuery(),
+  });
+  const address = { hostname: "127.0.0.1", port: server.port };
+  const talkative = await PgClient.connect(address, { user: "talkative" });
+  await assert.rejects(talkative.query("x".repeat(10_000)), /its length is 10005/);
+  talkative.close();
+  using silent = await Deno.connect(address);
+  await silent.write(Uint8Array.of(0, 0, 0, 50, 0, 3));
+  assert.equal(await silent.read(new Uint8Array(1)).catch(() => null), null);
+  await server.close();
 });

@@ -37,8 +37,14 @@ const SERVER_PARAMETERS: readonly (readonly [string, string])[] = [
 const INVALID_PASSWORD = "28P01";
 /** Longest password message, as PostgreSQL has it (PG_MAX_AUTH_TOKEN_LENGTH, libpq/auth.h). */
 const PASSWORD_BYTES_MAX = 65535;
-/** Longest wait for the password, as PostgreSQL's authentication_timeout. */
-const PASSWORD_MS_MAX = 60_000;
+/** Longest message of a session: our commands are a line of text. */
+const QUERY_LIMIT_BYTES = 8 * 1024;
+
+/** A client has to say who it is within so long (PostgreSQL's authentication_timeout). */
+const STARTUP_MS_MAX = 60_000;
+
+/** Pause after a connection could not be accepted, which is so when there are no descriptors. */
+const ACCEPT_PAUSE_MS = 100;
 
 const READY_IDLE = new Uint8Array([0x49]);
 
@@ -149,8 +155,12 @@ export class PgSession {
     return this.commandComplete(tag);
   }
 
-  /** Starts COPY BOTH; the returned stream owns the connection from here on. */
-  async beginCopyBoth(): Promise<CopyBoth> {
+  /**
+   * Starts COPY BOTH; the returned stream owns the connection from here on. The client's messages
+   * have at most `limitBytes`.
+   */
+  async beginCopyBoth(limitBytes: number): Promise<CopyBoth> {
+    this.#reader.limitBytes = limitBytes;
     this.#sender.message(MessageType.copyBothResponse, COPY_RESPONSE_BODY);
     await this.#sender.flush();
     return new CopyBoth(this.#reader, this.#sender, () => closeQuietly(this.#connection));
@@ -166,6 +176,8 @@ interface PgServerOptions {
   readonly login?: ((password: string) => Promise<PgAccess>) | undefined;
   /** Serves one connection; it is closed when the promise settles. Errors are logged. */
   readonly onConnection: (session: PgSession) => Promise<void>;
+  /** How long a client may take to say who it is. */
+  readonly startupMsMax?: number;
 }
 
 /** A listening server. */
@@ -180,16 +192,13 @@ export interface PgServer {
 export function servePg(options: PgServerOptions): PgServer {
   const listener = Deno.listen({ hostname: options.hostname, port: options.port });
   const connections = new Map<Deno.Conn, Promise<void>>();
-  const accepting = (async () => {
-    for await (const connection of listener) {
-      connection.setNoDelay(true);
-      const done = serveConnection(connection, options).finally(() => {
-        closeQuietly(connection);
-        connections.delete(connection);
-      });
-      connections.set(connection, done);
-    }
-  })();
+  const accepting = acceptAll(listener, (connection) => {
+    const done = serveConnection(connection, options).finally(() => {
+      closeQuietly(connection);
+      connections.delete(connection);
+    });
+    connections.set(connection, done);
+  });
   return {
     hostname: options.hostname,
     port: listener.addr.port,
@@ -202,18 +211,43 @@ export function servePg(options: PgServerOptions): PgServer {
   };
 }
 
+/** Until the listener is closed. Out of descriptors, it goes on when there are some again. */
+async function acceptAll(
+  listener: Deno.TcpListener,
+  onConnection: (connection: Deno.TcpConn) => void,
+): Promise<void> {
+  for (let isRefusing = false;;) {
+    try {
+      onConnection(await listener.accept());
+      isRefusing = false;
+    } catch (thrown) {
+      const { BadResource, Interrupted } = Deno.errors;
+      if (thrown instanceof BadResource || thrown instanceof Interrupted) return; // closed
+      if (!isRefusing) log.error("cannot accept a connection: {why}", { why: messageOf(thrown) });
+      isRefusing = true;
+      await new Promise((resolve) => setTimeout(resolve, ACCEPT_PAUSE_MS));
+    }
+  }
+}
+
 async function serveConnection(connection: Deno.TcpConn, options: PgServerOptions): Promise<void> {
   const reader = new MessageReader(connection);
   const sender = new SendBuffer(connection);
+  reader.limitBytes = PASSWORD_BYTES_MAX;
+  const startupMsMax = options.startupMsMax ?? STARTUP_MS_MAX;
+  const late = setTimeout(() => closeQuietly(connection), startupMsMax);
   try {
+    connection.setNoDelay(true);
     const parameters = await readStartup(reader, sender);
     if (parameters === undefined) return;
     const access = options.login === undefined
       ? TRUST
-      : await withinLimit(connection, () => askPassword(reader, sender, options.login!));
+      : await askPassword(reader, sender, options.login);
     if (access === undefined) return;
     greet(sender);
     await sender.flush();
+    clearTimeout(late);
+    reader.limitBytes = QUERY_LIMIT_BYTES;
     await options.onConnection(new PgSession(access, parameters, reader, sender, connection));
   } catch (thrown) {
     if (isDisconnect(thrown)) return;
@@ -225,6 +259,8 @@ async function serveConnection(connection: Deno.TcpConn, options: PgServerOption
     } catch {
       // the client is gone: there is nobody to tell
     }
+  } finally {
+    clearTimeout(late);
   }
 }
 
@@ -261,21 +297,11 @@ async function askPassword(
 ): Promise<PgAccess | undefined> {
   sender.message(MessageType.authentication, authenticationBody("cleartextPassword"));
   await sender.flush();
-  if (!await reader.next(PASSWORD_BYTES_MAX)) return undefined;
+  if (!await reader.next()) return undefined;
   if (reader.type !== MessageType.password) {
     throw new Unauthorized("Cannot authenticate: the client sent no password");
   }
   return await login(new ByteReader(reader.body(), "big", "a password").cstr());
-}
-
-/** Does that, and closes the connection if it takes too long. */
-async function withinLimit<T>(connection: Deno.Conn, work: () => Promise<T>): Promise<T> {
-  const timer = setTimeout(() => closeQuietly(connection), PASSWORD_MS_MAX);
-  try {
-    return await work();
-  } finally {
-    clearTimeout(timer);
-  }
 }
 
 function authenticationBody(what: keyof typeof AuthenticationCode): Uint8Array {

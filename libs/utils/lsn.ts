@@ -66,7 +66,7 @@ export function formatLsn(lsn: Lsn): string {
 
 const LSN_TEXT = /^([0-9A-Fa-f]{1,8})\/([0-9A-Fa-f]{1,8})$/;
 
-/** Parses `X/X`. Throws SyntaxError for anything else, RangeError beyond 2^53. */
+/** Parses `X/X`. Throws SyntaxError for anything else, and beyond 2^53. */
 export function parseLsn(text: string): Lsn {
   const match = LSN_TEXT.exec(text);
   if (match === null) {
@@ -74,5 +74,7 @@ export function parseLsn(text: string): Lsn {
       `Cannot parse an LSN (expected the form 0/16B5A50): current value is "${text}"`,
     );
   }
-  return toLsn(parseInt(match[1]!, 16) * TWO_32 + parseInt(match[2]!, 16));
+  const lsn = parseInt(match[1]!, 16) * TWO_32 + parseInt(match[2]!, 16);
+  if (Number.isSafeInteger(lsn)) return lsn as Lsn;
+  throw new SyntaxError(`Cannot use an LSN beyond 2^53: current value is "${text}"`);
 }

@@ -26,7 +26,7 @@ import { parseSlruSegmentPath } from "../../libs/postgres/slru.ts";
 import { parseTwoPhaseFileName, twoPhaseMainData } from "../../libs/postgres/two_phase.ts";
 import { pgVersion } from "../../libs/postgres/versions.ts";
 import { endOfCheckpointRecord } from "../../libs/postgres/wal/start_checkpoint.ts";
-import { BadRequest, Conflict } from "../../libs/utils/errors.ts";
+import { BadRequest, Conflict, Corrupt } from "../../libs/utils/errors.ts";
 import type { TimelineId } from "../../libs/utils/id.ts";
 import { formatLsn } from "../../libs/utils/lsn.ts";
 import { type TarEntry, TarReader } from "../../libs/utils/tar.ts";
@@ -76,7 +76,8 @@ export async function importCluster(
     return await new ClusterImport(interner, importer, major).run(tar);
   } catch (thrown) {
     importer.abort();
-    throw thrown;
+    // What is wrong with the archive is the sender's to mend
+    throw thrown instanceof Corrupt ? new BadRequest(thrown.message) : thrown;
   }
 }
 

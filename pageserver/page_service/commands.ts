@@ -29,6 +29,8 @@ const log = logger("pageserver", "page_service");
 
 /** How long a leased LSN stays readable. */
 const LSN_LEASE_MS = 10 * 60 * 1000;
+/** Longest message of a pagestream: a request has some forty bytes. */
+const REQUEST_LIMIT_BYTES = 1024;
 /** Type oid of text. */
 const TEXT_OID = 25;
 const BASEBACKUP_FLAGS = ["--gzip", "--lazy", "--replica"];
@@ -135,7 +137,7 @@ async function pagestream(
   pageServiceMetrics.commands.inc({ command: `PageStreamV${version}` });
   const { reader, waitLsnTimeoutMs, signal, now } = context;
   const served = servedTimeline(timeline);
-  const copy = await session.beginCopyBoth();
+  const copy = await session.beginCopyBoth(REQUEST_LIMIT_BYTES);
   await servePagestream(copy, { served, reader, version, waitLsnTimeoutMs, signal, now });
 }
 

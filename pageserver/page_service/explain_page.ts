@@ -28,7 +28,7 @@ export function explainPage(
   }
   const { relations, timeline } = served;
   const tag = { spc: key.f2, db: key.f3, rel: key.f4, fork: key.f5 };
-  const object = relations.interner.relation(tag.spc, tag.db, tag.rel, tag.fork);
+  const object = relations.relationAt(tag, lsn);
   const blocks = relations.blocksAt(object, lsn);
   checkBlock(formatRel(tag), blocks, key.f6, lsn);
   const entries = timeline.explain(object, key.f6, lsn);

@@ -127,6 +127,21 @@ Deno.test("pagestream_v2 has neither request ids nor echoes", () =>
     copy.close();
   }));
 
+Deno.test("what does not exist is not remembered, however often it is asked for", () =>
+  withService(async (cluster, client) => {
+    const copy = await client.copyBoth(`pagestream_v3 ${ids(cluster)}`);
+    const { interner } = cluster.manager;
+    await ask(copy, request(2, block(HEAP, 1)));
+    const known = interner.size;
+    for (let rel = 20_000; rel < 20_100; rel++) {
+      const none = { ...HEAP, rel };
+      await ask(copy, request(0, relation(none)), request(2, block(none, 0)));
+      await ask(copy, request(4, (w) => void w.u8(1).u32(rel)));
+    }
+    assert.equal(interner.size, known);
+    copy.close();
+  }));
+
 Deno.test("what cannot be served is error 103, and the stream goes on", () =>
   withService(async (cluster, client) => {
     const copy = await client.copyBoth(`pagestream_v3 ${ids(cluster)}`);

@@ -154,7 +154,7 @@ class Pagestream {
       tag.db = request.db;
       tag.rel = request.rel;
       tag.fork = request.fork;
-      this.#object = relations.interner.relation(tag.spc, tag.db, tag.rel, tag.fork);
+      this.#object = relations.relationAt(tag, lsn);
     }
     this.#blocks = relations.blocksAt(this.#object, lsn);
     this.#sizeLsn = lsn;
@@ -177,10 +177,8 @@ class Pagestream {
     if (slruKind > SLRU_KIND_MAX) {
       throw new BadRequest(`Cannot read an SLRU segment: there is no SLRU kind ${slruKind}`);
     }
-    const blocks = served.relations.blocksAt(
-      served.timeline.interner.slru(slruKind, segment),
-      lsn,
-    );
+    const { relations } = served;
+    const blocks = relations.blocksAt(relations.slruAt(slruKind, segment, lsn), lsn);
     const name = `segment ${segment} of SLRU ${slruKind}`;
     checkBlocks(name, blocks, lsn);
     const pages = new Uint8Array(blocks * PAGE_SIZE);

@@ -20,13 +20,13 @@ export function readKey(
   const { relations } = served;
   if (key.f1 === KeyClass.relation && key.f4 !== 0) {
     const tag = { spc: key.f2, db: key.f3, rel: key.f4, fork: key.f5 };
-    const object = relations.interner.relation(tag.spc, tag.db, tag.rel, tag.fork);
+    const object = relations.relationAt(tag, lsn);
     checkBlock(formatRel(tag), relations.blocksAt(object, lsn), key.f6, lsn);
     const page = reader.relationPage(served, tag, object, key.f6, lsn);
     return new Uint8Array(page.bytes.subarray(page.offset, page.offset + PAGE_SIZE));
   }
   if (key.f1 === KeyClass.slru) {
-    const object = relations.interner.slru(key.f2, key.f4);
+    const object = relations.slruAt(key.f2, key.f4, lsn);
     checkBlock(describeKey(key), relations.blocksAt(object, lsn), key.f6, lsn);
     const page = reader.slruPage(served, key.f2, key.f4, key.f6, lsn);
     return new Uint8Array(page.bytes.subarray(page.offset, page.offset + PAGE_SIZE));

@@ -34,7 +34,7 @@ class FakeSafekeeper {
         if (command === undefined) return;
         this.commands.push(`${session.parameters.get("application_name")} ${command}`);
         const start = parseLsn(command.split(" ").at(-1)!);
-        const copy = await session.beginCopyBoth();
+        const copy = await session.beginCopyBoth(65536);
         const bytes = this.wal.bytes().slice(start - this.wal.start);
         const part = bytes.subarray(0, this.hangUpAfter);
         for (let at = 0; at < part.length; at += 1000) {

@@ -1,0 +1,22 @@
+/**
+ * Damaged input at every port: nobody dies, nobody else notices, memory stays bounded, and
+ * connections that make no sense are ended. `deno task test:fuzz` does more of the same.
+ */
+import { seededRandom } from "./load/random.ts";
+import { fuzzComputeApi, fuzzPageserverApi, fuzzSafekeeperApi } from "./fuzz/http_apis.ts";
+import { fuzzPageService } from "./fuzz/page_service.ts";
+import { fuzzWalService } from "./fuzz/wal_service.ts";
+
+Deno.test("a page service outlives damaged dialogues, and its other clients do not notice", async () => {
+  await fuzzPageService(seededRandom("page service"), 120);
+});
+
+Deno.test("a safekeeper outlives damaged dialogues, and its other clients do not notice", async () => {
+  await fuzzWalService(seededRandom("WAL service"), 600);
+});
+
+Deno.test("the HTTP APIs answer damaged requests, and keep nothing that cannot be read", async () => {
+  await fuzzSafekeeperApi(seededRandom("safekeeper API"), 300);
+  await fuzzPageserverApi(seededRandom("pageserver API"), 300);
+  await fuzzComputeApi(seededRandom("compute API"), 200);
+});
