@@ -9,6 +9,7 @@ import { highestCommonPoint } from "../libs/safekeeper_protocol/term_history.ts"
 import { messageOf, Unavailable } from "../libs/utils/errors.ts";
 import { newTenantId, newTimelineId } from "../libs/utils/id.ts";
 import { type Lsn, parseLsn } from "../libs/utils/lsn.ts";
+import { SmallDisk } from "../libs/utils/small_disk_fixture.ts";
 import { TEST_IDENTITY, TestWal } from "./safekeeper_fixture.ts";
 import type { Proposer, Timeline } from "./timeline.ts";
 import { Timelines } from "./timelines.ts";
@@ -16,27 +17,6 @@ import { Timelines } from "./timelines.ts";
 const START = parseLsn("0/2000000");
 const DISK_MIB = 24;
 const PIECE_BYTES = 131072;
-
-/** Mounts a small file system; undefined if that is not allowed here. */
-async function smallDisk(): Promise<string | undefined> {
-  const path = Deno.makeTempDirSync({ prefix: "full_disk_test_" });
-  const mount = new Deno.Command("mount", {
-    args: ["-t", "tmpfs", "-o", `size=${DISK_MIB}m`, "tmpfs", path],
-    stderr: "null",
-  });
-  try {
-    if ((await mount.output()).success) return path;
-  } catch (thrown) {
-    if (!(thrown instanceof Deno.errors.NotFound)) throw thrown;
-  }
-  Deno.removeSync(path);
-  return undefined;
-}
-
-async function unmount(path: string): Promise<void> {
-  await new Deno.Command("umount", { args: ["-l", path] }).output();
-  Deno.removeSync(path);
-}
 
 /** A proposer in this process that writes one log. */
 class Writer implements Proposer {
@@ -82,71 +62,68 @@ class Writer implements Proposer {
   }
 }
 
-const disk = await smallDisk();
+const disk = await SmallDisk.mount(DISK_MIB);
 
 Deno.test({
   name: "a full disk refuses appends, loses nothing, and goes on when there is space again",
   ignore: disk === undefined,
   fn: async () => {
-    const path = disk!;
-    try {
-      const timelines = new Timelines(path, 1);
-      const timeline = timelines.create({
-        tenantId: newTenantId(),
-        timelineId: newTimelineId(),
-        pgVersionNum: 170011,
-        systemId: TEST_IDENTITY.systemId,
-        walSegmentSize: TEST_IDENTITY.segmentSize,
-        startLsn: START,
-      });
-      const wal = new TestWal(START);
-      while (wal.end < START + 2 * DISK_MIB * 1048576) wal.append(50, 9000);
-      const bytes = wal.bytes();
-      const piece = (from: Lsn) => bytes.subarray(from - START, from - START + PIECE_BYTES);
-      const writer = new Writer();
-      writer.elect(timeline);
-      const fill = async () => {
-        for (;;) await writer.write(timeline, piece(writer.end), writer.acknowledged);
-      };
-      await assert.rejects(fill(), (thrown) => {
-        assert.ok(thrown instanceof Unavailable, messageOf(thrown));
-        assert.match(thrown.message, /^Cannot write WAL at .*[Nn]o space left/);
-        return true;
-      });
-      const full = writer.acknowledged;
-      assert.ok(full - START > DISK_MIB * 1048576 * 0.6, `${full - START} bytes were written`);
-      assert.equal(timeline.acceptor.flushLsn, full);
+    await using mounted = disk!;
+    const { path } = mounted;
+    const timelines = new Timelines(path, 1);
+    const timeline = timelines.create({
+      tenantId: newTenantId(),
+      timelineId: newTimelineId(),
+      pgVersionNum: 170011,
+      systemId: TEST_IDENTITY.systemId,
+      walSegmentSize: TEST_IDENTITY.segmentSize,
+      startLsn: START,
+    });
+    const wal = new TestWal(START);
+    while (wal.end < START + 2 * DISK_MIB * 1048576) wal.append(50, 9000);
+    const bytes = wal.bytes();
+    const piece = (from: Lsn) => bytes.subarray(from - START, from - START + PIECE_BYTES);
+    const writer = new Writer();
+    writer.elect(timeline);
+    const fill = async () => {
+      for (;;) await writer.write(timeline, piece(writer.end), writer.acknowledged);
+    };
+    await assert.rejects(fill(), (thrown) => {
+      assert.ok(thrown instanceof Unavailable, messageOf(thrown));
+      assert.match(thrown.message, /^Cannot write WAL at .*[Nn]o space left/);
+      return true;
+    });
+    const full = writer.acknowledged;
+    assert.ok(full - START > DISK_MIB * 1048576 * 0.6, `${full - START} bytes were written`);
+    assert.equal(timeline.acceptor.flushLsn, full);
 
-      // Another election works, and nothing else is taken
-      writer.elect(timeline);
-      assert.equal(writer.end, full);
-      await assert.rejects(fill(), Unavailable);
+    // Another election works, and nothing else is taken
+    writer.elect(timeline);
+    assert.equal(writer.end, full);
+    await assert.rejects(fill(), Unavailable);
 
-      // The pageserver has it all: the first segment goes, though the disk is full
-      writer.elect(timeline);
-      await writer.write(timeline, new Uint8Array(0), full);
-      timeline.takeFeedback({
-        currentTimelineSize: 0,
-        lastReceivedLsn: full,
-        diskConsistentLsn: full,
-        remoteConsistentLsn: full,
-        replyTime: 0,
-        shardNumber: 0,
-        corruptionDetected: false,
-      });
-      timeline.removeOldWal();
-      const before = writer.end;
-      for (let i = 0; i < 20; i++) await writer.write(timeline, piece(writer.end), full);
-      assert.ok(writer.acknowledged > before);
-      timelines.close();
+    // The pageserver has it all: the first segment goes, though the disk is full
+    writer.elect(timeline);
+    await writer.write(timeline, new Uint8Array(0), full);
+    timeline.takeFeedback({
+      currentTimelineSize: 0,
+      lastReceivedLsn: full,
+      diskConsistentLsn: full,
+      remoteConsistentLsn: full,
+      replyTime: 0,
+      shardNumber: 0,
+      corruptionDetected: false,
+    });
+    timeline.removeOldWal();
+    const before = writer.end;
+    for (let i = 0; i < 20; i++) await writer.write(timeline, piece(writer.end), full);
+    assert.ok(writer.acknowledged > before);
+    timelines.close();
 
-      const again = new Timelines(path, 1);
-      const reopened = again.get(timeline.tenantId, timeline.timelineId);
-      assert.equal(reopened.acceptor.flushLsn, writer.acknowledged);
-      assert.equal(reopened.acceptor.state.term, writer.term);
-      again.close();
-    } finally {
-      await unmount(path);
-    }
+    const again = new Timelines(path, 1);
+    const reopened = again.get(timeline.tenantId, timeline.timelineId);
+    assert.equal(reopened.acceptor.flushLsn, writer.acknowledged);
+    assert.equal(reopened.acceptor.state.term, writer.term);
+    again.close();
   },
 });

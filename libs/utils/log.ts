@@ -33,7 +33,11 @@ export function configureLogging(level: LogLevel): void {
     reset: true,
     sinks: {
       stderr: (record: LogRecord) => {
-        Deno.stderr.writeSync(encoder.encode(line(record)));
+        try {
+          Deno.stderr.writeSync(encoder.encode(line(record)));
+        } catch {
+          // The disk of the log is full: what is logged must not suffer from it
+        }
       },
     },
     loggers: [

@@ -9,6 +9,9 @@
  * the layer is flushed, the index is put behind the blobs and the file becomes the layer
  * (layer_writer.ts); until the layer's reader takes over, this object keeps serving its blobs, so
  * the buffer is kept.
+ *
+ * The buffer is written out when room is needed, at its own place in the file, and stays as it is
+ * when that fails: whoever finds the disk full may try again later, with nothing lost.
  */
 import { assert } from "../../libs/utils/assert.ts";
 import { crc32cOf } from "../../libs/utils/crc32c.ts";
@@ -72,13 +75,20 @@ export class AppendFile {
         `Cannot store ${length} bytes in "${this.file.path}": it holds ${position} already`,
       );
     }
+    this.#makeRoom();
     const at = position - this.#flushedBytes;
     this.#bufferView.setUint32(at, length, true);
     this.#bufferView.setUint32(at + 4, crc32cOf(bytes, start, length, length), true);
-    this.#advance(BLOB_HEADER_BYTES);
-    this.#append(bytes, start, length);
-    const rest = this.#length & 7;
-    if (rest !== 0) this.#pad(8 - rest);
+    this.#length += BLOB_HEADER_BYTES;
+    try {
+      this.#append(bytes, start, length);
+      const rest = this.#length & 7;
+      if (rest !== 0) this.#pad(8 - rest);
+    } catch (thrown) {
+      // A part of it may be in the file already; nobody will refer to it
+      this.#length = Math.max(position, this.#flushedBytes);
+      throw thrown;
+    }
     return position;
   }
 
@@ -105,15 +115,17 @@ export class AppendFile {
 
   /**
    * Writes out what the buffer holds, padded with zeros to a whole page, and returns the padded
-   * length. The caller appends the index through `writer` and syncs it.
+   * length. The caller appends the index through `writer` and syncs it; if that fails before the
+   * sync, it begins again here.
    */
   seal(): number {
-    assert(!this.#sealed, "a file is sealed once");
     this.#sealed = true;
     const used = this.#length - this.#flushedBytes;
     const padded = Math.ceil(used / CACHE_PAGE_BYTES) * CACHE_PAGE_BYTES;
     this.#buffer.fill(0, used, padded);
+    this.#writer.seekSync(this.#flushedBytes, Deno.SeekMode.Start);
     writeAll(this.#writer, this.#buffer.subarray(0, padded));
+    this.#writer.truncateSync(this.#flushedBytes + padded); // of an attempt before
     return this.#flushedBytes + padded;
   }
 
@@ -145,26 +157,28 @@ export class AppendFile {
   }
 
   #append(bytes: Uint8Array, start: number, length: number): void {
-    let done = 0;
-    while (done < length) {
+    for (let done = 0; done < length;) {
+      this.#makeRoom();
       const at = this.#length - this.#flushedBytes;
       const count = Math.min(length - done, BUFFER_BYTES - at);
       this.#buffer.set(bytes.subarray(start + done, start + done + count), at);
       done += count;
-      this.#advance(count);
+      this.#length += count;
     }
   }
 
+  /** Up to the next multiple of 8, so always within the buffer. */
   #pad(count: number): void {
+    this.#makeRoom();
     const at = this.#length - this.#flushedBytes;
     for (let i = 0; i < count; i++) this.#buffer[at + i] = 0;
-    this.#advance(count);
+    this.#length += count;
   }
 
-  /** Counts bytes put into the buffer and writes it out when it is full. */
-  #advance(count: number): void {
-    this.#length += count;
+  /** Writes the buffer out if it is full. */
+  #makeRoom(): void {
     if (this.#length - this.#flushedBytes < BUFFER_BYTES) return;
+    this.#writer.seekSync(this.#flushedBytes, Deno.SeekMode.Start);
     writeAll(this.#writer, this.#buffer);
     this.#flushedBytes += BUFFER_BYTES;
   }

@@ -1,27 +1,54 @@
 /**
  * The asynchronous side of libs/utils/durable.ts: a sync takes milliseconds on a real disk, and
  * page reads must not wait for it.
+ *
+ * A failed write (a full disk) may be tried again: what was meant to be written is still known. A
+ * failed sync may not: the system may have dropped what it could not write, and a second sync that
+ * succeeds says nothing about it (hence SyncFailed, which nobody tries again).
  */
 import { dirname } from "node:path";
 import { writeAll } from "../../libs/utils/durable.ts";
+import { messageOf } from "../../libs/utils/errors.ts";
 
-/** Syncs a directory, so that names created, renamed or removed in it are durable. */
-export async function syncDirectory(path: string): Promise<void> {
-  const directory = await Deno.open(path, { read: true });
+/** A sync has failed: what was written before is in doubt until the next start. */
+export class SyncFailed extends Error {
+  override readonly name: string = "SyncFailed";
+}
+
+/** Syncs a file. Throws SyncFailed. */
+export async function syncFile(file: Deno.FsFile): Promise<void> {
   try {
-    await directory.sync();
+    await file.sync();
+  } catch (thrown) {
+    throw new SyncFailed(messageOf(thrown));
+  }
+}
+
+/** Syncs a directory: names created, renamed or removed in it are durable. Throws SyncFailed. */
+export async function syncDirectory(path: string): Promise<void> {
+  let directory: Deno.FsFile;
+  try {
+    directory = await Deno.open(path, { read: true });
+  } catch (thrown) {
+    throw new SyncFailed(messageOf(thrown));
+  }
+  try {
+    await syncFile(directory);
   } finally {
     directory.close();
   }
 }
 
-/** Atomically and durably replaces the file at `path`. */
+/**
+ * Atomically and durably replaces the file at `path`. Throws SyncFailed if it is in doubt which
+ * content it has; after another error it has the old one.
+ */
 export async function replaceFileAsync(path: string, bytes: Uint8Array): Promise<void> {
   const temporary = `${path}.___temp`;
   const file = await Deno.open(temporary, { write: true, create: true, truncate: true });
   try {
     writeAll(file, bytes);
-    await file.sync();
+    await syncFile(file);
   } finally {
     file.close();
   }

@@ -10,7 +10,7 @@ import { crc32c } from "../../libs/utils/crc32c.ts";
 import { writeAll } from "../../libs/utils/durable.ts";
 import type { Lsn } from "../../libs/utils/lsn.ts";
 import type { AppendFile } from "./append_file.ts";
-import { syncDirectory } from "./durable_async.ts";
+import { syncDirectory, syncFile } from "./durable_async.ts";
 import { IndexBlockBuilder } from "./index_block.ts";
 import { type Key, makeKey } from "./key.ts";
 import type { KeyInterner, ObjectId } from "./key_interner.ts";
@@ -174,7 +174,8 @@ function keyOf(sorted: SortedKeys, composite: number, interner: KeyInterner): Ke
 
 /**
  * Finishes and syncs the layer; its name is durable when this resolves. The caller lists it in
- * index_part. On failure the file stays behind unlisted and is removed at the next start.
+ * index_part. On failure the file stays behind unlisted; unless it is SyncFailed, the same job may
+ * be done again.
  */
 export async function writeLayer(job: LayerJob): Promise<LayerDescription> {
   assert(job.index.entryCount > 0, "an empty layer is not written");
@@ -206,7 +207,7 @@ export async function writeLayer(job: LayerJob): Promise<LayerDescription> {
     entries: job.index.entryCount,
   };
   writeAll(out, encodeTrailer(trailer, job.owner));
-  await out.sync();
+  await syncFile(out);
   const path = `${job.directory}/${layerFileName(description)}`;
   // In one step with the path, for a reader that has to open the file again.
   Deno.renameSync(job.file.file.path, path);

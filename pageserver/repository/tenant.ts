@@ -8,8 +8,10 @@
 import { makeDirectory } from "../../libs/utils/durable.ts";
 import { BadRequest, Conflict, Corrupt, messageOf, NotFound } from "../../libs/utils/errors.ts";
 import { parseTimelineId, type TenantId, type TimelineId } from "../../libs/utils/id.ts";
+import { ifThere } from "../../libs/utils/if_there.ts";
 import { logger } from "../../libs/utils/log.ts";
 import { alignLsn, formatLsn, INVALID_LSN, type Lsn } from "../../libs/utils/lsn.ts";
+import { SyncFailed } from "./durable_async.ts";
 import { TimelineImporter } from "./importer.ts";
 import { type IndexPart, writeIndexPart } from "./index_part.ts";
 import type { Resources } from "./resources.ts";
@@ -240,8 +242,13 @@ export class Tenant {
 
   async #create(id: TimelineId, part: IndexPart): Promise<Timeline> {
     const directory = `${this.#directory}/${id}`;
-    makeDirectory(directory);
-    await writeIndexPart(directory, part);
+    try {
+      makeDirectory(directory);
+      await writeIndexPart(directory, part);
+    } catch (thrown) {
+      if (!(thrown instanceof SyncFailed)) ifThere(() => removeDirectory(directory));
+      throw thrown;
+    }
     return this.#open(id, part);
   }
 

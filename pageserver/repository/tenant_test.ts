@@ -2,7 +2,7 @@ import assert from "node:assert/strict";
 import { BadRequest, Conflict, Corrupt, NotFound, Unavailable } from "../../libs/utils/errors.ts";
 import { newTenantId, newTimelineId } from "../../libs/utils/id.ts";
 import { addLsn } from "../../libs/utils/lsn.ts";
-import { databaseKey, KeyClass, makeKey } from "./key.ts";
+import { databaseKey, type Key, KeyClass, makeKey } from "./key.ts";
 import {
   bytesOf,
   openManager,
@@ -11,6 +11,7 @@ import {
   textOf,
   withTimeline,
 } from "./repository_fixture.ts";
+import type { Timeline } from "./timeline.ts";
 
 Deno.test("a tenant is served from attach() on, never under an older generation", async () => {
   const directory = Deno.makeTempDirSync();
@@ -111,14 +112,43 @@ Deno.test("a timeline whose state is harmed is broken, with its children", async
   });
 });
 
-Deno.test("after a failed flush a timeline can be read and takes no more changes", async () => {
+/** Puts a value and makes it visible. */
+function putOne(timeline: Timeline, key: Key): void {
+  timeline.putValue(key, addLsn(START_LSN, 8), bytesOf("x"));
+  timeline.advance(addLsn(START_LSN, 8), START_LSN);
+}
+
+Deno.test("a flush that fails to write is tried again, and ingest goes on meanwhile", async () => {
   await withTimeline(async ({ directory, tenant, timeline }) => {
     const key = databaseKey(1663, 5);
-    timeline.putValue(key, addLsn(START_LSN, 8), bytesOf("x"));
-    timeline.advance(addLsn(START_LSN, 8), START_LSN);
+    putOne(timeline, key);
     const path = `${directory}/tenants/${tenant.tenantId}/timelines/${timeline.timelineId}`;
-    Deno.mkdirSync(`${path}/index_part.___temp`); // the temporary file cannot be made
+    Deno.symlinkSync("/dev/full", `${path}/index_part.___temp`);
+    await assert.rejects(timeline.flush(), /Unavailable: .*a flush failed: No space left/);
+    assert.equal(timeline.state, "Active");
+    assert.equal(timeline.diskConsistentLsn, START_LSN);
+    timeline.putValue(key, addLsn(START_LSN, 16), bytesOf("y"));
+    timeline.advance(addLsn(START_LSN, 16), START_LSN);
     await assert.rejects(timeline.flush(), Unavailable);
+    assert.equal(textOf(timeline.getValue(key, addLsn(START_LSN, 8))), "x");
+    Deno.removeSync(`${path}/index_part.___temp`);
+    timeline.tick();
+    assert.equal(await timeline.flush(), addLsn(START_LSN, 16));
+    assert.equal(timeline.layerInfos().length, 3, "each layer is listed once");
+    assert.equal(textOf(timeline.getValue(key, addLsn(START_LSN, 8))), "x");
+    assert.equal(textOf(timeline.getValue(key, addLsn(START_LSN, 16))), "y");
+  });
+});
+
+Deno.test("after a failed sync a timeline can be read and takes no more changes", async () => {
+  await withTimeline(async ({ directory, tenant, timeline }) => {
+    const key = databaseKey(1663, 5);
+    putOne(timeline, key);
+    const path = `${directory}/tenants/${tenant.tenantId}/timelines/${timeline.timelineId}`;
+    const pipe = `${path}/index_part.___temp`; // takes bytes, cannot be synced
+    await new Deno.Command("mkfifo", { args: [pipe] }).output();
+    using _reader = Deno.openSync(pipe, { read: true, write: true });
+    await assert.rejects(timeline.flush(), /Unavailable: .*a flush failed/);
     assert.equal(timeline.state, "Broken");
     assert.equal(timeline.diskConsistentLsn, START_LSN);
     assert.equal(textOf(timeline.getValue(key, addLsn(START_LSN, 8))), "x");

@@ -144,7 +144,7 @@ export class Timeline {
     return this.#flush.diskConsistentLsn;
   }
 
-  /** Active, or Broken: a flush failed, reads only. */
+  /** Active, or Broken: a sync failed, reads only. */
   get state(): "Active" | "Broken" | "Stopping" {
     if (this.#closed) return "Stopping";
     return this.#flush.failure === undefined ? "Active" : "Broken";
@@ -253,6 +253,7 @@ export class Timeline {
 
   /** To be called now and then: flushes in the background what is not durable for too long. */
   tick(): void {
+    if (this.#flush.isStuck) this.#flush.runInBackground();
     if (this.#dirtySinceMs === undefined || this.state !== "Active" || this.isInBatch) return;
     const ageMs = this.#resources.now() - this.#dirtySinceMs;
     if (ageMs >= this.#settings.checkpointTimeoutMs) this.#freezeAndFlush();

@@ -6,13 +6,16 @@
  * and diskConsistentLsn moves. A crash anywhere leaves the former state: the WAL from the former
  * diskConsistentLsn comes again.
  *
- * After a failed write or sync nothing can be said about the page cache, so the timeline takes no
- * more changes (`failure`) until the process is started again; reads go on.
+ * A failed write (a full disk) takes nothing back: what was to be written is in memory or in the
+ * open layer's file, and is tried again each second (timeline.ts tick()) and by whoever asks for a
+ * flush; ingest waits meanwhile. After a failed sync nothing can be said about the page cache, so
+ * the timeline takes no more changes (`failure`) until the process is started again; reads go on.
  */
 import { assert } from "../../libs/utils/assert.ts";
 import { logger } from "../../libs/utils/log.ts";
 import { messageOf, Unavailable } from "../../libs/utils/errors.ts";
 import { INVALID_LSN, type Lsn } from "../../libs/utils/lsn.ts";
+import { SyncFailed } from "./durable_async.ts";
 import { type IndexPart, writeIndexPart } from "./index_part.ts";
 import { Layer } from "./layer.ts";
 import type { LayerDescription, LayerOwner } from "./layer_format.ts";
@@ -35,8 +38,12 @@ export class TimelineFlush {
   #wantedPrevLsn: Lsn = INVALID_LSN;
   #running: Promise<void> | undefined;
   #stopping = false;
+  /** The first frozen layer, once its file is durable and only index_part has to list it. */
+  #written: LayerDescription | undefined;
   /** Why the timeline takes no more changes. */
   failure: Error | undefined;
+  /** The last attempt failed, and the next may succeed. */
+  isStuck = false;
 
   constructor(
     directory: string,
@@ -72,9 +79,9 @@ export class TimelineFlush {
     return this.#running;
   }
 
-  /** Starts run() without waiting for it; a failure is logged and kept. */
+  /** Starts run() without waiting for it; a failure is logged. */
   runInBackground(): void {
-    this.run().catch(() => {}); // #flushAll logs it and keeps it in `failure`
+    this.run().catch(() => {}); // #flushAll has noted it
   }
 
   /** Stops after the layer that is being written, and waits for that. */
@@ -92,19 +99,28 @@ export class TimelineFlush {
         if (layer !== undefined) await this.#flushLayer(layer);
         else await this.#replacePart(this.#wantedLsn, this.#wantedPrevLsn, this.#part.layers);
       }
+      const id = this.#owner.timelineId;
+      if (this.isStuck) log.info("timeline {id} can be flushed again", { id });
+      this.isStuck = false;
     } catch (thrown) {
-      const why = messageOf(thrown);
-      log.error("timeline {id} takes no more changes, a flush failed: {why}", {
-        id: this.#owner.timelineId,
-        why,
-      });
-      this.failure = new Unavailable(
-        `Cannot change timeline ${this.#owner.timelineId}: a flush failed: ${why}`,
-      );
-      throw this.failure;
+      throw this.#failed(thrown);
     } finally {
       this.#running = undefined;
     }
+  }
+
+  #failed(thrown: unknown): Error {
+    const id = this.#owner.timelineId;
+    const why = messageOf(thrown);
+    const error = new Unavailable(`Cannot change timeline ${id}: a flush failed: ${why}`);
+    if (thrown instanceof SyncFailed) {
+      log.error("timeline {id} takes no more changes, a sync failed: {why}", { id, why });
+      this.failure = error;
+    } else if (!this.isStuck) {
+      log.error("timeline {id} cannot be flushed, and is tried again: {why}", { id, why });
+      this.isStuck = true;
+    }
+    return error;
   }
 
   #hasWork(): boolean {
@@ -112,7 +128,7 @@ export class TimelineFlush {
   }
 
   async #flushLayer(frozen: MemoryLayer): Promise<void> {
-    const description = await writeLayer({
+    this.#written ??= await writeLayer({
       kind: "delta",
       owner: this.#owner,
       generation: this.#generation(),
@@ -124,8 +140,10 @@ export class TimelineFlush {
       pause: this.#resources.pause,
       directory: this.#directory,
     });
+    const description = this.#written;
     const listed = [...this.#part.layers, description];
     await this.#replacePart(frozen.lsnEnd, frozen.prevRecordLsn, listed);
+    this.#written = undefined;
     const layer = new Layer(description, frozen.file.file, this.#owner, this.#resources);
     const removed = this.#layers.frozen.shift();
     assert(removed === frozen, "layers are flushed in the order they were frozen");

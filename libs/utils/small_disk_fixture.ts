@@ -1,0 +1,53 @@
+/** A small file system in memory, to be full: only root can mount one. */
+import { writeAll } from "./durable.ts";
+
+/** See the head of the file. */
+export class SmallDisk implements AsyncDisposable {
+  readonly path: string;
+
+  private constructor(path: string) {
+    this.path = path;
+  }
+
+  /** Mounts one at `path`, or at a new directory; undefined if that is not allowed here. */
+  static async mount(mebibytes: number, path?: string): Promise<SmallDisk | undefined> {
+    const place = path ?? Deno.makeTempDirSync({ prefix: "small_disk_" });
+    const mount = new Deno.Command("mount", {
+      args: ["-t", "tmpfs", "-o", `size=${mebibytes}m,mode=755`, "tmpfs", place],
+      stderr: "null",
+    });
+    try {
+      if ((await mount.output()).success) return new SmallDisk(place);
+    } catch (thrown) {
+      if (!(thrown instanceof Deno.errors.NotFound)) throw thrown;
+    }
+    if (path === undefined) Deno.removeSync(place);
+    return undefined;
+  }
+
+  get #filler(): string {
+    return `${this.path}/filler`;
+  }
+
+  /** Takes all the space that is left. */
+  fill(): void {
+    using file = Deno.openSync(this.#filler, { write: true, create: true, append: true });
+    for (const bytes of [new Uint8Array(1 << 20), new Uint8Array(4096)]) {
+      try {
+        for (;;) writeAll(file, bytes);
+      } catch {
+        // no room for one more of this size
+      }
+    }
+  }
+
+  /** Gives back what fill() has taken. */
+  free(): void {
+    Deno.removeSync(this.#filler);
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    await new Deno.Command("umount", { args: ["-l", this.path] }).output();
+    Deno.removeSync(this.path);
+  }
+}
