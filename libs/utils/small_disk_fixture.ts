@@ -5,8 +5,11 @@ import { writeAll } from "./durable.ts";
 export class SmallDisk implements AsyncDisposable {
   readonly path: string;
 
-  private constructor(path: string) {
+  readonly #isNew: boolean;
+
+  private constructor(path: string, isNew: boolean) {
     this.path = path;
+    this.#isNew = isNew;
   }
 
   /** Mounts one at `path`, or at a new directory; undefined if that is not allowed here. */
@@ -17,7 +20,7 @@ export class SmallDisk implements AsyncDisposable {
       stderr: "null",
     });
     try {
-      if ((await mount.output()).success) return new SmallDisk(place);
+      if ((await mount.output()).success) return new SmallDisk(place, path === undefined);
     } catch (thrown) {
       if (!(thrown instanceof Deno.errors.NotFound)) throw thrown;
     }
@@ -48,6 +51,6 @@ export class SmallDisk implements AsyncDisposable {
 
   async [Symbol.asyncDispose](): Promise<void> {
     await new Deno.Command("umount", { args: ["-l", this.path] }).output();
-    Deno.removeSync(this.path);
+    if (this.#isNew) Deno.removeSync(this.path);
   }
 }
