@@ -12,7 +12,8 @@ export async function runCommand(args: string[]): Promise<number> {
 async function fail(thrown: unknown, args: string[]): Promise<void> {
   const { printError, printHint, readable } = await import("./output.ts");
   const { messageOf } = await import("../libs/utils/errors.ts");
-  printError(readable(messageOf(thrown), args));
+  const { describeOsError } = await import("../libs/utils/os_errors.ts");
+  printError(readable(describeOsError(thrown) ?? messageOf(thrown), args));
   if (args.includes("--verbose") && thrown instanceof Error) printHint(thrown.stack ?? "");
   Deno.exitCode = 1;
 }

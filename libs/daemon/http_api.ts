@@ -9,6 +9,7 @@ import { type Context, Hono } from "hono";
 import type { z } from "zod";
 import { metricsText } from "../metrics/registry.ts";
 import { BadRequest, httpStatusOf, messageOf } from "../utils/errors.ts";
+import { describeOsError } from "../utils/os_errors.ts";
 import type { Log } from "../utils/log.ts";
 import { issuesIn } from "./config_file.ts";
 import { COMMON_RULES, guard, type Protection } from "./http_guard.ts";
@@ -28,7 +29,7 @@ export function newHttpApi(
       log.error("{method} {path}: {why}", { method, path, why: thrown.stack ?? thrown.message });
     }
     if (code === 401) c.header("www-authenticate", "Bearer");
-    return c.json({ msg: messageOf(thrown) }, code);
+    return c.json({ msg: describeOsError(thrown) ?? messageOf(thrown) }, code);
   });
   app.use(async (c, next) => {
     await next();
