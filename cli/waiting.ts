@@ -12,21 +12,25 @@ const LOGGED_AFTER_MS = 5000;
 /** How often the seconds are looked at. */
 const TICK_MS = 250;
 
-/** Does `work`; while it takes long, says what is waited for and since when. */
+/**
+ * Does `work`; while it takes long, says what is waited for and since when. A function is asked
+ * each time.
+ */
 export async function waitingFor<T>(
-  what: string,
+  what: string | (() => string),
   work: Promise<T>,
   shownAfterMs = SHOWN_AFTER_MS,
 ): Promise<T> {
   const started = performance.now();
+  const whatNow = () => typeof what === "string" ? what : what();
   const show = () => {
     const waited = performance.now() - started;
-    if (waited >= shownAfterMs) showPassing(`${what} ... ${Math.floor(waited / 1000)} s`);
+    if (waited >= shownAfterMs) showPassing(`${whatNow()} ... ${Math.floor(waited / 1000)} s`);
   };
   const isTerminal = Deno.stderr.isTerminal();
   const timer = isTerminal
     ? setInterval(show, Math.min(TICK_MS, Math.max(1, shownAfterMs)))
-    : setTimeout(() => printHint(`${what} ...`), LOGGED_AFTER_MS);
+    : setTimeout(() => printHint(`${whatNow()} ...`), LOGGED_AFTER_MS);
   try {
     return await work;
   } finally {

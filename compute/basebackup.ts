@@ -59,11 +59,11 @@ export interface FileMaking {
 }
 
 /** Connects ahead of time, so that the request can go out the moment the LSN is known. */
-export function connectPageserver(spec: EndpointSpec): Promise<PgClient> {
+export function connectPageserver(spec: EndpointSpec, signal?: AbortSignal): Promise<PgClient> {
   return PgClient.connect(
     { hostname: spec.pageserver.host, port: spec.pageserver.port },
     { user: "compute", database: "pageserver", application_name: spec.endpoint_id },
-    undefined,
+    signal,
     () => spec.storage_auth_token,
   );
 }

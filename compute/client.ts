@@ -40,6 +40,8 @@ export interface EndpointSpec {
   readonly postgres_user?: { readonly uid: number; readonly gid: number };
   /** Lines of postgresql.conf; ALTER SYSTEM and the endpoint's own file go before them. */
   readonly settings?: Readonly<Record<string, string>>;
+  /** Every page is fetched before Postgres starts, which then runs without the preloaded library. */
+  readonly eager?: boolean;
 }
 
 /** Milliseconds of the phases of the last start; phases overlap. */
@@ -48,6 +50,8 @@ export interface StartTimings {
   readonly election?: number;
   readonly basebackup: number;
   readonly files: number;
+  /** Only of an eager endpoint: fetching every page. */
+  readonly pages?: number;
   readonly postgres: number;
   readonly first_query: number;
   readonly total: number;
@@ -85,6 +89,8 @@ export interface EndpointStatus {
   /** Of a running primary. */
   readonly pageserver_lag: PageserverLag | null;
   readonly timings_ms: StartTimings | null;
+  /** Of an eager endpoint that is starting: how far it has fetched its pages. */
+  readonly fetched: { readonly bytes: number; readonly total_bytes: number } | null;
   /** Why it crashed or did not start. */
   readonly error?: string;
   /** What a start waits for that may take long. */

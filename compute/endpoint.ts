@@ -38,6 +38,9 @@ export class Endpoint {
   #error: string | undefined;
   /** While a Postgres is being adopted; aborted when it is to be stopped instead. */
   #adoption: AbortController | undefined;
+  #fetched: EndpointStatus["fetched"] = null;
+  /** Ends the start that is under way. */
+  #starting: AbortController | undefined;
   #turn: Promise<unknown> = Promise.resolve();
 
   constructor(services: HostServices, directory: EndpointDirectory, spec: EndpointSpec) {
@@ -72,6 +75,7 @@ export class Endpoint {
       pid: this.#run?.pid ?? null,
       pageserver_lag: this.#run?.pageserverLag ?? null,
       timings_ms: this.#timings,
+      fetched: this.#fetched,
       ...(this.#error === undefined ? {} : { error: this.#error }),
       ...(this.#adoption === undefined ? {} : { waits_for: ADOPTION }),
     };
@@ -98,6 +102,7 @@ export class Endpoint {
       this.#spec = spec;
       this.#status = "starting";
       this.#error = undefined;
+      const starting = this.#starting = new AbortController();
       try {
         const { run, timings } = await startEndpoint({
           services: this.#services,
@@ -105,6 +110,10 @@ export class Endpoint {
           directory: this.#directory,
           atLeast,
           onFailure: (why) => this.#crashed(why),
+          starting: {
+            signal: starting.signal,
+            onFetched: (bytes, total_bytes) => this.#fetched = { bytes, total_bytes },
+          },
         });
         this.#began(run, timings);
       } catch (thrown) {
@@ -115,6 +124,9 @@ export class Endpoint {
           why: this.#error,
         });
         throw thrown;
+      } finally {
+        this.#starting = undefined;
+        this.#fetched = null;
       }
       return this.status();
     });
@@ -194,9 +206,14 @@ export class Endpoint {
     if (this.#run?.failure !== undefined) await this.#run.abandon();
   }
 
-  /** Stops if it runs; a crashed endpoint becomes a stopped one. */
+  /**
+   * Stops if it runs; a crashed endpoint becomes a stopped one. A start that still fetches pages is
+   * ended, any other is waited for: it is a matter of moments.
+   */
   stop(mode: "fast" | "immediate"): Promise<EndpointStatus> {
     this.#adoption?.abort();
+    const why = `Cannot start endpoint "${this.#spec.endpoint_id}": it was stopped meanwhile`;
+    this.#starting?.abort(new Unavailable(why));
     return this.#inTurn(async () => {
       await this.#settle();
       if (this.#run !== undefined) {

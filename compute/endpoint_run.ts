@@ -9,7 +9,7 @@
  * and nothing is lost, because what was acknowledged is in the safekeepers.
  */
 import { assert } from "../libs/utils/assert.ts";
-import { messageOf, TimedOut } from "../libs/utils/errors.ts";
+import { messageOf, TimedOut, Unavailable } from "../libs/utils/errors.ts";
 import type { PgClient } from "../libs/pgwire/client.ts";
 import { ServerError } from "../libs/pgwire/messages.ts";
 import { logger } from "../libs/utils/log.ts";
@@ -51,6 +51,16 @@ export interface RunParts {
   readonly standbyName: string;
   /** Called once, when a failed run has been cleaned up. */
   readonly onFailure: (why: string) => void;
+  /** Of a run that is being started, not adopted. */
+  readonly starting?: StartWatch;
+}
+
+/** Who waits for a start. */
+export interface StartWatch {
+  /** Ends a start that takes long. */
+  readonly signal: AbortSignal;
+  /** So many bytes of all that an eager endpoint fetches have arrived. */
+  onFetched(bytes: number, totalBytes: number): void;
 }
 
 /** See the head of the file. */
@@ -60,6 +70,8 @@ export abstract class EndpointRun {
   readonly standbyName: string;
   #spec: EndpointSpec;
   readonly #onFailure: (why: string) => void;
+  readonly #starting: StartWatch | undefined;
+  readonly #failing = new AbortController();
   #process: PostgresProcess | undefined;
   #background: Promise<void> = Promise.resolve();
   #ending = false;
@@ -72,6 +84,18 @@ export abstract class EndpointRun {
     this.directory = parts.directory;
     this.standbyName = parts.standbyName;
     this.#onFailure = parts.onFailure;
+    this.#starting = parts.starting;
+  }
+
+  /** Aborts when whoever waits for the start does no more, or the run has failed. */
+  get startSignal(): AbortSignal {
+    const { signal } = this.#failing;
+    return this.#starting === undefined ? signal : AbortSignal.any([signal, this.#starting.signal]);
+  }
+
+  /** Tells whoever waits for the start how much has been fetched. */
+  fetched(bytes: number, totalBytes: number): void {
+    this.#starting?.onFetched(bytes, totalBytes);
   }
 
   /** What it was started as, with settings, safekeepers and a token that were changed since. */
@@ -198,6 +222,7 @@ export abstract class EndpointRun {
   protected fail(why: string): void {
     if (this.#ending || this.#failure !== undefined) return;
     this.#failure = why;
+    this.#failing.abort(new Unavailable(why));
     log.error("{endpoint} crashed: {why}", { endpoint: this.spec.endpoint_id, why });
     this.#cleared = this.#clear().catch((thrown) => {
       log.error("{endpoint}: {why}", { endpoint: this.spec.endpoint_id, why: messageOf(thrown) });

@@ -80,6 +80,7 @@ const specSchema = z.strictObject({
   mconf: mconfSchema.optional(),
   postgres_user: z.strictObject({ uid: z.int().min(1), gid: z.int().min(0) }).optional(),
   settings: settingsSchema.optional(),
+  eager: z.boolean().optional(),
 });
 
 const syncSchema = z.strictObject({

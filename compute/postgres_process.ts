@@ -40,7 +40,8 @@ export interface ProcessIdentity {
 interface LaunchOptions {
   readonly pgdata: string;
   readonly logFile: string;
-  readonly arena: string;
+  /** Undefined: all files are whole, and the library is not preloaded. */
+  readonly arena: string | undefined;
   readonly binDir: string;
   readonly owner: FileOwner | undefined;
   readonly settings: readonly (readonly [string, string])[];
@@ -97,7 +98,7 @@ export class Launcher {
     const { pgdata, logFile, arena, binDir, owner } = options;
     const ids = owner === undefined ? ["-", "-"] : [String(owner.uid), String(owner.gid)];
     const settings = options.settings.flatMap(([name, value]) => ["-c", `${name}=${value}`]);
-    const files = [pgdata, logFile, arena, binDir];
+    const files = [pgdata, logFile, arena ?? "-", binDir];
     const child = this.#detach([
       ...["start", "--library", this.#library, ...files, ...ids, "--"],
       ...settings,

@@ -179,7 +179,8 @@ export class PrimaryRun extends EndpointRun {
 
   /** Statistics and the like, which Postgres has left in its files only now. */
   async #carry(): Promise<void> {
-    const { pgdata, arena } = this.directory;
+    const { pgdata } = this.directory;
+    const arena = this.spec.eager === true ? undefined : this.directory.arena;
     try {
       await carryStopped({ pgdata, arena, known: this.carried }, this.proposer);
     } catch (thrown) {

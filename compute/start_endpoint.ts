@@ -8,7 +8,7 @@ import type { Lsn } from "../libs/utils/lsn.ts";
 import { WAL_SEGMENT_SIZE } from "../libs/postgres/constants.ts";
 import type { EndpointSpec, StartTimings } from "./client.ts";
 import type { EndpointDirectory } from "./endpoint_directory.ts";
-import type { EndpointRun, HostServices } from "./endpoint_run.ts";
+import type { EndpointRun, HostServices, StartWatch } from "./endpoint_run.ts";
 import { PrimaryRun } from "./primary_run.ts";
 import { ReadOnlyRun } from "./read_only_run.ts";
 import { bringUpPrimary } from "./start_primary.ts";
@@ -29,6 +29,7 @@ interface StartRequest {
   /** A replica has replayed at least this when its start returns. */
   readonly atLeast: Lsn;
   readonly onFailure: (why: string) => void;
+  readonly starting: StartWatch;
 }
 
 /** Starts an endpoint. Throws what goes wrong, after everything has been cleaned up again. */

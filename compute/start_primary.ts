@@ -30,15 +30,16 @@ import {
   isFirstStart,
   mayHaveSubscriptions,
 } from "./inherited_subscriptions.ts";
-import { plannedLengths } from "./lazy_files/lay_out.ts";
 import { fixedSettings, isLogical, postgresConf } from "./postgres_settings.ts";
 import type { PrimaryRun } from "./primary_run.ts";
 import {
   ANSWER_MS_MAX,
   checkedMap,
   checkMinorVersion,
+  fetchEagerly,
   launch,
   layOut,
+  makeReady,
   makingOf,
   type PhaseClock,
   recordProcess,
@@ -82,6 +83,7 @@ export async function bringUpPrimary(run: PrimaryRun, clock: PhaseClock): Promis
     await layOut(run, map, basebackup, prepared, postgresConf(spec, false));
     const slots = await getSlotWal(run, election, basebackup);
     clock.end("files");
+    await fetchEagerly(run, map, clock);
     const { preparedTransactions } = basebackup;
     await launch(
       run,
@@ -107,8 +109,7 @@ export async function bringUpPrimary(run: PrimaryRun, clock: PhaseClock): Promis
     clock.end("first_query");
     if (!withoutSubscriptions) {
       afterStart(run, state, preparedTransactions);
-      services.readyDirectory.make(plannedLengths(map), spec.postgres_user)
-        .then(() => services.ready.fill());
+      makeReady(run, map);
     }
     return !withoutSubscriptions;
   } finally {

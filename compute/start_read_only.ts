@@ -16,7 +16,6 @@ import {
   writeStandbyWal,
 } from "./basebackup.ts";
 import { type ReadOnlyState, writeEndpointState } from "./endpoint_state.ts";
-import { plannedLengths } from "./lazy_files/lay_out.ts";
 import { fixedSettings, postgresConf } from "./postgres_settings.ts";
 import { type ReadOnlyRun, STANDBY_SIGNAL, staticLsn } from "./read_only_run.ts";
 import { standbySettings } from "./standby_settings.ts";
@@ -24,8 +23,10 @@ import {
   ANSWER_MS_MAX,
   checkedMap,
   checkMinorVersion,
+  fetchEagerly,
   launch,
   layOut,
+  makeReady,
   makingOf,
   type PhaseClock,
   recordProcess,
@@ -60,6 +61,7 @@ export async function bringUpReadOnly(
     await layOut(run, map, basebackup, prepared, postgresConf(spec, true));
     await leasing;
     clock.end("files");
+    await fetchEagerly(run, map, clock);
     const state: ReadOnlyState = {
       spec,
       startLsn: map.lsn,
@@ -91,8 +93,7 @@ export async function bringUpReadOnly(
     clock.end("first_query");
     run.inBackground("record the process", () => recordProcess(run, state));
     directory.sweep();
-    services.readyDirectory.make(plannedLengths(map), spec.postgres_user)
-      .then(() => services.ready.fill());
+    makeReady(run, map);
     return true;
   } finally {
     client.close();

@@ -6,12 +6,20 @@ import { setImmediate } from "node:timers/promises";
 import { decodeLazyFilesMap, type LazyFilesMap } from "../libs/basebackup/lazy_files_map.ts";
 import { BadRequest, Corrupt, Unavailable } from "../libs/utils/errors.ts";
 import { formatLsn, type Lsn } from "../libs/utils/lsn.ts";
-import { type Basebackup, type FileMaking, writeDataFile } from "./basebackup.ts";
+import {
+  type Basebackup,
+  connectPageserver,
+  type FileMaking,
+  writeDataFile,
+} from "./basebackup.ts";
 import type { EndpointSpec, StartTimings } from "./client.ts";
 import type { Prepared } from "./endpoint_directory.ts";
 import type { EndpointRun } from "./endpoint_run.ts";
 import { type EndpointState, writeEndpointState } from "./endpoint_state.ts";
-import { layOutInSteps } from "./lazy_files/lay_out.ts";
+import { fetchPages } from "./eager_files/fetch_pages.ts";
+import { markMaps } from "./carried/free_space.ts";
+import { PAGE_SIZE } from "../libs/postgres/constants.ts";
+import { layOutInSteps, planFiles, plannedLengths } from "./lazy_files/lay_out.ts";
 import { HBA_CONF } from "./postgres_settings.ts";
 
 /** Longest wait for Postgres to accept connections. */
@@ -98,12 +106,37 @@ export async function layOut(
     pageserver: spec.pageserver,
     token: spec.storage_auth_token,
     bootId: run.services.bootId,
+    eager: spec.eager === true,
     keep: basebackup.relationFiles,
     empty,
     takeReady: (path) => run.services.ready.take(path),
     ...(owner === undefined ? {} : { owner }),
   });
   while (steps.next().done !== true) await setImmediate();
+}
+
+/** Fetches every page of an eager endpoint. Others have fetched none yet, and need not. */
+export async function fetchEagerly(
+  run: EndpointRun,
+  map: LazyFilesMap,
+  clock: PhaseClock,
+): Promise<void> {
+  const { spec, directory } = run;
+  if (spec.eager !== true) return;
+  const files = planFiles(map);
+  const totalBytes = files.reduce((sum, { file }) => sum + file.pages, 0) * PAGE_SIZE;
+  await fetchPages({
+    tenantId: spec.tenant_id,
+    timelineId: spec.timeline_id,
+    lsn: map.lsn,
+    pgdata: directory.pgdata,
+    files,
+    connect: (signal) => connectPageserver(spec, signal),
+    signal: run.startSignal,
+    onProgress: (pages) => run.fetched(pages * PAGE_SIZE, totalBytes),
+  });
+  markMaps(directory.pgdata, files.map(({ path }) => path));
+  clock.end("pages");
 }
 
 /** Launches Postgres with these settings; returns when it accepts connections. */
@@ -119,7 +152,7 @@ export async function launch(
   run.attach(services.launcher.start({
     pgdata,
     logFile,
-    arena,
+    arena: spec.eager === true ? undefined : arena,
     binDir: spec.pg_bin_dir,
     owner: spec.postgres_user,
     settings,
@@ -131,6 +164,15 @@ export async function launch(
 export async function recordProcess(run: EndpointRun, state: EndpointState): Promise<void> {
   const process = await run.process.identity();
   writeEndpointState(run.directory.stateFile, { ...state, spec: run.spec, process });
+}
+
+/** Makes files for the next start, in the background; with their lengths if they cost nothing. */
+export function makeReady({ services, spec }: EndpointRun, map: LazyFilesMap): void {
+  const { ready, readyDirectory } = services;
+  const sparse = spec.eager === true
+    ? Promise.resolve()
+    : readyDirectory.make(plannedLengths(map), spec.postgres_user);
+  sparse.then(() => ready.fill());
 }
 
 /** Throws BadRequest for a Postgres whose first commits might not wait for the WAL proposer. */

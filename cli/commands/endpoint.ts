@@ -34,10 +34,11 @@ interface CreationOptions {
   hotStandby?: boolean;
   lsn?: Lsn;
   timestamp?: Temporal.Instant;
+  eager?: boolean;
 }
 
 function endpointOptions(options: CreationOptions): EndpointOptions {
-  const { branchName, pgPort, config, hotStandby, lsn, timestamp } = options;
+  const { branchName, pgPort, config, hotStandby, lsn, timestamp, eager } = options;
   if (timestamp !== undefined && (lsn !== undefined || hotStandby === true)) {
     throw new BadRequest(
       "Cannot make an endpoint of a time that is also at an LSN or follows the branch: use one " +
@@ -52,6 +53,7 @@ function endpointOptions(options: CreationOptions): EndpointOptions {
     ...(branchName === undefined ? {} : { branch: branchName }),
     ...(pgPort === undefined ? {} : { pgPort }),
     ...(config === undefined ? {} : { settings: parseEndpointSettings(config) }),
+    ...(eager === undefined ? {} : { eager }),
   };
 }
 
@@ -71,6 +73,7 @@ function create() {
     .option("--lsn <lsn>", "one that reads the branch as of this LSN, and stays there", lsn)
     .option("--timestamp <time>", AS_OF_HELP, time)
     .option("-c, --config <name=value>", "a setting of PostgreSQL; may be repeated", repeated)
+    .option("--eager", "fetch all pages at each start, instead of each when it is first read")
     .action(async (name, options) => {
       const env = openEnvironment();
       const tenant = tenantOf(env, options.tenantId);
@@ -85,6 +88,10 @@ function create() {
     ["neon endpoint create reports --branch-name main --hot-standby true"],
     ["neon endpoint create before --timestamp '5 minutes ago'"],
   );
+}
+
+function megabytes(bytes: number): string {
+  return (bytes / 1e6).toFixed(0);
 }
 
 function start() {
@@ -109,6 +116,7 @@ function start() {
       "a setting of PostgreSQL, of a new endpoint; may be repeated",
       repeated,
     )
+    .option("--eager", "fetch all pages first, instead of each when it is first read")
     .option("--json", "print JSON")
     .action(async (name, options) => {
       const env = openEnvironment();
@@ -117,8 +125,9 @@ function start() {
         ...endpointOptions(options),
         ...(options.tenantId === undefined ? {} : { tenant: options.tenantId }),
       };
+      let waitsFor = `Waiting for PostgreSQL on ${name}`;
       const started = await waitingFor(
-        `Waiting for PostgreSQL on ${name}`,
+        () => waitsFor,
         startEndpoint(env, tenant, name, wanted, {
           starting: (record, isNew) => {
             if (options.json) return;
@@ -128,6 +137,10 @@ function start() {
                   kindOf(record.mode)
                 }) on timeline ${record.timeline_id} ...`,
             );
+          },
+          eager: (why) => printHint(`all pages are fetched first: ${why}`),
+          fetched: ({ bytes, total_bytes }) => {
+            waitsFor = `Fetching all pages: ${megabytes(bytes)} of ${megabytes(total_bytes)} MB`;
           },
         }),
       );
@@ -142,6 +155,7 @@ function start() {
     ["neon endpoint start dev", "on the branch of that name, if there is one"],
     ["neon endpoint start reports --branch-name main --hot-standby true"],
     ["neon endpoint start before --branch-name main --lsn 0/16F9A00"],
+    ["neon endpoint start main --eager", "with all pages in its files from the start"],
   );
 }
 

@@ -16,6 +16,7 @@ import { ifThere } from "../../libs/utils/if_there.ts";
 import {
   choice,
   either,
+  flag,
   mapOf,
   optional,
   type Shape,
@@ -39,6 +40,8 @@ export interface EndpointRecord {
   pg_version: number;
   /** Lines of postgresql.conf, if there are any. */
   settings?: EndpointSettings;
+  /** Every page is fetched at each start, none when it is read. */
+  eager?: boolean;
 }
 
 const RECORD: Shape<EndpointRecord> = {
@@ -52,6 +55,7 @@ const RECORD: Shape<EndpointRecord> = {
   pg_port: portShape,
   pg_version: versionShape,
   settings: optional(mapOf(text(/^/, "a text"))),
+  eager: optional(flag),
 };
 
 /** Settings of PostgreSQL by name. */

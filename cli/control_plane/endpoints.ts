@@ -6,6 +6,7 @@
 import {
   type ComputeClient,
   type EndpointMode,
+  type EndpointSpec,
   type EndpointStatus,
   lagLimits,
   type PageserverLag,
@@ -15,6 +16,7 @@ import { BadRequest, Conflict, NotFound, TimedOut, Unavailable } from "../../lib
 import type { TenantId, TimelineId } from "../../libs/utils/id.ts";
 import { computeClient } from "./clients.ts";
 import { branchName, branchTimeline, LOOPBACK, MAIN_BRANCH } from "./config.ts";
+import { eagerReason, startAndWatch } from "./eager.ts";
 import { checkStaticLsn, formatMode, modeAsOf } from "./endpoint_modes.ts";
 import {
   checkEndpointName,
@@ -51,6 +53,8 @@ export interface EndpointOptions {
   mode?: EndpointMode;
   /** Instead of a mode: a static endpoint of what was committed by then. */
   asOf?: Temporal.Instant;
+  /** Fetch every page at the start; of an endpoint that exists, at this start. */
+  eager?: boolean;
   /** Settings of PostgreSQL; its own file and ALTER SYSTEM go before them. */
   settings?: EndpointSettings;
 }
@@ -106,6 +110,7 @@ export async function createEndpoint(
       pg_port: options.pgPort ?? nextFreePort(records, env.config.compute.first_pg_port),
       pg_version: pgVersion,
       ...(options.settings === undefined ? {} : { settings: options.settings }),
+      ...(options.eager === true ? { eager: true } : {}),
     };
     const holder = records.find((other) => other.pg_port === record.pg_port);
     if (holder !== undefined) {
@@ -196,7 +201,7 @@ function checkPortFree(name: string, port: number, isNew: boolean): void {
 }
 
 /** What the compute host needs to know to start an endpoint. */
-function specOf(env: Environment, record: EndpointRecord) {
+function specOf(env: Environment, record: EndpointRecord): EndpointSpec {
   const pageserver = parseAddress(env.config.pageservers[0]!.listen_pg_addr);
   const binaries = env.config.postgres.find((known) => known.version === record.pg_version);
   if (binaries === undefined) {
@@ -217,6 +222,7 @@ function specOf(env: Environment, record: EndpointRecord) {
     pageserver: { host: pageserver.hostname, port: pageserver.port },
     safekeepers: safekeeperTargets(env, record.tenant_id, record.timeline_id),
     ...(record.settings === undefined ? {} : { settings: record.settings }),
+    ...(record.eager === true ? { eager: true } : {}),
     ...(uid === undefined || gid === undefined ? {} : { postgres_user: { uid, gid } }),
   };
 }
@@ -224,6 +230,10 @@ function specOf(env: Environment, record: EndpointRecord) {
 /** What is told while an endpoint starts. */
 interface EndpointReport {
   starting?(record: EndpointRecord, isNew: boolean): void;
+  /** It fetches all pages first though it was not asked to. */
+  eager?(why: string): void;
+  /** How far it has come with that. */
+  fetched?(progress: { bytes: number; total_bytes: number }): void;
 }
 
 /** An endpoint that was started, or ran before. */
@@ -231,6 +241,22 @@ interface StartedEndpoint {
   record: EndpointRecord;
   status: EndpointStatus;
   already: boolean;
+}
+
+/** The spec of a start: eager if that is asked for, or there is no other way. */
+function eagerIfNeeded(
+  env: Environment,
+  spec: EndpointSpec,
+  options: EndpointOptions,
+  report: EndpointReport,
+): EndpointSpec {
+  if (spec.eager === true) return spec;
+  if (options.eager === true) return { ...spec, eager: true };
+  const directory = repoPath(env, "compute");
+  const why = eagerReason({ os: Deno.build.os, binDir: spec.pg_bin_dir, directory });
+  if (why === undefined) return spec;
+  report.eager?.(why);
+  return { ...spec, eager: true };
 }
 
 /** Starts an endpoint, creating it when it does not exist; returns when a query was answered. */
@@ -266,7 +292,11 @@ export async function startEndpoint(
     report.starting?.(record, existing === undefined);
   }
   // Also where it is said to run: the host answers when a query has been answered
-  const status = await compute.startEndpoint(specOf(env, record)).catch(async (thrown) => {
+  const spec = isUp
+    ? specOf(env, record)
+    : eagerIfNeeded(env, specOf(env, record), options, report);
+  const onFetched = report.fetched?.bind(report);
+  const status = await startAndWatch(compute, spec, onFetched).catch(async (thrown) => {
     // One that never ran is not there afterwards; the failure is what is to be told
     if (existing === undefined) await stopEndpoint(env, name, "immediate", true).catch(() => {});
     throw thrown;

@@ -40,6 +40,12 @@ const IMAGE_BYTES_MAX = 16 * 1024 * 1024;
 /** Pages in one record, and between two turns of the event loop. */
 const PAGES_PER_RECORD = 16;
 
+/** Modification time of a map as it was fetched, where no arena tells what was written since. */
+const AS_FETCHED_MS = 0;
+
+/** Maps of which the arena knows what was written; undefined where there is none. */
+type KnownMaps = ReadonlyMap<string, ArenaFilePages> | undefined;
+
 /** Pages of one segment file of a map that are to be carried, in order. */
 interface ChangedPages {
   readonly path: string;
@@ -51,13 +57,25 @@ interface ChangedPages {
 /** A record without its link to the one before. */
 export type UnlinkedRecord = Omit<RecordParts, "previous">;
 
+/**
+ * Remembers that the maps among these files of a data directory, all of which were fetched before
+ * Postgres starts, are as the storage has them.
+ */
+export function markMaps(pgdata: string, paths: readonly string[]): void {
+  for (const path of paths) {
+    if (!path.includes("_fsm")) continue;
+    Deno.utimeSync(`${pgdata}/${path}`, AS_FETCHED_MS / 1000, AS_FETCHED_MS / 1000);
+  }
+}
+
 /** The records that carry the maps' changed pages. */
 export async function* freeSpaceRecords(
   pgdata: string,
-  arenaPath: string,
+  arenaPath: string | undefined,
   version: PgVersion,
 ): AsyncGenerator<UnlinkedRecord> {
-  const changed = changedMaps(pgdata, arenaFilesOfFork(arenaPath, FORK_FSM));
+  const known = arenaPath === undefined ? undefined : arenaFilesOfFork(arenaPath, FORK_FSM);
+  const changed = changedMaps(pgdata, known);
   changed.sort((a, b) => a.pages.length - b.pages.length);
   let left = IMAGE_BYTES_MAX;
   for (const [index, map] of changed.entries()) {
@@ -78,7 +96,7 @@ export async function* freeSpaceRecords(
 }
 
 /** All maps of permanent relations that have pages which the storage has not. */
-function changedMaps(pgdata: string, known: ReadonlyMap<string, ArenaFilePages>): ChangedPages[] {
+function changedMaps(pgdata: string, known: KnownMaps): ChangedPages[] {
   const found: ChangedPages[] = [];
   const directories = [...Deno.readDirSync(`${pgdata}/base`)].map(({ name }) => `base/${name}`);
   for (const directory of ["global", ...directories]) {
@@ -99,16 +117,18 @@ function changedMaps(pgdata: string, known: ReadonlyMap<string, ArenaFilePages>)
 function changedPages(
   path: string,
   { tag, segment }: { tag: RelTag; segment: number },
-  known: ReadonlyMap<string, ArenaFilePages>,
+  known: KnownMaps,
 ): ChangedPages {
   const { spc, db, rel } = tag;
   if (spc !== DEFAULT_TABLESPACE && spc !== GLOBAL_TABLESPACE) {
     return { path, tag, segment, pages: [] };
   }
-  const file = known.get(arenaFileKey(spc, db, rel, segment));
+  const { size, mtime } = Deno.statSync(path);
+  const isAsFetched = known === undefined && mtime?.getTime() === AS_FETCHED_MS;
+  const file = known?.get(arenaFileKey(spc, db, rel, segment));
   const pages: number[] = [];
   file?.words.forEach((word, page) => word === WORD_WRITTEN && pages.push(page));
-  const count = Math.floor(Deno.statSync(path).size / PAGE_SIZE);
+  const count = isAsFetched ? 0 : Math.floor(size / PAGE_SIZE);
   for (let page = file?.base ?? 0; page < count; page++) pages.push(page);
   return { path, tag, segment, pages };
 }

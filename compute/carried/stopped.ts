@@ -16,7 +16,7 @@ import { buildRecord, WalWriter } from "../../libs/postgres/wal/record_builder.t
 import { endOfCheckpointRecord } from "../../libs/postgres/wal/start_checkpoint.ts";
 import { logger } from "../../libs/utils/log.ts";
 import { formatLsn } from "../../libs/utils/lsn.ts";
-import { LAZY_CONTROL_FILE } from "../lazy_files/lay_out.ts";
+import { CONTROL_FILE, LAZY_CONTROL_FILE } from "../lazy_files/lay_out.ts";
 import type { WalProposer } from "../wal_proposer/driver.ts";
 import { changedFiles, type KnownFiles, presentFiles } from "./files.ts";
 import { freeSpaceRecords, type UnlinkedRecord } from "./free_space.ts";
@@ -29,7 +29,8 @@ const COMMIT_MS_MAX = 5000;
 /** What a stop carries, and from where. */
 interface StoppedCluster {
   readonly pgdata: string;
-  readonly arena: string;
+  /** Undefined: Postgres ran without lazy files. */
+  readonly arena: string | undefined;
   /** What the storage has. */
   readonly known: KnownFiles;
 }
@@ -37,7 +38,8 @@ interface StoppedCluster {
 /** Appends everything to the WAL and waits for a quorum. Throws what keeps it from that. */
 export async function carryStopped(cluster: StoppedCluster, proposer: WalProposer): Promise<void> {
   const { pgdata, arena, known } = cluster;
-  const control = decodeControlFile(Deno.readFileSync(`${pgdata}/${LAZY_CONTROL_FILE}`));
+  const controlFile = arena === undefined ? CONTROL_FILE : LAZY_CONTROL_FILE;
+  const control = decodeControlFile(Deno.readFileSync(`${pgdata}/${controlFile}`));
   if (!endsWithCheckpoint(control, proposer)) return;
   const { version, systemId, walSegmentSize: segmentSize } = control;
   const writer = new WalWriter(proposer.endLsn, { version, systemId, segmentSize });

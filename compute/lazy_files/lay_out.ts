@@ -34,10 +34,12 @@ import {
   RETRY_SECONDS_DEFAULT,
 } from "./arena.ts";
 
-/** Where the control file is kept, relative to the data directory. */
+/** Where Postgres has the control file, relative to the data directory. */
+export const CONTROL_FILE = "global/pg_control";
+
+/** Where it is kept from Postgres without the library. */
 export const LAZY_CONTROL_FILE = "global/pg_control.lazy";
 
-const CONTROL_FILE = "global/pg_control";
 /** Work in a row before others may get a turn: making one file takes from 20 us to 50 ms. */
 const STEP_MS = 4;
 const FILE_MODE = 0o600;
@@ -69,6 +71,11 @@ export interface LayOutOptions {
   readonly keep?: ReadonlySet<string>;
   /** Relation files that are there, empty and given to the owner, with their lengths in bytes. */
   readonly empty?: ReadonlyMap<string, number>;
+  /**
+   * All pages will be fetched before Postgres starts: files without length (they get it with their
+   * pages), no arena, and the control file where it belongs.
+   */
+  readonly eager?: boolean;
   /** Puts an empty file made ahead of time at this path, if it can. */
   readonly takeReady?: TakeReady;
 }
@@ -89,8 +96,9 @@ export interface LaidOut {
   readonly skippedForks: number;
 }
 
-/** A file to make. */
-interface PlannedFile {
+/** A relation file of a data directory. */
+export interface PlannedFile {
+  /** Relative to the data directory. */
   readonly path: string;
   readonly file: ArenaFile;
 }
@@ -116,7 +124,8 @@ function effectiveForks(map: LazyFilesMap): { fork: LazyFork; sourceFork: number
   return forks;
 }
 
-function planFiles(map: LazyFilesMap): PlannedFile[] {
+/** The relation files of a map, in its order. */
+export function planFiles(map: LazyFilesMap): PlannedFile[] {
   const planned: PlannedFile[] = [];
   for (const { fork, sourceFork } of effectiveForks(map)) {
     const { spc, db, rel } = fork;
@@ -218,15 +227,18 @@ export function* layOutInSteps(options: LayOutOptions): Generator<undefined, Lai
     if (file.pages > 0) lazy.push(file);
     pages += file.pages;
     if (there.has(path) && options.empty?.get(path) === length) continue;
-    if (there.has(path)) makeFile(full, length, options.owner);
-    else placeFile(full, length, options);
+    const lengthNow = options.eager === true ? 0 : length;
+    if (there.has(path)) makeFile(full, lengthNow, options.owner);
+    else placeFile(full, lengthNow, options);
     if (performance.now() - began > STEP_MS) {
       yield;
       began = performance.now();
     }
   }
-  writeArena(options, lazy);
-  hideControlFile(options.pgdata);
+  if (options.eager !== true) {
+    writeArena(options, lazy);
+    hideControlFile(options.pgdata);
+  }
   const skippedForks =
     options.map.forks.filter(({ spc }) => spc !== DEFAULT_TABLESPACE && spc !== GLOBAL_TABLESPACE)
       .length;
