@@ -11,7 +11,7 @@
 export interface LogEntry {
   /** Whose it is: "pageserver", "safekeeper 1", "endpoint main". */
   source: string;
-  /** ISO 8601; null for a line that belongs to a message that is not here. */
+  /** ISO 8601; null where it is not known: the message's beginning, or its time zone. */
   time: string | null;
   /** "INFO", "WARNING", "LOG", "FATAL", ...; null where the line does not say. */
   level: string | null;
@@ -23,7 +23,9 @@ export interface LogEntry {
 }
 
 const DAEMON = /^(\d{4}-\d\d-\d\dT[\d:.]+Z) ([A-Z]+) ([\w.-]+): (.*)$/;
-const POSTGRES = /^(\d{4}-\d\d-\d\d) ([\d:.]+) UTC (?:\[(\d+)\] )?(.*)$/;
+const POSTGRES = /^(\d{4}-\d\d-\d\d) ([\d:.]+) (\S+) (?:\[(\d+)\] )?(.*)$/;
+/** GMT is what it says until it has read its configuration. */
+const UTC = /^(UTC|GMT)$/;
 const POSTGRES_LEVEL = /(?:^|\s)(DEBUG[1-5]|LOG|INFO|NOTICE|WARNING|ERROR|FATAL|PANIC): {2}(.*)$/;
 /** These follow their message, with a time of their own. */
 const POSTGRES_DETAIL = /(?:^|\s)(?:DETAIL|HINT|CONTEXT|STATEMENT|QUERY|LOCATION): {2}/;
@@ -42,12 +44,12 @@ function parseLine(source: string, line: string): LogEntry | undefined {
       lines: [line],
     };
   }
-  const [, day, clock, pid, rest] = POSTGRES.exec(line) ?? [];
+  const [, day, clock, zone, pid, rest] = POSTGRES.exec(line) ?? [];
   if (rest === undefined || POSTGRES_DETAIL.test(rest)) return undefined;
   const [, level, message] = POSTGRES_LEVEL.exec(rest) ?? [];
   return {
     source,
-    time: `${day}T${clock}Z`,
+    time: UTC.test(zone!) ? `${day}T${clock}Z` : null,
     level: level ?? null,
     origin: pid ?? null,
     message: message ?? rest,

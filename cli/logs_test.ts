@@ -29,7 +29,8 @@ Deno.test("entriesOf() reads our lines and PostgreSQL's, with what follows them"
     "2026-11-21 18:08:08.402 UTC [10507] STATEMENT:  select",
     "\tx",
     "2026-11-21T18:08:09.940Z WARNING pageserver.ingest: slow: 3 s",
-    "2026-11-21 18:08:10.000 UTC [7] LOG:  ready",
+    "2026-11-21 18:08:10.000 GMT [7] LOG:  ready",
+    "2026-11-21 19:08:10.000 CET [8] LOG:  another zone",
   ]);
   const brief = entries.map((
     { time, level, origin, message, lines },
@@ -45,6 +46,7 @@ Deno.test("entriesOf() reads our lines and PostgreSQL's, with what follows them"
     ],
     ["2026-11-21T18:08:09.940Z", "WARNING", "pageserver.ingest", "slow: 3 s", 1],
     ["2026-11-21T18:08:10.000Z", "LOG", "7", "ready", 1],
+    [null, "LOG", "8", "another zone", 1],
   ]);
 });
 

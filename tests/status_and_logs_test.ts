@@ -50,11 +50,24 @@ async function checkHung(neon: TestNeon): Promise<void> {
 }
 
 async function checkFailed(neon: TestNeon): Promise<void> {
+  const mistyped = await runNeon(neon.local.directory, [
+    ..."endpoint start mistyped --branch-name dev -c shared_bufers=1GB".split(" "),
+  ]);
+  assert.equal(
+    mistyped.stderr,
+    'error: Cannot start endpoint "mistyped": PostgreSQL says there is no setting ' +
+      '"shared_bufers"; did you mean "shared_buffers"?\n',
+  );
   await neon.run("endpoint", "create", "broken", "--branch-name", "dev");
   const file = `${neon.local.directory}/compute/endpoints/broken/postgresql.conf`;
   Deno.mkdirSync(file.replace(/\/[^/]*$/, ""));
   Deno.writeTextFileSync(file, "shared_buffers = much\n");
-  assert.equal((await runNeon(neon.local.directory, ["endpoint", "start", "broken"])).code, 1);
+  const broken = await runNeon(neon.local.directory, ["endpoint", "start", "broken"]);
+  assert.equal(
+    broken.stderr,
+    'error: Cannot start endpoint "broken": PostgreSQL says invalid value for parameter ' +
+      '"shared_buffers": "much"\n',
+  );
   const text = await neon.run("status");
   assert.match(text, /\n broken +Primary .* (crashed|stopped)\n/);
   assert.match(text, /\n endpoint broken (crashed|did not start): .*\n/);

@@ -32,6 +32,7 @@ import { stopEndpoint, strayPostgres } from "./endpoint_stop.ts";
 import { type Environment, repoPath, timelineOfBranch } from "./environment.ts";
 import { commandUser, postgresUser } from "./host_user.ts";
 import { portHolder } from "./port_holder.ts";
+import { withSettingNamed } from "./refused_settings.ts";
 import { withDirectoryLock } from "./repo_dir.ts";
 import { safekeeperTargets } from "./safekeeper_timelines.ts";
 import { loadTenantRecord, timelinePgVersion } from "./tenant_records.ts";
@@ -299,7 +300,7 @@ export async function startEndpoint(
   const status = await startAndWatch(compute, spec, onFetched).catch(async (thrown) => {
     // One that never ran is not there afterwards; the failure is what is to be told
     if (existing === undefined) await stopEndpoint(env, name, "immediate", true).catch(() => {});
-    throw thrown;
+    throw withSettingNamed(thrown, name, spec.pg_bin_dir);
   });
   return { record, status, already: before?.pid !== null && before?.pid === status.pid };
 }
