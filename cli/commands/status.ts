@@ -1,10 +1,14 @@
 /** `neon status`: what there is and how it does. Exit code 0 if all daemons run, 1 otherwise. */
+import { styleText } from "node:util";
 import { Command } from "@commander-js/extra-typings";
 import { displayPath, openEnvironment } from "../control_plane/environment.ts";
 import { neonStatus } from "../control_plane/status.ts";
 import { withExamples } from "../help.ts";
 import { outputWidth, printHint, printJson, printLine } from "../output.ts";
 import { statusLines } from "../status_text.ts";
+
+/** What should not be, at the end of a line. */
+const TROUBLE = /(?<= )(no answer|stopped|crashed|running, commits wait.*)$/;
 
 /** The command. */
 export function command(): Command {
@@ -17,7 +21,10 @@ export function command(): Command {
       if (options.json) printJson(status);
       else {
         const shown = { ...status, repo_dir: displayPath(env.repoDir) };
-        for (const line of statusLines(shown, outputWidth())) printLine(line);
+        const colour = Deno.stdout.isTerminal() && !Deno.noColor;
+        for (const line of statusLines(shown, outputWidth())) {
+          printLine(colour ? line.replace(TROUBLE, (words) => styleText("red", words)) : line);
+        }
       }
       if (status.daemons.every((daemon) => daemon.status === "running")) return;
       if (!options.json) {

@@ -1,0 +1,51 @@
+/**
+ * Commands start in less than a tenth of a second because each loads only what it needs: our own
+ * files, commander and the TOML reader. Everything heavier is imported when it is used.
+ */
+import assert from "node:assert/strict";
+import { dirname, join } from "node:path";
+import { programFile } from "./control_plane/supervisor.ts";
+
+/** Packages that every command may load at its start. */
+const LIGHT = ["@commander-js/extra-typings", "smol-toml"];
+
+const STATEMENT =
+  /^(?:import|export)\s+(?!type\b)([^;"']*?)\s*\bfrom\s*"([^"]+)"|^import\s+"([^"]+)"/gm;
+
+/** What a file imports when it is loaded: not types, and not what import() gets later. */
+function loadedBy(path: string): string[] {
+  const found: string[] = [];
+  for (const [, names = "", from, bare] of Deno.readTextFileSync(path).matchAll(STATEMENT)) {
+    const listed = /\{([^]*)\}/.exec(names)?.[1]?.split(",").map((name) => name.trim());
+    const onlyTypes = listed?.every((name) => name === "" || name.startsWith("type "));
+    if (onlyTypes !== true) found.push((from ?? bare)!);
+  }
+  return found;
+}
+
+/** npm packages that are loaded with a file, each with the file that wants it. */
+function packagesOf(
+  path: string,
+  seen = new Set<string>(),
+  packages = new Map<string, string>(),
+): Map<string, string> {
+  if (seen.has(path)) return packages;
+  seen.add(path);
+  for (const specifier of loadedBy(path)) {
+    if (specifier.startsWith(".")) packagesOf(join(dirname(path), specifier), seen, packages);
+    else if (!specifier.startsWith("node:")) packages.set(specifier, path);
+  }
+  return packages;
+}
+
+Deno.test("a command loads nothing heavy before it needs it", () => {
+  const commands = [...Deno.readDirSync(programFile("cli/commands"))].map(({ name }) => name);
+  assert.ok(commands.length > 15);
+  for (const name of commands) {
+    const packages = packagesOf(programFile(`cli/commands/${name}`));
+    assert.ok(packages.has("@commander-js/extra-typings"), `${name} was read`);
+    const heavy = [...packages].filter(([specifier]) => !LIGHT.includes(specifier));
+    assert.deepEqual(heavy, [], name);
+  }
+  assert.deepEqual([...packagesOf(programFile("cli/main.ts"))], [], "--version loads no package");
+});
