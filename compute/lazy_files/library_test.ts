@@ -49,6 +49,59 @@ libraryTest(
   },
 );
 
+/** Steps that read blocks [from, to) in order, 16 at a time, and what they print. */
+function inOrder(from: number, to: number): { steps: string[]; expected: string[] } {
+  const starts = Array.from({ length: (to - from) / 16 }, (_, i) => from + i * 16);
+  return {
+    steps: starts.map((start) => `pread,${FILE},${start},16`),
+    expected: starts.map((start) =>
+      okLine(...Array.from({ length: 16 }, (_, i) => page(start + i)))
+    ),
+  };
+}
+
+libraryTest("a sequential reader's next run is asked for ahead, each page once", async () => {
+  await using site = new ProbeSite("probe.c", [{ blocks: 1600 }]);
+  await site.run(`scan,${FILE},800`);
+  ok(site.pages.requests > site.statistics.pagesFetched, "a run was under way at the end");
+  await using whole = new ProbeSite("probe.c", [{ blocks: 1600 }]);
+  const all = inOrder(0, 1600);
+  deepEqual((await whole.run(`scan,${FILE},1600`, ...all.steps)).lines.slice(1), all.expected);
+  equal(whole.pages.requests, 1600);
+  equal(whole.statistics.pagesFetched, 1600);
+});
+
+libraryTest("a run asked for in vain is read past, whatever comes then", async () => {
+  await using site = new ProbeSite("probe.c", [{ blocks: 6000 }, { rel: 1001, blocks: 2000 }]);
+  const [first, then] = [inOrder(0, 800), inOrder(0, 1600)];
+  const { lines, log } = await site.run(
+    ...[`scan,${FILE},800`, `pread,${FILE},5000,1`, "scan,base/1/1001,1600"],
+    ...[...first.steps, `fork,${FILE},5500`, `scan,${FILE},1600`, ...then.steps],
+  );
+  equal(lines[1], okLine(page(5000)));
+  deepEqual(lines.slice(3, 3 + first.expected.length), first.expected);
+  deepEqual(lines.slice(-then.expected.length), then.expected);
+  equal(log, "");
+  equal(site.statistics.reconnects, 0);
+});
+
+libraryTest("what goes wrong ahead of a reader is nobody's error until it is read", async () => {
+  await using site = new ProbeSite("probe.c", [{ blocks: 3000 }], { retrySeconds: 10 });
+  site.pages.hangUpAfter = 700;
+  site.pages.spoil = (payload, request) => {
+    if (request.block < 1600) return;
+    payload[0] = 103;
+    payload.fill(0, 25);
+  };
+  const good = inOrder(0, 1600);
+  const { lines, log } = await site.run(`scan,${FILE},1600`, ...good.steps);
+  deepEqual(lines.slice(1), good.expected);
+  equal(log, "");
+  equal(site.statistics.errors, 0);
+  equal(site.pages.commands.length, 2);
+  deepEqual((await site.run(`pread,${FILE},1600,16`)).lines, ["errno 5"]);
+});
+
 libraryTest("an error of the page service is EIO and a log line", async () => {
   await using site = new ProbeSite("probe.c", [{ blocks: 100 }]);
   site.pages.spoil = (payload, request) => {

@@ -10,12 +10,16 @@
 
 lazy_file lazy_files[DESCRIPTORS_MAX];
 
-/* How many pages to ask for at `page`, the first missing one of [first, end). */
+/*
+ * How many pages to ask for at `page`, the first missing one of [first, end). `is_steady`: the reader
+ * has been sequential for so long that the window does not grow any more.
+ */
 static uint32_t choose_window(int fd, const arena_entry *entry, uint32_t first, uint32_t page,
-                              uint32_t end)
+                              uint32_t end, int *is_steady)
 {
     arena_settings settings;
     uint32_t needed = end - page;
+    *is_steady = 0;
     if (entry->pages <= SMALL_FILE_PAGES) return SMALL_FILE_PAGES;
     if ((unsigned)fd >= DESCRIPTORS_MAX || lazy_settings(&settings)) return needed;
     lazy_file *file = &lazy_files[fd];
@@ -25,6 +29,7 @@ static uint32_t choose_window(int fd, const arena_entry *entry, uint32_t first, 
     if (sequential) {
         window = file->window > needed ? file->window * 2u : needed * 2;
         if (window > settings.read_ahead_pages) window = settings.read_ahead_pages;
+        *is_steady = window == file->window && window > needed;
     }
     if (window > READ_AHEAD_PAGES_MAX) window = READ_AHEAD_PAGES_MAX;
     file->window = (uint16_t)window;
@@ -42,6 +47,15 @@ static uint32_t claim_run(arena_entry *entry, uint32_t page, uint32_t limit)
         count--;
         store_word(&words[page + count], WORD_ABSENT);
     }
+    return count;
+}
+
+/* How many absent pages follow, from `page` on, at most `limit`: worth asking for ahead. */
+static uint32_t count_absent(arena_entry *entry, uint32_t page, uint32_t limit)
+{
+    uint32_t *words = entry_words(entry), base = load_word(&entry->base), count = 0;
+    while (count < limit && page + count < base && load_word(&words[page + count]) == WORD_ABSENT)
+        count++;
     return count;
 }
 
@@ -72,13 +86,14 @@ static long store_pages(long fd, uint32_t page, struct iovec *pages, uint32_t co
 }
 
 /* Fetches `count` claimed pages and gives the claims up. 0, or an errno if the first `required` of
- * them are not local now. */
-static long fill_run(int fd, arena_entry *entry, uint32_t page, uint32_t count, uint32_t required)
+ * them are not local now. `ahead` as for fetch_pages. */
+static long fill_run(int fd, arena_entry *entry, uint32_t page, uint32_t count, uint32_t required,
+                     uint32_t ahead)
 {
     struct iovec pages[READ_AHEAD_PAGES_MAX];
     uint32_t *words = entry_words(entry);
     long error = 0;
-    int got = fetch_pages(entry, page, count, required, pages);
+    int got = fetch_pages(entry, page, count, required, ahead, pages);
     if (got < 0) {
         error = EIO;
         got = 0;
@@ -103,7 +118,8 @@ int fill_pages(int fd, arena_entry *entry, uint32_t first, uint32_t end)
     if (end > base) end = base;
     while (page < end && is_present(load_word(&words[page]))) page++;
     if (page >= end) return 0;
-    uint32_t window = choose_window(fd, entry, first, page, end);
+    int is_steady;
+    uint32_t window = choose_window(fd, entry, first, page, end, &is_steady);
     while (page < end && page < (base = load_word(&entry->base))) {
         uint32_t word = load_word(&words[page]);
         if (is_present(word)) {
@@ -120,7 +136,9 @@ int fill_pages(int fd, arena_entry *entry, uint32_t first, uint32_t end)
         if (limit > page + READ_AHEAD_PAGES_MAX) limit = page + READ_AHEAD_PAGES_MAX;
         uint32_t count = claim_run(entry, page, limit);
         if (count == 0) continue;
-        long error = fill_run(fd, entry, page, count, count < needed ? count : needed);
+        uint32_t ahead = 0;
+        if (is_steady && count == window) ahead = count_absent(entry, page + count, window);
+        long error = fill_run(fd, entry, page, count, count < needed ? count : needed, ahead);
         if (error) {
             count_event(errors, 1);
             errno = (int)error;

@@ -73,10 +73,11 @@ void wait_for_claim(uint32_t *word);
 /*
  * Fetches pages [first, first + count) of `entry`. Returns how many leading ones arrived, at least
  * `required`, and points `pages` at them (valid until the next call); or -1, having logged why.
- * What is beyond `required` is read ahead: its failure is no error.
+ * What is beyond `required` is read ahead: its failure is no error. The `ahead` pages behind those
+ * are asked for as well, and are at hand if the next call is for them.
  */
 int fetch_pages(const arena_entry *entry, uint32_t first, uint32_t count, uint32_t required,
-                struct iovec *pages);
+                uint32_t ahead, struct iovec *pages);
 
 /* ---- fill.c ---- */
 

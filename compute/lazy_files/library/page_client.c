@@ -12,6 +12,11 @@
  *   answer    u8 102 | the request after its tag | 8192 bytes
  *   error     u8 103 | request id and both LSNs | text
  *
+ * A sequential reader's next run is asked for together with the present one, and its answers are
+ * taken at the next fetch: the service works on them while Postgres works on the present ones. Nobody
+ * waits for that: such pages are not claimed, and if the next fetch is another run, or pages that
+ * somebody else brought meanwhile, the answers are read past.
+ *
  * Every answer must echo its request; anything else ends the connection. A lost or refused
  * connection is tried again, with growing pauses, for the settings' retry_seconds. The password is
  * the arena's token; where there is one it is sent without waiting to be asked.
@@ -35,6 +40,7 @@
 /* All answers of the longest run, and room for notices and error texts between them. */
 #define RECEIVE_BYTES (READ_AHEAD_PAGES_MAX * ANSWER_BYTES + 65536u)
 #define ERROR_TEXT_MAX 400u
+#define FETCHES_ALONE 32u /* after one that went ahead in vain */
 #define AUTHENTICATION_OK 0u
 #define AUTHENTICATION_CLEARTEXT_PASSWORD 3u
 
@@ -61,7 +67,19 @@ static long failure_error;
 /* Invariant: bytes [consumed, received) have arrived and are not looked at yet. */
 static unsigned char receive_buffer[RECEIVE_BYTES] __attribute__((aligned(4096)));
 static uint32_t consumed, received;
-static unsigned char requests[READ_AHEAD_PAGES_MAX * REQUEST_BYTES];
+
+/* Requests that were sent together, and wait for their answers. */
+typedef struct {
+    const arena_entry *entry;
+    uint32_t first, count;
+    unsigned char bytes[READ_AHEAD_PAGES_MAX * REQUEST_BYTES];
+} asked_run;
+
+static asked_run runs[2];
+static asked_run *present = &runs[0];
+/* Invariant: its count is 0 unless its answers are all that is outstanding on the connection. */
+static asked_run *next_run = &runs[1];
+static uint32_t fetches_alone; /* fetches to come that ask for nothing ahead */
 
 /*
  * Postgres's own variables (globals.c, the same in 14 to 18), if this program has them: is a cancel
@@ -106,6 +124,7 @@ static void disconnect(void)
     if (connection >= 0) sys_close(connection);
     connection = -1;
     consumed = received = 0;
+    next_run->count = 0;
 }
 
 /* ---- bytes and messages ---- */
@@ -291,10 +310,10 @@ static int ensure_connected(const arena_settings *settings, long deadline_ms)
 
 /* ---- pages ---- */
 
-static void build_requests(const arena_settings *settings, const arena_entry *entry,
-                           uint32_t first, uint32_t count)
+static void build_requests(asked_run *run, const arena_settings *settings,
+                           const arena_entry *entry, uint32_t first, uint32_t count)
 {
-    unsigned char *at = requests;
+    unsigned char *at = run->bytes;
     for (uint32_t i = 0; i < count; i++) {
         *at++ = 'd';
         at = put_big(at, REQUEST_BYTES - 1, 4);
@@ -308,9 +327,13 @@ static void build_requests(const arena_settings *settings, const arena_entry *en
         *at++ = (unsigned char)entry->source_fork;
         at = put_big(at, entry->segment * SEGMENT_PAGES + first + i, 4);
     }
+    run->entry = entry;
+    run->first = first;
+    run->count = count;
 }
 
-/* Receives the answer to request `i`. 1 a page, 0 an error from the service, -1 desynchronised. */
+/* Receives the answer to request `i` of the present run. 1 a page, 0 an error from the service, -1
+ * desynchronised. */
 static int receive_answer(uint32_t i, message *answer, long deadline_ms)
 {
     do {
@@ -318,7 +341,7 @@ static int receive_answer(uint32_t i, message *answer, long deadline_ms)
     } while (answer->type == 'N' || answer->type == 'S');
     if (answer->type == 'E') return fail_with_error(answer);
     if (answer->type != 'd' || answer->length == 0) return fail("an unknown message came", 0);
-    const unsigned char *echo = requests + i * REQUEST_BYTES + MESSAGE_HEAD_BYTES + 1;
+    const unsigned char *echo = present->bytes + i * REQUEST_BYTES + MESSAGE_HEAD_BYTES + 1;
     uint32_t echo_bytes = answer->body[0] == TAG_PAGE ? ECHO_BYTES : ERROR_ECHO_BYTES;
     if (answer->length < 1 + echo_bytes || !bytes_equal(answer->body + 1, echo, echo_bytes))
         return fail("an answer does not belong to its request", 0);
@@ -328,17 +351,75 @@ static int receive_answer(uint32_t i, message *answer, long deadline_ms)
     return 1;
 }
 
+/* Moves what has arrived beyond the last run to the front of the buffer. */
+static void keep_received(void)
+{
+    uint32_t left = received - consumed;
+    for (uint32_t i = 0; i < left; i++) receive_buffer[i] = receive_buffer[consumed + i];
+    consumed = 0;
+    received = left;
+}
+
+/* Makes the run that was asked for ahead the present one. */
+static void take_next_run(void)
+{
+    asked_run *was_present = present;
+    present = next_run;
+    next_run = was_present;
+    next_run->count = 0;
+}
+
+/*
+ * Reads past the answers to the run that was asked for ahead. 0, or -1. For a while nothing is asked
+ * for ahead then: the processes of a parallel scan would bring each page twice.
+ */
+static int pass_next_run(long deadline_ms)
+{
+    message answer;
+    fetches_alone = FETCHES_ALONE;
+    take_next_run();
+    for (uint32_t i = 0; i < present->count; i++)
+        if (receive_answer(i, &answer, deadline_ms) < 0) return -1;
+    if (consumed != received) return fail("more came than was asked for", 0);
+    return 0;
+}
+
+/*
+ * Sees to it that the present run begins with [first, first + required) of `entry`, and asks for
+ * the `ahead` pages behind [first, first + count). 0, or -1.
+ */
+static int ask(const arena_settings *settings, const arena_entry *entry, uint32_t first,
+               uint32_t count, uint32_t required, uint32_t ahead, long deadline_ms)
+{
+    keep_received();
+    if (next_run->count > 0 && next_run->entry == entry && next_run->first == first &&
+        next_run->count >= required) {
+        take_next_run();
+    } else {
+        if (next_run->count > 0 && pass_next_run(deadline_ms)) return -1;
+        keep_received();
+        build_requests(present, settings, entry, first, count);
+        if (send_all(present->bytes, (size_t)count * REQUEST_BYTES)) return -1;
+    }
+    if (fetches_alone > 0) {
+        fetches_alone--;
+        return 0;
+    }
+    if (ahead == 0) return 0;
+    build_requests(next_run, settings, entry, first + count, ahead);
+    return send_all(next_run->bytes, (size_t)ahead * REQUEST_BYTES);
+}
+
 /* One try: how many leading pages came, or REFUSED or LOST. */
 static int try_fetch(const arena_settings *settings, const arena_entry *entry, uint32_t first,
-                     uint32_t count, uint32_t required, struct iovec *pages, long deadline_ms)
+                     uint32_t count, uint32_t required, uint32_t ahead, struct iovec *pages,
+                     long deadline_ms)
 {
     uint32_t leading = 0;
     int refused = 0;
     if (ensure_connected(settings, deadline_ms)) return LOST;
-    consumed = received = 0;
-    build_requests(settings, entry, first, count);
-    if (send_all(requests, (size_t)count * REQUEST_BYTES)) return LOST;
-    for (uint32_t i = 0; i < count; i++) { /* all, also after an error: the stream goes on */
+    if (ask(settings, entry, first, count, required, ahead, deadline_ms)) return LOST;
+    for (uint32_t i = 0; i < present->count; i++) { /* all, also after an error: the stream goes on */
         message answer;
         int got = receive_answer(i, &answer, deadline_ms);
         if (got < 0) {
@@ -346,7 +427,7 @@ static int try_fetch(const arena_settings *settings, const arena_entry *entry, u
             disconnect();
             return (int)leading;
         }
-        if (got && leading == i) {
+        if (got && leading == i && i < count) {
             pages[leading].iov_base = answer.body + 1 + ECHO_BYTES;
             pages[leading++].iov_len = PAGE_BYTES;
         } else if (!got && i < required) {
@@ -355,12 +436,12 @@ static int try_fetch(const arena_settings *settings, const arena_entry *entry, u
             refused = 1;
         }
     }
-    if (consumed != received) disconnect(); /* more came than was asked for */
+    if (next_run->count == 0 && consumed != received) disconnect(); /* more than was asked for */
     return refused ? REFUSED : (int)leading;
 }
 
 int fetch_pages(const arena_entry *entry, uint32_t first, uint32_t count, uint32_t required,
-                struct iovec *pages)
+                uint32_t ahead, struct iovec *pages)
 {
     arena_settings settings;
     if (lazy_settings(&settings)) return -1;
@@ -368,7 +449,7 @@ int fetch_pages(const arena_entry *entry, uint32_t first, uint32_t count, uint32
     long pause_us = 0; /* an old connection may just have gone stale: the first retry is at once */
     count_event(fetch_calls, 1);
     for (;;) {
-        int got = try_fetch(&settings, entry, first, count, required, pages, deadline_ms);
+        int got = try_fetch(&settings, entry, first, count, required, ahead, pages, deadline_ms);
         if (got >= 0) {
             count_event(pages_fetched, got);
             return got;
