@@ -18,6 +18,7 @@ import type { TimelineStatus } from "../safekeeper/client.ts";
 import { safekeeperClient } from "./control_plane/clients.ts";
 import { LOOPBACK, type SafekeeperConfig } from "./control_plane/config.ts";
 import { type Environment, timelineOfBranch } from "./control_plane/environment.ts";
+import { commandToken } from "./control_plane/tokens.ts";
 import { walPosition } from "./wal_options.ts";
 
 /** WAL to read once. */
@@ -65,7 +66,10 @@ async function findSafekeeper(
   const failures: string[] = [];
   for (const config of env.config.safekeepers) {
     try {
-      return { config, status: await safekeeperClient(config).timelineStatus(tenant, timeline) };
+      return {
+        config,
+        status: await safekeeperClient(env, config).timelineStatus(tenant, timeline),
+      };
     } catch (thrown) {
       failures.push(messageOf(thrown));
     }
@@ -100,13 +104,19 @@ export async function branchWal(
     version,
     end: range.end,
     read: async (visit) => {
-      const client = await PgClient.connect({ hostname: LOOPBACK, port: config.pg_port }, {
+      const startup = {
         user: "neon",
         database: "replication",
         replication: "true",
         application_name: "neon wal",
         options,
-      });
+      };
+      const client = await PgClient.connect(
+        { hostname: LOOPBACK, port: config.pg_port },
+        startup,
+        undefined,
+        commandToken(env, { scope: "tenant", tenant_id: tenant }),
+      );
       try {
         // Where a record starts is known from a page's header, or from where the WAL here begins.
         const from = maxLsn(addLsn(wanted, -(wanted % PAGE_SIZE)), local);

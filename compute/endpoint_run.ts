@@ -145,7 +145,7 @@ export abstract class EndpointRun {
   renewToken(token: string): void {
     const { directory } = this;
     this.goOnAs({ ...this.#spec, storage_auth_token: token });
-    updateArenaToken(directory.arena, token);
+    if (this.#spec.eager !== true) updateArenaToken(directory.arena, token);
     if (this.#spec.mode === "Replica") directory.writePassfile(token, this.#spec.postgres_user);
   }
 

@@ -53,7 +53,9 @@ async function safekeeperStatus(
 ): Promise<TimelineStatus[]> {
   const { safekeepers } = neon.local.environment().config;
   return await Promise.all(
-    safekeepers.map((one) => safekeeperClient(one).timelineStatus(neon.tenant.tenantId, timeline)),
+    safekeepers.map((one) =>
+      safekeeperClient(neon.local.environment(), one).timelineStatus(neon.tenant.tenantId, timeline)
+    ),
   );
 }
 

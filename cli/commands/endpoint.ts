@@ -1,10 +1,14 @@
-/** `neon endpoint create|start|stop|reconfigure|list`. */
-import { Command } from "@commander-js/extra-typings";
+/** `neon endpoint create|start|stop|reconfigure|list|generate-jwt`. */
+import { Command, Option } from "@commander-js/extra-typings";
 import { MAIN_BRANCH } from "../control_plane/config.ts";
 import { reconfigureEndpoint } from "../control_plane/endpoint_settings.ts";
 import { stopEndpoint } from "../control_plane/endpoint_stop.ts";
 import { endpointMode, formatMode } from "../control_plane/endpoint_modes.ts";
-import { parseEndpointSettings } from "../control_plane/endpoint_records.ts";
+import {
+  endpointNotFound,
+  loadEndpointRecord,
+  parseEndpointSettings,
+} from "../control_plane/endpoint_records.ts";
 import {
   connectionString,
   createEndpoint,
@@ -15,6 +19,7 @@ import {
   startEndpoint,
 } from "../control_plane/endpoints.ts";
 import { openEnvironment, tenantOf } from "../control_plane/environment.ts";
+import { GENERATED_SCOPES, generateToken } from "../control_plane/tokens.ts";
 import { withExamples } from "../help.ts";
 import { lsn, port, repeated, stopMode, tenantId, time, trueOrFalse } from "../options.ts";
 import type { EndpointMode } from "../../compute/client.ts";
@@ -232,12 +237,34 @@ function reconfigure() {
   );
 }
 
+function generateJwt() {
+  const made = new Command("generate-jwt")
+    .description("print a token, without a newline (see docs/authentication.md)")
+    .argument("<endpoint>", "what it is for, at the compute host")
+    .addOption(
+      new Option("-s, --scope <scope>", "instead one that opens more, or the endpoint's storage")
+        .choices(GENERATED_SCOPES),
+    )
+    .action(async (name, { scope }) => {
+      const env = openEnvironment();
+      const record = loadEndpointRecord(env.repoDir, name);
+      if (record === undefined) throw endpointNotFound(env.repoDir, name);
+      const token = await generateToken(env, record, scope);
+      await Deno.stdout.write(new TextEncoder().encode(token));
+    });
+  return withExamples(
+    made,
+    ["neon endpoint generate-jwt main", "to ask for the state of this endpoint, or stop it"],
+    ["neon endpoint generate-jwt main -s pageserverapi", "for everything at the pageserver"],
+  );
+}
+
 /** The command. */
 export function command(): Command {
   const made = new Command("endpoint").description(
     "create, start, stop, reconfigure and list endpoints",
   );
-  for (const sub of [create(), start(), stop(), reconfigure(), list()]) {
+  for (const sub of [create(), start(), stop(), reconfigure(), list(), generateJwt()]) {
     made.addCommand(sub as unknown as Command);
   }
   return withExamples(

@@ -60,6 +60,7 @@ export function command(): Command {
         `'{bucket_name = "...", bucket_region = "...", endpoint = "http://..."}'`,
       inlineTable,
     )
+    .option("--auth", "daemons want tokens (JWT) of each other and of whoever asks them")
     .option("--port-base <port>", "use this port and those after it for everything", port)
     .addOption(
       new Option("--force <mode>", "what to do when the directory is there")
@@ -74,6 +75,7 @@ export function command(): Command {
         force: options.force,
         ...(options.dataChecksums === undefined ? {} : { dataChecksums: options.dataChecksums }),
         ...(options.remoteStorage === undefined ? {} : { remoteStorage: options.remoteStorage }),
+        ...(options.auth === undefined ? {} : { auth: options.auth }),
         ...(options.portBase === undefined ? {} : { portBase: options.portBase }),
         ...(options.config === undefined ? {} : { config: options.config }),
       }, terminalProgress());
@@ -94,6 +96,7 @@ export function command(): Command {
     ["neon init", "a pageserver and one safekeeper, PostgreSQL 17"],
     ["neon init --num-safekeepers 3 --pg-version 18"],
     ["neon init --port-base 20000", "beside another local Neon on this machine"],
+    ["neon init --auth", "daemons want tokens: docs/authentication.md"],
     ["neon init --force remove-all-contents", "begin anew"],
     [`neon init --remote-storage '{local_path = "/srv/neon"}'`],
   );

@@ -7,18 +7,26 @@ import { PageserverClient } from "../../pageserver/client.ts";
 import { SafekeeperClient } from "../../safekeeper/client.ts";
 import { LOOPBACK, type SafekeeperConfig } from "./config.ts";
 import type { Environment } from "./environment.ts";
+import { commandToken, WHOLE_ROLE } from "./tokens.ts";
 
 /** The pageserver. */
 export function pageserverClient(env: Environment, timeoutMs?: number): PageserverClient {
-  return new PageserverClient(env.config.pageservers[0]!.listen_http_addr, undefined, timeoutMs);
+  const token = commandToken(env, WHOLE_ROLE.pageserver);
+  return new PageserverClient(env.config.pageservers[0]!.listen_http_addr, token, timeoutMs);
 }
 
 /** The compute host. */
 export function computeClient(env: Environment, timeoutMs?: number): ComputeClient {
-  return new ComputeClient(env.config.compute.listen_http_addr, undefined, timeoutMs);
+  const token = commandToken(env, WHOLE_ROLE.compute);
+  return new ComputeClient(env.config.compute.listen_http_addr, token, timeoutMs);
 }
 
 /** One safekeeper. */
-export function safekeeperClient(config: SafekeeperConfig, timeoutMs?: number): SafekeeperClient {
-  return new SafekeeperClient(`${LOOPBACK}:${config.http_port}`, undefined, timeoutMs);
+export function safekeeperClient(
+  env: Environment,
+  config: SafekeeperConfig,
+  timeoutMs?: number,
+): SafekeeperClient {
+  const token = commandToken(env, WHOLE_ROLE.safekeeper);
+  return new SafekeeperClient(`${LOOPBACK}:${config.http_port}`, token, timeoutMs);
 }

@@ -85,6 +85,12 @@ export interface Config {
   postgres: PostgresConfig[];
   /** Where the safekeepers put WAL. Each kind of data is below a name of its own. */
   remote_storage?: StorageLocation;
+  /**
+   * With `neon init --auth`: what tokens are signed and verified with, below `.neon` if not
+   * absolute. The public one may be a directory of several.
+   */
+  private_key_path?: string;
+  public_key_path?: string;
   /** Branch name to [tenant, timeline] pairs: a name is unique within a tenant. */
   branch_name_mappings: Record<string, [TenantId, TimelineId][]>;
 }

@@ -38,6 +38,8 @@ const config = table<Config>({
   data_checksums: optional(flag),
   default_tenant_id: optional(idShape),
   pg_distrib_dir: optional(path),
+  private_key_path: optional(text(/^./, "a path")),
+  public_key_path: optional(text(/^./, "a path")),
   broker: table<Config["broker"]>({ listen_addr: address, listen_http_addr: address }),
   compute: table<Config["compute"]>({ listen_http_addr: address, first_pg_port: portShape }),
   pageservers: list(pageserver, 1),
@@ -52,7 +54,10 @@ const config = table<Config>({
 export function problemInConfig(value: unknown): string | undefined {
   const problem = problemIn(value, config);
   if (problem !== undefined) return problem;
-  const { safekeepers, pageservers } = value as Config;
+  const { safekeepers, pageservers, private_key_path, public_key_path } = value as Config;
+  if ((private_key_path === undefined) !== (public_key_path === undefined)) {
+    return "private_key_path and public_key_path go together";
+  }
   for (const [name, nodes] of Object.entries({ safekeepers, pageservers })) {
     const ids = nodes.map((node) => node.id);
     const twice = ids.find((id, i) => ids.indexOf(id) !== i);

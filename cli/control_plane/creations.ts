@@ -98,7 +98,7 @@ async function undo(env: Environment, creation: Creation): Promise<void> {
   const removals = [
     withTenant ? pageserver.deleteTenant(tenant) : pageserver.deleteTimeline(tenant, timeline),
     ...env.config.safekeepers.map(async (config) => {
-      const safekeeper = safekeeperClient(config);
+      const safekeeper = safekeeperClient(env, config);
       if (withTenant) await safekeeper.deleteTenant(tenant);
       else await safekeeper.deleteTimeline(tenant, timeline);
     }),

@@ -36,6 +36,7 @@ import { withSettingNamed } from "./refused_settings.ts";
 import { withDirectoryLock } from "./repo_dir.ts";
 import { safekeeperTargets } from "./safekeeper_timelines.ts";
 import { loadTenantRecord, timelinePgVersion } from "./tenant_records.ts";
+import { endpointToken } from "./tokens.ts";
 
 /** The superuser of every cluster that we make. */
 export const SUPERUSER = "cloud_admin";
@@ -202,7 +203,7 @@ function checkPortFree(name: string, port: number, isNew: boolean): void {
 }
 
 /** What the compute host needs to know to start an endpoint. */
-function specOf(env: Environment, record: EndpointRecord): EndpointSpec {
+async function specOf(env: Environment, record: EndpointRecord): Promise<EndpointSpec> {
   const pageserver = parseAddress(env.config.pageservers[0]!.listen_pg_addr);
   const binaries = env.config.postgres.find((known) => known.version === record.pg_version);
   if (binaries === undefined) {
@@ -212,6 +213,7 @@ function specOf(env: Environment, record: EndpointRecord): EndpointSpec {
     );
   }
   const { uid, gid } = commandUser(postgresUser());
+  const token = await endpointToken(env, record.tenant_id, record.endpoint_id);
   return {
     endpoint_id: record.endpoint_id,
     tenant_id: record.tenant_id,
@@ -222,6 +224,7 @@ function specOf(env: Environment, record: EndpointRecord): EndpointSpec {
     pg_bin_dir: binaries.bin_dir,
     pageserver: { host: pageserver.hostname, port: pageserver.port },
     safekeepers: safekeeperTargets(env, record.tenant_id, record.timeline_id),
+    ...(token === undefined ? {} : { storage_auth_token: token }),
     ...(record.settings === undefined ? {} : { settings: record.settings }),
     ...(record.eager === true ? { eager: true } : {}),
     ...(uid === undefined || gid === undefined ? {} : { postgres_user: { uid, gid } }),
@@ -293,9 +296,8 @@ export async function startEndpoint(
     report.starting?.(record, existing === undefined);
   }
   // Also where it is said to run: the host answers when a query has been answered
-  const spec = isUp
-    ? specOf(env, record)
-    : eagerIfNeeded(env, specOf(env, record), options, report);
+  const made = await specOf(env, record);
+  const spec = isUp ? made : eagerIfNeeded(env, made, options, report);
   const onFetched = report.fetched?.bind(report);
   const status = await startAndWatch(compute, spec, onFetched).catch(async (thrown) => {
     // One that never ran is not there afterwards; the failure is what is to be told

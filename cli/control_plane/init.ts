@@ -22,6 +22,7 @@ import type { Progress } from "./progress.ts";
 import { allRoles } from "./lifecycle.ts";
 import { writeSettings } from "./roles.ts";
 import { programFile } from "./supervisor.ts";
+import { newKeyNames, publicKeyPath, writeNewKeys } from "./tokens.ts";
 
 /** What to do when the directory is there already. */
 export const FORCE_MODES = ["must-not-exist", "empty-dir-ok", "remove-all-contents"] as const;
@@ -45,6 +46,8 @@ export interface InitOptions extends BinarySource {
   force?: ForceMode;
   /** Where the default ports begin; Neon's own if undefined (ports.ts). */
   portBase?: number;
+  /** Daemons want tokens (tokens.ts), under new keys unless the configuration names some. */
+  auth?: boolean;
   /** Where WAL goes: a directory or a bucket, as in the configuration. */
   remoteStorage?: unknown;
   /** Parts of the configuration that differ from the default, such as ports. */
@@ -63,7 +66,8 @@ function isHalfMade(directory: string): boolean {
       isDirectory
         ? /^(storage_broker|pageserver_\d+|safekeepers|sk\d+|compute)$/.test(name) &&
           (entriesOf(join(directory, name))!.length === 0 || isHalfMade(join(directory, name)))
-        : /\.toml(\.___temp)?$|^config\.___temp$/.test(name)
+        : /\.toml(\.___temp)?$|^config\.___temp$|^auth_(private|public)_key\.pem(\.___temp)?$/
+          .test(name)
     );
 }
 
@@ -150,6 +154,8 @@ export async function initEnvironment(
       : { pg_distrib_dir: resolve(options.pgDistribDir) }),
     ...(remote === undefined ? {} : { remote_storage: remote }),
   };
+  const keys = options.auth === true ? newKeyNames(config) : {};
+  Object.assign(config, keys);
   pgVersionOf(pgVersion); // refuse one that is not supported first
   const problem = problemInConfig(config);
   if (problem !== undefined) throw new BadRequest(`Cannot use the configuration: ${problem}`);
@@ -162,7 +168,7 @@ export async function initEnvironment(
   const mains = allRoles({ repoDir, config }).map((role) => role.main);
   await cachePrograms([...new Set(mains)], progress);
   try {
-    writeDirectory(repoDir, config);
+    await writeDirectory(repoDir, config, "private_key_path" in keys);
   } catch (thrown) {
     throw new Error(`Cannot write "${configPath(repoDir)}": ${messageOf(thrown)}`);
   }
@@ -170,7 +176,7 @@ export async function initEnvironment(
 }
 
 /** Makes the directory and what is in it: at once if it is new, the configuration last if not. */
-function writeDirectory(repoDir: string, config: Config): void {
+async function writeDirectory(repoDir: string, config: Config, newKeys: boolean): Promise<void> {
   const isNew = entriesOf(repoDir) === undefined;
   const directory = isNew ? `${repoDir}${TEMPORARY_SUFFIX}` : repoDir;
   for (const name of entriesOf(directory) ?? []) {
@@ -179,7 +185,11 @@ function writeDirectory(repoDir: string, config: Config): void {
   try {
     makeDirectory(directory);
     Deno.chmodSync(directory, 0o755); // PostgreSQL's user passes through, whatever our umask is
-    for (const role of allRoles({ repoDir: directory, config })) writeSettings(role);
+    if (newKeys) await writeNewKeys(directory);
+    // What the settings say is where it will be
+    const keyPath = publicKeyPath({ repoDir, config });
+    const placed = keyPath === undefined ? config : { ...config, public_key_path: keyPath };
+    for (const role of allRoles({ repoDir: directory, config: placed })) writeSettings(role);
     storeConfig(directory, config); // a directory with this file is a whole one
     if (!isNew) return;
     Deno.renameSync(directory, repoDir);

@@ -5,7 +5,8 @@
  */
 import { messageOf, NotFound } from "../../libs/utils/errors.ts";
 import type { TenantId } from "../../libs/utils/id.ts";
-import { PageserverClient } from "../../pageserver/client.ts";
+import type { PageserverClient } from "../../pageserver/client.ts";
+import { pageserverClient } from "./clients.ts";
 import type { PageserverConfig, SafekeeperConfig } from "./config.ts";
 import { undoInterrupted } from "./creations.ts";
 import { stopAllEndpoints } from "./endpoint_stop.ts";
@@ -38,6 +39,7 @@ import {
   type TimelineRecord,
 } from "./tenant_records.ts";
 import { isDirectory } from "./pg_download.ts";
+import { writeTokenFile } from "./tokens.ts";
 
 /** Tenants that are attached at the same time. */
 const ATTACHES_MAX = 8;
@@ -63,6 +65,7 @@ export interface LifecycleReport {
 /** Starts one daemon unless it runs. */
 export async function startRole(role: Role, timeoutMs = START_TIMEOUT_MS): Promise<Started> {
   writeSettings(role);
+  if (role.token !== undefined) await writeTokenFile(role.token.path, role.token.make);
   return await startDaemon(role, timeoutMs);
 }
 
@@ -96,7 +99,7 @@ export async function startPageserver(
   const role = pageserverRole(env, config);
   checkDataThere(env, role, () => true);
   const started = await startRole(role, timeoutMs);
-  await attachTenants(env, new PageserverClient(config.listen_http_addr));
+  await attachTenants(env, pageserverClient(env));
   return started;
 }
 

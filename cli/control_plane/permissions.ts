@@ -26,8 +26,14 @@ const GRPC_ENVIRONMENT = "GRPC_*";
  */
 const S3_ENVIRONMENT = "AWS_*,HOME,USERPROFILE,HOMEPATH,HOMEDRIVE,_X_AMZN_TRACE_ID";
 
+/** Of every daemon. */
+interface CommonAccess {
+  /** What it verifies tokens with, if it wants any: a file or a directory. */
+  publicKeys?: string | undefined;
+}
+
 /** What the flags of the broker follow from. */
-interface BrokerAccess {
+interface BrokerAccess extends CommonAccess {
   directory: string;
   listen: string[];
   /** The service definition, read at start. */
@@ -35,7 +41,7 @@ interface BrokerAccess {
 }
 
 /** What the flags of a safekeeper or a pageserver follow from. */
-interface StorageAccess {
+interface StorageAccess extends CommonAccess {
   directory: string;
   listen: string[];
   /** Addresses it connects to, as host:port. */
@@ -48,7 +54,7 @@ interface StorageAccess {
 }
 
 /** What the flags of the compute host follow from. */
-interface ComputeAccess {
+interface ComputeAccess extends CommonAccess {
   directory: string;
   listen: string[];
   connect: string[];
@@ -70,12 +76,16 @@ function flag(name: string, values: string[]): string[] {
   return values.length === 0 ? [] : [`--allow-${name}=${values.join(",")}`];
 }
 
+function publicKeys(access: CommonAccess): string[] {
+  return access.publicKeys === undefined ? [] : [access.publicKeys];
+}
+
 /** Flags of the storage broker. */
 export function brokerPermissions(access: BrokerAccess): string[] {
   return [
     ...COMMON,
     ...flag("net", access.listen),
-    ...flag("read", [access.directory, access.protocolFile]),
+    ...flag("read", [access.directory, access.protocolFile, ...publicKeys(access)]),
     ...flag("write", [access.directory]),
     `--allow-env=${GRPC_ENVIRONMENT}`,
   ];
@@ -96,7 +106,12 @@ function storagePermissions(access: StorageAccess): string[] {
   return [
     ...COMMON,
     ...flag("net", [...access.listen, ...access.connect, ...hosts]),
-    ...flag("read", [access.directory, access.protocolFile, ...directories]),
+    ...flag("read", [
+      access.directory,
+      access.protocolFile,
+      ...directories,
+      ...publicKeys(access),
+    ]),
     ...flag("write", [access.directory, ...directories]),
     `--allow-env=${GRPC_ENVIRONMENT}${hosts.length === 0 ? "" : `,${S3_ENVIRONMENT}`}`,
     ...flag("ffi", access.addons),
@@ -111,7 +126,7 @@ export function computePermissions(access: ComputeAccess): string[] {
   return [
     ...COMMON,
     ...flag("net", [...access.listen, ...access.connect, `unix:${access.socket}`]),
-    ...flag("read", [access.directory]),
+    ...flag("read", [access.directory, ...publicKeys(access)]),
     ...flag("write", [access.directory]),
     ...flag("run", [access.launcher]),
     ...flag("ffi", access.addons),

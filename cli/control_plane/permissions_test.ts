@@ -16,6 +16,11 @@ const bucket = { bucket_name: "wal", bucket_region: "eu-north-1" };
 
 const CONFIGURATIONS: Record<string, Config> = {
   "three safekeepers": defaultConfig(3, 17),
+  "tokens": {
+    ...defaultConfig(1, 17),
+    private_key_path: "auth_private_key.pem",
+    public_key_path: "/srv/keys",
+  },
   "WAL in a directory": { ...defaultConfig(1, 17), remote_storage: { local_path: "/srv/wal" } },
   "WAL in a bucket": { ...defaultConfig(1, 17), remote_storage: bucket },
   "WAL in a bucket of one's own": {

@@ -30,6 +30,7 @@ import {
   safekeeperPermissions,
 } from "./permissions.ts";
 import { type Daemon, programFile } from "./supervisor.ts";
+import { publicKeyPath, signedToken, WHOLE_ROLE } from "./tokens.ts";
 
 /** The service definition that gRPC loads at start. */
 const BROKER_PROTOCOL = programFile("broker/storage_broker.proto");
@@ -39,6 +40,8 @@ export interface Role extends Daemon {
   settingsFile: string;
   /** Undefined: not set, even if it was before. */
   settings: Record<string, string | number | StorageLocation | undefined>;
+  /** What it shows to other roles, where they want a token; and in which file it finds that. */
+  token?: { readonly path: string; readonly make: () => Promise<string | undefined> };
 }
 
 function addons(): string[] {
@@ -65,6 +68,20 @@ function walServices(env: Environment): string[] {
   return env.config.safekeepers.map(({ pg_port }) => `${LOOPBACK}:${pg_port}`);
 }
 
+/** The token of a role that talks to safekeepers and the broker. */
+function storageToken(env: Environment, path: string): NonNullable<Role["token"]> {
+  return { path, make: () => signedToken(env, WHOLE_ROLE.safekeeper) };
+}
+
+/** What a role has to know to want tokens and to show its own; nothing where nobody does. */
+function authSettings(env: Environment, token: NonNullable<Role["token"]>): Role["settings"] {
+  const keys = publicKeyPath(env);
+  return {
+    auth_validation_public_key_path: keys,
+    auth_token_path: keys === undefined ? undefined : token.path,
+  };
+}
+
 /** The storage broker. */
 export function brokerRole(env: Environment): Role {
   const { listen_addr, listen_http_addr } = env.config.broker;
@@ -76,8 +93,17 @@ export function brokerRole(env: Environment): Role {
     listen,
     statusUrl: `http://${listen_http_addr}/status`,
     main: programFile("broker/main.ts"),
-    permissions: brokerPermissions({ directory, listen, protocolFile: BROKER_PROTOCOL }),
-    settings: { listen_addr, http_listen_addr: listen_http_addr },
+    permissions: brokerPermissions({
+      directory,
+      listen,
+      protocolFile: BROKER_PROTOCOL,
+      publicKeys: publicKeyPath(env),
+    }),
+    settings: {
+      listen_addr,
+      http_listen_addr: listen_http_addr,
+      auth_validation_public_key_path: publicKeyPath(env),
+    },
   };
 }
 
@@ -85,6 +111,7 @@ export function brokerRole(env: Environment): Role {
 export function pageserverRole(env: Environment, config: PageserverConfig): Role {
   const directory = repoPath(env, `pageserver_${config.id}`);
   const listen = [config.listen_pg_addr, config.listen_http_addr];
+  const token = storageToken(env, join(directory, "safekeeper_jwt_token"));
   return {
     name: "pageserver",
     ...paths(directory, "pageserver"),
@@ -97,8 +124,10 @@ export function pageserverRole(env: Environment, config: PageserverConfig): Role
       connect: [env.config.broker.listen_addr, ...walServices(env)],
       protocolFile: BROKER_PROTOCOL,
       addons: addons(),
+      publicKeys: publicKeyPath(env),
     }),
-    settings: { ...config, broker_endpoint: brokerEndpoint(env) },
+    token,
+    settings: { ...config, broker_endpoint: brokerEndpoint(env), ...authSettings(env, token) },
   };
 }
 
@@ -113,6 +142,7 @@ export function safekeeperRole(env: Environment, config: SafekeeperConfig): Role
   const listen = [`${LOOPBACK}:${config.pg_port}`, `${LOOPBACK}:${config.http_port}`];
   const peers = env.config.safekeepers.filter(({ id }) => id !== config.id)
     .flatMap(({ pg_port, http_port }) => [`${LOOPBACK}:${pg_port}`, `${LOOPBACK}:${http_port}`]);
+  const token = storageToken(env, join(directory, "peer_jwt_token"));
   const { remote_storage } = env.config;
   const remote = remote_storage === undefined
     ? undefined
@@ -129,8 +159,10 @@ export function safekeeperRole(env: Environment, config: SafekeeperConfig): Role
       connect: [env.config.broker.listen_addr, ...peers],
       protocolFile: BROKER_PROTOCOL,
       addons: addons(),
+      publicKeys: publicKeyPath(env),
       ...(remote === undefined ? {} : { remote: storageAccess(remote) }),
     }),
+    token,
     ...(remote === undefined ? {} : { environment: CREDENTIAL_VARIABLES }),
     settings: {
       id: config.id,
@@ -138,6 +170,7 @@ export function safekeeperRole(env: Environment, config: SafekeeperConfig): Role
       listen_http_addr: listen[1]!,
       broker_endpoint: brokerEndpoint(env),
       remote_storage: remote,
+      ...authSettings(env, token),
     },
   };
 }
@@ -160,12 +193,14 @@ export function computeRole(env: Environment): Role {
       connect: [...pageservers, ...walServices(env)],
       addons: addons(),
       socket: join(directory, "postgres.sock"),
+      publicKeys: publicKeyPath(env),
       launcher: files.launcher,
     }),
     settings: {
       listen_http_addr,
       launcher_path: files.launcher,
       library_path: files.library,
+      auth_validation_public_key_path: publicKeyPath(env),
     },
   };
 }

@@ -42,7 +42,7 @@ export async function createOnSafekeepers(
     startLsn: alignLsn(parseLsn(timeline.last_record_lsn)),
   };
   const outcomes = await settleWithoutStragglers(
-    safekeepers.map((config) => safekeeperClient(config).createTimeline(args)),
+    safekeepers.map((config) => safekeeperClient(env, config).createTimeline(args)),
     quorumOf(safekeepers.length),
     STRAGGLERS_MS,
   );
@@ -70,9 +70,9 @@ export async function createMissing(env: Environment, config: SafekeeperConfig):
       const timeline = id as TimelineId;
       const source = record.safekeepers.find((other) => !missing.includes(other));
       if (source === undefined) continue;
-      const client = safekeeperClient(safekeeperConfig(env.config, source));
+      const client = safekeeperClient(env, safekeeperConfig(env.config, source));
       const status = await client.timelineStatus(tenant, timeline);
-      await safekeeperClient(config).createTimeline({
+      await safekeeperClient(env, config).createTimeline({
         tenantId: tenant,
         timelineId: timeline,
         pgVersion: status.pg_info.pg_version,
@@ -102,11 +102,12 @@ function safekeepersOf(
 }
 
 async function logEnd(
+  env: Environment,
   config: SafekeeperConfig,
   tenant: TenantId,
   timeline: TimelineId,
 ): Promise<LogEnd> {
-  const status = await safekeeperClient(config).timelineStatus(tenant, timeline);
+  const status = await safekeeperClient(env, config).timelineStatus(tenant, timeline);
   return {
     lastLogTerm: status.acceptor_state.epoch,
     flushLsn: parseLsn(status.flush_lsn),
@@ -131,7 +132,7 @@ export async function safekeepersEnd(
 ): Promise<Lsn | undefined> {
   const safekeepers = safekeepersOf(env, tenant, timeline);
   const answers = await settleWithoutStragglers(
-    safekeepers.map((config) => logEnd(config, tenant, timeline)),
+    safekeepers.map((config) => logEnd(env, config, tenant, timeline)),
     quorumOf(safekeepers.length),
     STRAGGLERS_MS,
   );

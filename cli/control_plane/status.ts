@@ -133,7 +133,7 @@ async function committed(
     safekeepers.map((id) =>
       questions.ask(`safekeeper ${id}`, () => {
         const config = safekeeperConfig(env.config, id);
-        return safekeeperClient(config, ANSWER_MS).timelineStatus(tenant, timeline);
+        return safekeeperClient(env, config, ANSWER_MS).timelineStatus(tenant, timeline);
       })
     ),
   );

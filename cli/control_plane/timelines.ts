@@ -19,6 +19,7 @@ import { withDirectoryLock } from "./repo_dir.ts";
 import { createOnSafekeepers, safekeepersEnd, safekeeperTargets } from "./safekeeper_timelines.ts";
 import { recordTimeline, timelinePgVersion } from "./tenant_records.ts";
 import { checkTimelineNew } from "./timeline_check.ts";
+import { signedToken } from "./tokens.ts";
 
 /** What a branch can be made with. */
 export interface BranchOptions {
@@ -59,11 +60,13 @@ export async function committedPosition(
   if (writer !== undefined) return parseLsn(writer.commit_lsn);
   const settled = await safekeepersEnd(env, tenant, timeline);
   if (settled !== undefined) return settled;
+  const token = await signedToken(env, { scope: "tenant", tenant_id: tenant });
   const { commit_lsn } = await compute.syncTimeline({
     tenant_id: tenant,
     timeline_id: timeline,
     pg_version: timelinePgVersion(env.repoDir, tenant, timeline),
     safekeepers: safekeeperTargets(env, tenant, timeline),
+    ...(token === undefined ? {} : { storage_auth_token: token }),
   });
   return parseLsn(commit_lsn);
 }

@@ -21,7 +21,6 @@ export function newHttpApi(
   { rules, authenticator }: Protection,
 ): Hono {
   const app = new Hono();
-  if (authenticator !== undefined) app.use(guard({ ...COMMON_RULES, ...rules }, authenticator));
   app.onError((thrown, c) => {
     const code = httpStatusOf(thrown);
     if (code === 500) {
@@ -35,6 +34,7 @@ export function newHttpApi(
     await next();
     await dropRest(c.req.raw);
   });
+  if (authenticator !== undefined) app.use(guard({ ...COMMON_RULES, ...rules }, authenticator));
   app.notFound((c) => c.json({ msg: `Cannot find ${c.req.method} ${c.req.path}` }, 404));
   app.get("/v1/status", (c) => c.json(status));
   app.get("/metrics", async (c) => {
