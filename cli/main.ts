@@ -13,7 +13,10 @@ async function fail(thrown: unknown, args: string[]): Promise<void> {
   const { printError, printHint, readable } = await import("./output.ts");
   const { messageOf } = await import("../libs/utils/errors.ts");
   const { describeOsError } = await import("../libs/utils/os_errors.ts");
-  printError(readable(describeOsError(thrown) ?? messageOf(thrown), args));
+  const why = describeOsError(thrown) ?? messageOf(thrown);
+  const isDown = /Cannot reach the (pageserver|compute host|safekeeper) at/.test(why);
+  const wayOut = isDown && !why.includes('"neon start"') ? '; "neon start" starts it' : "";
+  printError(readable(why + wayOut, args));
   if (args.includes("--verbose") && thrown instanceof Error) printHint(thrown.stack ?? "");
   Deno.exitCode = 1;
 }

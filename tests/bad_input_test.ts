@@ -9,9 +9,12 @@ import {
   badNames,
   badPositions,
   badValues,
+  ofNothing,
+  ofStopped,
   unknownThings,
   wrongUsage,
 } from "./bad_input/cases.ts";
+import { CONFIG_DAMAGE, type Damage, recordDamage } from "./bad_input/damage.ts";
 import { runInside } from "./bad_input/run_inside.ts";
 import { snapshot } from "./bad_input/snapshot.ts";
 import { type TestNeon, testWithNeon } from "./harness.ts";
@@ -68,4 +71,48 @@ testWithNeon("bad input gets one line and leaves no trace", {}, async (neon) => 
     ...badValues(),
     ...badInits(),
   ]);
+  await checkDamage(neon, CONFIG_DAMAGE, [["status"], ["endpoint", "list"], ["init", ...ANEW]]);
+  await checkDamage(neon, recordDamage("endpoints/idle/endpoint.json"), [
+    ["endpoint", "start", "idle"],
+    ["sql", "idle", "-c", "select 1"],
+  ]);
+  await checkDamage(neon, recordDamage(`tenants/${known.tenant}.json`), [
+    ["endpoint", "create", "new"],
+    ["timeline", "create", "--branch-name", "new"],
+  ]);
+  await neon.local.stop("immediate");
+  await check(neon, ofStopped(known));
 });
+
+Deno.test("without a local Neon every command says how to make one, and makes nothing", async () => {
+  const directory = Deno.makeTempDirSync();
+  try {
+    assert.deepEqual(await wrongAnswers(directory, ofNothing()), []);
+  } finally {
+    Deno.removeSync(directory, { recursive: true });
+  }
+});
+
+const ANEW = ["--force", "remove-all-contents"];
+
+/** Commands that need a file say what is wrong with it, whatever it is, and leave it alone. */
+async function checkDamage(
+  neon: TestNeon,
+  damages: readonly Damage[],
+  readers: readonly string[][],
+): Promise<void> {
+  for (const { file, change, says } of damages) {
+    const path = `${neon.local.directory}/${file}`;
+    const before = Deno.readTextFileSync(path);
+    Deno.writeTextFileSync(path, change(before));
+    try {
+      const commands = readers.map((args): BadCommand => ({ args, says, code: 1 }));
+      await check(neon, commands.filter(({ args }) => args[0] !== "init"));
+      // Beginning anew is possible whatever the file holds, but not while daemons run
+      const anew = commands.filter(({ args }) => args[0] === "init");
+      await check(neon, anew.map((command) => ({ ...command, says: /still running/ })));
+    } finally {
+      Deno.writeTextFileSync(path, before);
+    }
+  }
+}

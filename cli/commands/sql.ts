@@ -4,22 +4,24 @@ import { LOOPBACK, MAIN_BRANCH } from "../control_plane/config.ts";
 import { SUPERUSER } from "../control_plane/endpoints.ts";
 import {
   endpointNotFound,
+  type EndpointRecord,
+  isPortFree,
   listEndpointRecords,
   loadEndpointRecord,
 } from "../control_plane/endpoint_records.ts";
 import { type Environment, openEnvironment } from "../control_plane/environment.ts";
-import { BadRequest } from "../../libs/utils/errors.ts";
+import { BadRequest, Unavailable } from "../../libs/utils/errors.ts";
 import { withExamples } from "../help.ts";
 import { repeated } from "../options.ts";
 
-/** The port of the endpoint named, else of main, else of the only one. */
-function portOf(env: Environment, name: string | undefined): number {
+/** The endpoint named, else main, else the only one. */
+function endpointOf(env: Environment, name: string | undefined): EndpointRecord {
   const records = listEndpointRecords(env.repoDir);
   const record = name !== undefined
     ? loadEndpointRecord(env.repoDir, name)
     : records.find((known) => known.endpoint_id === MAIN_BRANCH) ??
       (records.length === 1 ? records[0] : undefined);
-  if (record !== undefined) return record.pg_port;
+  if (record !== undefined) return record;
   if (name !== undefined) throw endpointNotFound(env.repoDir, name);
   const names = records.map((known) => known.endpoint_id).join(", ");
   throw new BadRequest(
@@ -29,13 +31,25 @@ function portOf(env: Environment, name: string | undefined): number {
   );
 }
 
+/** Throws Unavailable if nobody listens on the endpoint's port. */
+function checkRuns({ endpoint_id: name, pg_port: port }: EndpointRecord): void {
+  if (!isPortFree(LOOPBACK, port)) return;
+  throw new Unavailable(
+    `Cannot connect to endpoint "${name}": it does not run; "neon endpoint start ${name}" starts it`,
+  );
+}
+
 /** Runs the system's psql; undefined if there is none. */
 async function runPsql(args: string[]): Promise<number | undefined> {
+  const leaveItToPsql = () => {}; // which cancels a query or clears the line
+  Deno.addSignalListener("SIGINT", leaveItToPsql);
   try {
     return (await new Deno.Command("psql", { args }).spawn().status).code;
   } catch (thrown) {
     if (thrown instanceof Deno.errors.NotFound) return undefined;
     throw thrown;
+  } finally {
+    Deno.removeSignalListener("SIGINT", leaveItToPsql);
   }
 }
 
@@ -49,7 +63,9 @@ export function command(): Command {
     .option("-U, --username <name>", "as which user", SUPERUSER)
     .option("--no-psql", "use the built-in client even if psql is installed")
     .action(async (name, options) => {
-      const port = portOf(openEnvironment(), name);
+      const endpoint = endpointOf(openEnvironment(), name);
+      checkRuns(endpoint);
+      const port = endpoint.pg_port;
       const target = { host: LOOPBACK, port, user: options.username, database: options.dbname };
       const commands = options.command ?? [];
       if (options.psql) {

@@ -52,6 +52,7 @@ export async function creating<T>(
   creation: Creation,
   make: () => Promise<T>,
 ): Promise<T> {
+  await pageserverClient(env).status(); // where it is down, nothing begins
   await undoInterrupted(env);
   const path = pathOf(env, creation.timeline_id);
   const file = await withDirectoryLock(env.repoDir, () => {

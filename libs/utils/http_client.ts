@@ -12,6 +12,9 @@ import type { TokenSource } from "./token_source.ts";
 /** What can be sent: undefined is no body. */
 type HttpBody = string | Uint8Array<ArrayBuffer> | ReadableStream<Uint8Array<ArrayBuffer>>;
 
+/** Longest wait for the answer of a GET, whose longest work is a wait of a minute for WAL. */
+const GET_MS_MAX = 90_000;
+
 /** One server. */
 export class HttpClient {
   readonly #server: string;
@@ -22,7 +25,7 @@ export class HttpClient {
 
   /**
    * `server` names it in messages ("the pageserver"); `address` is "host:port". Without `timeoutMs`
-   * an answer may take any time. `token` is for a server that wants one.
+   * only the answer of a GET may not take any time. `token` is for a server that wants one.
    */
   constructor(server: string, address: string, timeoutMs?: number, token?: TokenSource) {
     this.#server = server;
@@ -59,7 +62,8 @@ export class HttpClient {
   }
 
   async #exchange(path: string, init: RequestInit): Promise<[status: number, text: string]> {
-    const signal = this.#timeoutMs === undefined ? null : AbortSignal.timeout(this.#timeoutMs);
+    const timeoutMs = this.#timeoutMs ?? (init.method === "GET" ? GET_MS_MAX : undefined);
+    const signal = timeoutMs === undefined ? null : AbortSignal.timeout(timeoutMs);
     try {
       const response = await fetch(this.#base + path, { ...init, signal });
       return [response.status, await response.text()];
@@ -68,7 +72,7 @@ export class HttpClient {
       if (signal?.aborted) {
         const what = `${init.method} ${path}`;
         throw new TimedOut(
-          `Cannot wait longer than ${this.#timeoutMs} ms for ${where} to answer ${what}`,
+          `Cannot wait longer than ${timeoutMs} ms for ${where} to answer ${what}`,
         );
       }
       const why = messageOf(connectError(thrown, this.#address));

@@ -217,3 +217,61 @@ export function badInits(): BadCommand[] {
     misused(/expected a table/, "init", "--remote-storage", "x"),
   ];
 }
+
+/** Commands that need daemons, when none runs. */
+export function ofStopped({ main }: Known): BadCommand[] {
+  const stopped = /Cannot reach the pageserver at .*; "neon start" starts it/;
+  return [
+    fails(stopped, "tenant", "list"),
+    fails(stopped, "tenant", "create"),
+    fails(stopped, "tenant", "config"),
+    fails(stopped, "timeline", "list"),
+    fails(stopped, "timeline", "create", "--branch-name", "new"),
+    fails(
+      /safekeepers answer.*"neon start" starts them/,
+      "timeline",
+      "branch",
+      "--branch-name",
+      "new",
+    ),
+    fails(stopped, "mappings", "map", "--branch-name", "new", "--timeline-id", main),
+    fails(stopped, "page", "get", "1664/0/1262", "0"),
+    fails(
+      /Cannot reach the compute host at .*; "neon start" starts it/,
+      "endpoint",
+      "start",
+      "idle",
+    ),
+    fails(
+      /Cannot reach the compute host at .*; "neon start" starts it/,
+      "endpoint",
+      "start",
+      "new",
+    ),
+    fails(/it does not run; "neon endpoint start idle" starts it/, "sql", "idle", "-c", "select 1"),
+    fails(/Cannot read the WAL .*"neon start" starts/, "wal", "dump", "--branch", "main"),
+  ];
+}
+
+/** Everything but init, where there is no local Neon. */
+export function ofNothing(): BadCommand[] {
+  return [
+    ["start"],
+    ["stop"],
+    ["status"],
+    ["logs"],
+    ["tenant", "list"],
+    ["tenant", "create"],
+    ["timeline", "list"],
+    ["timeline", "branch", "--branch-name", "x"],
+    ["endpoint", "list"],
+    ["endpoint", "start", "x"],
+    ["endpoint", "stop", "x"],
+    ["mappings", "map", "--branch-name", "x", "--timeline-id", NOBODY],
+    ["sql"],
+    ["page", "get", "1664/0/1262", "0"],
+    ["wal", "dump", "--branch", "main"],
+    ["pageserver", "start"],
+    ["safekeeper", "status"],
+  ].map((args) => fails(/Cannot find a local Neon in .*: run "neon init" first/, ...args));
+}
