@@ -9,14 +9,12 @@ import { runDaemon } from "../libs/daemon/daemon.ts";
 import { logger } from "../libs/utils/log.ts";
 import { tokenFile } from "../libs/utils/token_source.ts";
 import { safekeeperConfig } from "./config.ts";
-import { claimDirectory } from "./node_id.ts";
 import { startSafekeeper } from "./safekeeper.ts";
 
 await runDaemon({
   name: "safekeeper",
   config: safekeeperConfig,
   async start(directory, config) {
-    claimDirectory(directory, config.id);
     const token = tokenFile(config.auth_token_path);
     const keyPath = config.auth_validation_public_key_path;
     const authenticator = await openAuthenticator("safekeeper", keyPath);

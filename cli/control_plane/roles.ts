@@ -18,6 +18,7 @@ import {
   storageHosts,
   type StorageLocation,
 } from "../../libs/remote_storage/location.ts";
+import { Corrupt, messageOf } from "../../libs/utils/errors.ts";
 import { ifThere } from "../../libs/utils/if_there.ts";
 import { installComputeFiles } from "./compute_files.ts";
 import { LOOPBACK, type PageserverConfig, type SafekeeperConfig } from "./config.ts";
@@ -205,6 +206,15 @@ export function computeRole(env: Environment): Role {
   };
 }
 
+function parsedSettings(path: string, text: string): Record<string, unknown> {
+  try {
+    return parse(text);
+  } catch (thrown) {
+    const why = messageOf(thrown).split("\n")[0];
+    throw new Corrupt(`Cannot use "${path}": ${why}; mend it, or remove it to have the defaults`);
+  }
+}
+
 /** Makes a role's directory and writes the settings that follow from `.neon/config`. */
 export function writeSettings(role: Role): void {
   makeDirectory(role.directory);
@@ -212,7 +222,7 @@ export function writeSettings(role: Role): void {
   const { remote_storage: remote } = role.settings;
   // It may be anywhere, and the daemon may only write below it.
   if (typeof remote === "object" && "local_path" in remote) makeDirectory(remote.local_path);
-  const settings = Object.entries({ ...parse(text), ...role.settings })
+  const settings = Object.entries({ ...parsedSettings(role.settingsFile, text), ...role.settings })
     .filter(([, value]) => value !== undefined);
   const wanted = stringify(Object.fromEntries(settings)) + "\n";
   if (wanted !== text) replaceFile(role.settingsFile, new TextEncoder().encode(wanted));

@@ -204,7 +204,8 @@ export function startDaemon(daemon: Daemon, timeoutMs = START_TIMEOUT_MS): Promi
     const log = logTail(daemon.logFile, logStart);
     const refusal = /^error: (Cannot .*)$/.exec(log.split("\n").at(-1)!)?.[1];
     if (ready === false && refusal !== undefined) {
-      throw new Unavailable(`Cannot start ${daemon.name}: ${refusal}`);
+      const itself = refusal.startsWith("Cannot start");
+      throw new Unavailable(itself ? refusal : `Cannot start ${daemon.name}: ${refusal}`);
     }
     if (ready === undefined) child.kill("SIGKILL");
     const how = ready === undefined
