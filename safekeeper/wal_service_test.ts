@@ -218,6 +218,6 @@ Deno.test("a safekeeper refuses a directory in use, of another id, or with a for
     await assert.rejects(Daemon.start(directory), /belongs to/);
     Deno.removeSync(foreign, { recursive: true });
     Deno.writeTextFileSync(`${directory}/safekeeper.id`, "8\n");
-    await assert.rejects(Daemon.start(directory), /says that it is "8"/);
+    await assert.rejects(Daemon.start(directory), /it belongs to safekeeper 8/);
   });
 });

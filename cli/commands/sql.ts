@@ -35,7 +35,8 @@ function endpointOf(env: Environment, name: string | undefined): EndpointRecord 
 function checkRuns({ endpoint_id: name, pg_port: port }: EndpointRecord): void {
   if (!isPortFree(LOOPBACK, port)) return;
   throw new Unavailable(
-    `Cannot connect to endpoint "${name}": it does not run; "neon endpoint start ${name}" starts it`,
+    `Cannot connect to endpoint "${name}": it does not run; "neon endpoint start ${name}" ` +
+      `starts it`,
   );
 }
 
