@@ -70,7 +70,7 @@ export async function adoptEndpoint(
     const { spec, standbyName } = state;
     const parts = { services, spec, directory, standbyName, onFailure };
     return state.term === undefined
-      ? adoptReadOnly(parts, state, process)
+      ? await adoptReadOnly(parts, state, process)
       : await adoptPrimary(parts, state, process, signal);
   } catch (thrown) {
     await process.signal("QUIT");
@@ -104,15 +104,16 @@ async function adoptPrimary(
 }
 
 /** It has followed the safekeepers meanwhile, or stayed where it is, without any help. */
-function adoptReadOnly(
+async function adoptReadOnly(
   parts: RunParts,
   state: ReadOnlyState,
   process: PostgresProcess,
-): ReadOnlyRun {
+): Promise<ReadOnlyRun> {
   const run = new ReadOnlyRun(parts);
   run.resumeAt(state.startLsn);
   run.attach(process);
   run.watchPromotion();
+  await run.resumeSource();
   return run;
 }
 

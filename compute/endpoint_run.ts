@@ -189,8 +189,17 @@ export abstract class EndpointRun {
   /** Goes on with other settings; the next host that adopts it does, too. */
   async configure(spec: EndpointSpec): Promise<void> {
     this.goOnAs(spec);
-    // Postgres only shows them
-    Deno.writeTextFileSync(`${this.directory.pgdata}/postgresql.conf`, postgresConf(spec, true));
+    await this.reload(); // Postgres only shows them
+  }
+
+  /** The content of postgresql.conf. */
+  conf(): string {
+    return postgresConf(this.spec, true);
+  }
+
+  /** Has Postgres read its settings anew. */
+  protected async reload(): Promise<void> {
+    Deno.writeTextFileSync(`${this.directory.pgdata}/postgresql.conf`, this.conf());
     await this.process.signal("HUP");
   }
 

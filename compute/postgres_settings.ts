@@ -107,8 +107,17 @@ function ioMethod(asked: string | undefined): string {
   return asked === "sync" ? "sync" : "worker";
 }
 
-/** The generated postgresql.conf. Autovacuum waits until the first query was answered. */
-export function postgresConf(spec: EndpointSpec, autovacuum: boolean): string {
+/**
+ * The generated postgresql.conf. Autovacuum waits until the first query was answered; `last` goes
+ * before everything but ALTER SYSTEM.
+ */
+export function postgresConf(
+  spec: EndpointSpec,
+  autovacuum: boolean,
+  last: Readonly<Record<string, string>> = {},
+): string {
+  const settings = (of: Readonly<Record<string, string>>) =>
+    Object.entries(of).map(([name, value]) => `${name} = ${quote(value)}`);
   const lines = [
     "# Written at every start. Edit ../postgresql.conf instead, or use ALTER SYSTEM.",
     `max_connections = ${MAX_CONNECTIONS}`,
@@ -117,9 +126,10 @@ export function postgresConf(spec: EndpointSpec, autovacuum: boolean): string {
     "log_timezone = 'UTC'",
     "datestyle = 'iso, mdy'",
     "default_text_search_config = 'pg_catalog.english'",
-    ...Object.entries(spec.settings ?? {}).map(([name, value]) => `${name} = ${quote(value)}`),
+    ...settings(spec.settings ?? {}),
     "include_if_exists = '../postgresql.conf'",
     ...(autovacuum ? [] : ["autovacuum = off"]),
+    ...settings(last),
   ];
   return lines.join("\n") + "\n";
 }
@@ -135,6 +145,7 @@ host   replication  all  127.0.0.1/32   reject
 host   all          all  127.0.0.1/32   trust
 `;
 
+/** As the scanner of such files reads it, which knows escapes (PostgreSQL 17, GUC_scanstr). */
 function quote(value: string): string {
-  return `'${value.replaceAll("'", "''")}'`;
+  return `'${value.replaceAll("\\", "\\\\").replaceAll("'", "''")}'`;
 }

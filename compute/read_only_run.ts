@@ -10,10 +10,13 @@
  */
 import { assert } from "../libs/utils/assert.ts";
 import { type Lsn, parseLsn } from "../libs/utils/lsn.ts";
-import type { EndpointMode } from "./client.ts";
+import type { EndpointMode, EndpointSpec } from "./client.ts";
 import { exists } from "./endpoint_directory.ts";
 import { EndpointRun } from "./endpoint_run.ts";
 import { LsnLease, takeLease } from "./lsn_lease.ts";
+import { postgresConf } from "./postgres_settings.ts";
+import { ReplicaSource } from "./replica_source.ts";
+import { connectionInfo } from "./standby_settings.ts";
 
 /** How often standby.signal is looked for. */
 const PROMOTION_LOOK_MS = 100;
@@ -33,6 +36,8 @@ export class ReadOnlyRun extends EndpointRun {
   #startLsn: Lsn | undefined;
   #lease: LsnLease | undefined;
   #promotionTimer: ReturnType<typeof setInterval> | undefined;
+  #safekeepers: EndpointSpec["safekeepers"] | undefined;
+  #source: ReplicaSource | undefined;
 
   override get startLsn(): Lsn {
     assert(this.#startLsn !== undefined, "the basebackup has said where it starts");
@@ -57,6 +62,31 @@ export class ReadOnlyRun extends EndpointRun {
     this.#lease = new LsnLease(() => this.spec, lsn, 0);
   }
 
+  override conf(): string {
+    const { spec } = this;
+    if (spec.mode !== "Replica") return super.conf();
+    const passfile = spec.storage_auth_token === undefined ? undefined : this.directory.passfile;
+    const info = connectionInfo(spec, this.#safekeepers ?? spec.safekeepers, passfile);
+    return postgresConf(spec, true, { primary_conninfo: info });
+  }
+
+  /** Keeps a replica on a safekeeper that serves it, from now on. */
+  watchSource(): void {
+    if (this.spec.mode !== "Replica") return;
+    const token = () => this.spec.storage_auth_token;
+    this.#source = new ReplicaSource(this.spec, token, async (safekeepers) => {
+      this.#safekeepers = safekeepers;
+      await this.reload();
+    });
+    this.#source.start();
+  }
+
+  /** The same for one that an earlier host started, which may have had it go over to another. */
+  async resumeSource(): Promise<void> {
+    if (this.spec.mode === "Replica") await this.reload();
+    this.watchSource();
+  }
+
   /** Fails if Postgres is promoted from now on. */
   watchPromotion(): void {
     const path = `${this.directory.pgdata}/${STANDBY_SIGNAL}`;
@@ -72,9 +102,9 @@ export class ReadOnlyRun extends EndpointRun {
     await this.process.endsWithin(STOP_MS_MAX);
   }
 
-  protected override disconnect(): Promise<void> {
+  protected override async disconnect(): Promise<void> {
     clearInterval(this.#promotionTimer);
-    return Promise.resolve();
+    await this.#source?.stop();
   }
 
   protected override async finish(): Promise<void> {

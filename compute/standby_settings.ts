@@ -30,8 +30,6 @@ const SILENCE_SECONDS_MAX = 10;
 /** What the settings follow from. */
 interface StandbySettings {
   readonly spec: EndpointSpec;
-  /** With the password for safekeepers, where they want one: it is in no setting. */
-  readonly passfile: string | undefined;
   /** The limits under which the WAL was written. */
   readonly parameters: WalParameters;
   /** Transactions and subtransactions in progress at the start. */
@@ -49,7 +47,8 @@ export function standbySettings(settings: StandbySettings): [string, string][] {
   const prepared = parameters.maxPreparedTransactions + extraPlaces(settings);
   return [
     ["hot_standby", "on"],
-    ["primary_conninfo", spec.mode === "Replica" ? connectionInfo(settings) : ""],
+    // That of a replica is in a file: it changes while it runs
+    ...(spec.mode === "Replica" ? [] : [["primary_conninfo", ""] as [string, string]]),
     ["primary_slot_name", ""],
     ["restore_command", ""],
     ["recovery_target_timeline", "current"],
@@ -77,16 +76,21 @@ function extraPlaces({ spec, transactions }: StandbySettings): number {
   );
 }
 
-/** All safekeepers: libpq takes the first that answers. */
-function connectionInfo({ spec, passfile }: StandbySettings): string {
-  const { endpoint_id, tenant_id, timeline_id, safekeepers } = spec;
+/**
+ * primary_conninfo of a replica; libpq takes the first of `safekeepers` that does not refuse. The
+ * password for safekeepers, where they want one, is in `passfile`, and in no setting.
+ */
+export function connectionInfo(
+  { endpoint_id, tenant_id, timeline_id }: EndpointSpec,
+  safekeepers: EndpointSpec["safekeepers"],
+  passfile?: string,
+): string {
   return [
     `host=${safekeepers.map(({ host }) => host).join(",")}`,
     `port=${safekeepers.map(({ pg_port }) => pg_port).join(",")}`,
     "user=replica",
     `application_name=${endpoint_id}`,
     `options='-c timeline_id=${timeline_id} -c tenant_id=${tenant_id}'`,
-    "connect_timeout=5",
     "sslmode=disable",
     "gssencmode=disable",
     ...(passfile === undefined ? [] : [`passfile='${passfile.replace(/[\\']/g, "\\$&")}'`]),

@@ -3,7 +3,7 @@ import { defaultWalParameters } from "../libs/postgres/empty_cluster_fixture.ts"
 import { BadRequest } from "../libs/utils/errors.ts";
 import { parseTenantId, parseTimelineId } from "../libs/utils/id.ts";
 import type { EndpointSpec } from "./client.ts";
-import { standbySettings } from "./standby_settings.ts";
+import { connectionInfo, standbySettings } from "./standby_settings.ts";
 
 const SPEC: EndpointSpec = {
   endpoint_id: "reports",
@@ -24,18 +24,17 @@ function settingsOf(
   spec: Partial<EndpointSpec> = {},
   transactions = 0,
   limits: Partial<ReturnType<typeof defaultWalParameters>> = {},
-  passfile?: string,
 ): Map<string, string> {
   const parameters = { ...defaultWalParameters(), ...limits };
-  const full = { ...SPEC, ...spec };
-  return new Map(standbySettings({ spec: full, passfile, parameters, transactions }));
+  return new Map(standbySettings({ spec: { ...SPEC, ...spec }, parameters, transactions }));
 }
 
 Deno.test("a replica streams from any of its safekeepers, a static endpoint from nobody", () => {
-  const conninfo = settingsOf().get("primary_conninfo")!;
+  const conninfo = connectionInfo(SPEC, SPEC.safekeepers);
   assert.match(conninfo, /^host=127\.0\.0\.1,127\.0\.0\.1 port=5454,5455 /);
   assert.match(conninfo, / options='-c timeline_id=(22){16} -c tenant_id=(11){16}' /);
   assert.doesNotMatch(conninfo, /passfile/);
+  assert.equal(settingsOf().has("primary_conninfo"), false);
   assert.equal(settingsOf({ mode: { Static: "0/28" } }).get("primary_conninfo"), "");
 });
 
@@ -65,8 +64,9 @@ Deno.test("recovery_prefetch is off where there is one", () => {
 });
 
 Deno.test("a replica's token is in a file, in no setting; its path is quoted as libpq reads it", () => {
-  const settings = settingsOf({ storage_auth_token: "ey.J.x" }, 0, {}, "/srv/it's\\here/passfile");
-  const conninfo = settings.get("primary_conninfo")!;
+  const spec = { ...SPEC, storage_auth_token: "ey.J.x" };
+  const conninfo = connectionInfo(spec, SPEC.safekeepers, "/srv/it's\\here/passfile");
   assert.match(conninfo, / passfile='\/srv\/it\\'s\\\\here\/passfile'$/);
-  assert.ok(![...settings.values()].some((value) => value.includes("ey.J.x")));
+  const all = [conninfo, ...settingsOf(spec).values()];
+  assert.ok(!all.some((value) => value.includes("ey.J.x")));
 });

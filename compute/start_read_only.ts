@@ -16,7 +16,7 @@ import {
   writeStandbyWal,
 } from "./basebackup.ts";
 import { type ReadOnlyState, writeEndpointState } from "./endpoint_state.ts";
-import { fixedSettings, postgresConf } from "./postgres_settings.ts";
+import { fixedSettings } from "./postgres_settings.ts";
 import { type ReadOnlyRun, STANDBY_SIGNAL, staticLsn } from "./read_only_run.ts";
 import { standbySettings } from "./standby_settings.ts";
 import {
@@ -48,6 +48,8 @@ export async function bringUpReadOnly(
   const client = await connectPageserver(spec);
   try {
     const prepared = directory.prepare(spec.postgres_user, services.readyDirectory);
+    const savedSettings = withoutSource(new TextDecoder().decode(prepared.savedSettings));
+    const kept = new TextEncoder().encode(savedSettings);
     const wanted = staticLsn(spec.mode);
     const making = makingOf(run);
     const basebackup = await fetchStandbyBasebackup(client, spec, wanted, pgdata, making);
@@ -58,7 +60,7 @@ export async function bringUpReadOnly(
     const { control, standby } = basebackup;
     writeStandbyWal(pgdata, standby, control, making);
     writeDataFile(`${pgdata}/${STANDBY_SIGNAL}`, new Uint8Array(0), making);
-    await layOut(run, map, basebackup, prepared, postgresConf(spec, true));
+    await layOut(run, map, basebackup, { ...prepared, savedSettings: kept }, run.conf());
     await leasing;
     clock.end("files");
     await fetchEagerly(run, map, clock);
@@ -68,7 +70,6 @@ export async function bringUpReadOnly(
       standbyName: run.standbyName,
       bootId: services.bootId,
     };
-    const savedSettings = new TextDecoder().decode(prepared.savedSettings);
     const { preparedTransactions } = basebackup;
     const { standbyName } = run;
     const common = { spec, standbyName, preparedTransactions, logicalSlots: 0, savedSettings };
@@ -76,14 +77,15 @@ export async function bringUpReadOnly(
       ...fixedSettings({ ...common, withoutSubscriptions: false }),
       ...standbySettings({
         spec,
-        passfile: passfileOf(run),
         parameters: control.parameters,
         transactions: standby.transactions,
       }),
     ];
     writeEndpointState(directory.stateFile, state);
+    writePassfile(run);
     await launch(run, settings);
     run.watchPromotion();
+    run.watchSource();
     clock.end("postgres");
     await withinLimit(
       firstQuery(run, wanted === undefined ? atLeast : map.lsn),
@@ -101,11 +103,15 @@ export async function bringUpReadOnly(
 }
 
 /** Where a replica's WAL receiver finds the token for safekeepers. */
-function passfileOf({ spec, directory }: ReadOnlyRun): string | undefined {
+function writePassfile({ spec, directory }: ReadOnlyRun): void {
   const token = spec.storage_auth_token;
-  if (token === undefined || spec.mode !== "Replica") return undefined;
+  if (token === undefined || spec.mode !== "Replica") return;
   directory.writePassfile(token, spec.postgres_user);
-  return directory.passfile;
+}
+
+/** What ALTER SYSTEM has set, but for where a replica streams from: that is the host's business. */
+function withoutSource(savedSettings: string): string {
+  return savedSettings.replaceAll(/^primary_conninfo\s*=.*\n?/gm, "");
 }
 
 /** The first query, answered when everything up to `replayed` is visible. */

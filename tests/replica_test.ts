@@ -115,6 +115,8 @@ testWithNeon("a replica starts wherever the WAL ends", {}, async (neon) => {
 });
 
 const ACCOUNTS = 20;
+/** PostgreSQL alone would need 10 s to notice, and never get away when it connects to such a one. */
+const SOURCE_MS_MAX = 8000;
 
 /** Moves amounts between accounts, half of it in a subtransaction, until told to stop. */
 async function transfer(port: number, seed: string, goesOn: () => boolean): Promise<void> {
@@ -300,6 +302,43 @@ testWithNeon("vacuum on the primary, with and without feedback", {}, async (neon
   await until("nothing is held back", async () => await heldBack() === null);
 });
 
+function safekeeperOf(neon: TestNeon, port: number): number {
+  const { safekeepers } = neon.local.environment().config;
+  return safekeepers.find((config) => config.pg_port === port)!.id;
+}
+
+/** A safekeeper that hangs: the replica streams from it, and another one begins with it. */
+async function checkHungSource(
+  neon: TestNeon,
+  source: () => Promise<number>,
+  write: (name: string) => Promise<void>,
+): Promise<void> {
+  const hung = await source();
+  neon.signalRole(`safekeeper ${hung}`, "SIGSTOP");
+  try {
+    const began = performance.now();
+    await write("its safekeeper hangs");
+    const tookMs = performance.now() - began;
+    assert.ok(tookMs < SOURCE_MS_MAX, `it went on after ${tookMs} ms`);
+    assert.notEqual(await source(), hung);
+  } finally {
+    neon.signalRole(`safekeeper ${hung}`, "SIGCONT");
+  }
+  neon.signalRole("safekeeper 1", "SIGSTOP");
+  try {
+    await write("the first one hangs");
+    const other = await startReplica(neon, "other");
+    await write("the first one still hangs");
+    await until(
+      "the other has it",
+      async () => (await names(other)).includes("the first one still hangs"),
+    );
+  } finally {
+    neon.signalRole("safekeeper 1", "SIGCONT");
+  }
+  await neon.local.stopEndpoint("other");
+}
+
 testWithNeon("replicas when what they depend on is killed", { safekeepers: 3 }, async (neon) => {
   const main = neon.connect(await neon.local.startEndpoint("main"));
   await main`create table t(name text)`;
@@ -314,13 +353,16 @@ testWithNeon("replicas when what they depend on is killed", { safekeepers: 3 }, 
   const source = async () =>
     (await replica`select sender_port as port from pg_stat_wal_receiver`)[0]?.["port"];
   const port = await until("the replica streams", source);
-  const { safekeepers } = neon.local.environment().config;
-  const id = safekeepers.find((config) => config.pg_port === port)!.id;
-  await neon.killRole(`safekeeper ${id}`);
+  await neon.killRole(`safekeeper ${safekeeperOf(neon, port)}`);
   await write("without its safekeeper");
   assert.notEqual(await until("it streams again", source), port);
   await neon.local.start();
   await write("with all of them again");
+  await checkHungSource(
+    neon,
+    async () => safekeeperOf(neon, await until("it streams", source)),
+    write,
+  );
 
   await neon.killRole("pageserver");
   await write("without the pageserver");
@@ -330,7 +372,7 @@ testWithNeon("replicas when what they depend on is killed", { safekeepers: 3 }, 
   const pid = neon.postmasterPid("replica");
   await neon.killRole("compute");
   // Nobody hands the primary's commits on, and the replica still answers.
-  assert.equal((await names(replica)).length, 4);
+  assert.equal((await names(replica)).length, 7);
   await neon.local.start();
   await write("under another host");
   assert.equal(neon.postmasterPid("replica"), pid, "it was taken over");
@@ -340,13 +382,13 @@ testWithNeon("replicas when what they depend on is killed", { safekeepers: 3 }, 
   await until("it is seen", async () => await statusOf(neon, "replica") === "crashed");
   replica = await startReplica(neon);
   await write("after its own crash");
-  assert.equal((await names(replica)).length, 6);
+  assert.equal((await names(replica)).length, 9);
   neon.killPostgres("main");
   await until("it is seen", async () => await statusOf(neon, "main") === "crashed");
   const next = neon.connect(await neon.local.startEndpoint("main"));
   await next`insert into t values ('of the next primary')`;
   await caughtUp(replica, next);
-  assert.equal((await names(replica)).length, 7);
+  assert.equal((await names(replica)).length, 10);
 });
 
 testWithNeon("a replica that is promoted writes nothing and ends", {}, async (neon) => {

@@ -24,6 +24,7 @@ const PURE = [
   "safekeeper/pull_plan.ts",
   "safekeeper/timeline_core.ts",
   "safekeeper/wal_positions.ts",
+  "compute/source_choice.ts",
   "compute/wal_proposer/backpressure.ts",
   "compute/wal_proposer/conversation.ts",
   "compute/wal_proposer/peers.ts",
