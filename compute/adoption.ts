@@ -97,6 +97,7 @@ async function adoptPrimary(
   for (const name of slots) run.carried.set(slotPath(name), 0);
   run.inBackground("open the WAL stream", () => run.openStream(true, slots.length));
   if (slots.length === 0) run.proposer.keepWalFrom(Infinity);
+  run.holdLease();
   if (isLogical(state.spec, slots.length)) {
     run.inBackground("carry slots", () => run.carrySlots([]));
   }

@@ -1,12 +1,20 @@
 /**
  * A lease on an LSN of a timeline: the pageserver keeps what is needed to read there for as long as
  * the lease is renewed, which happens here in the background until it is given up.
+ *
+ * The lease of an endpoint that goes on moves forward with it, so that the pageserver need not keep
+ * for ever what was when it started. Pages are asked for "as of the lease's LSN, not modified since
+ * the start": one that Postgres has not got yet is the same at both, because whatever changes a
+ * page reads it first or makes it from nothing, and then it is in Postgres's own buffers and files.
+ * So for a primary any LSN that is committed will do. For a replica it is one that it has replayed:
+ * ahead of that a page may lack rows that its queries still see.
  */
 import { BadRequest, messageOf } from "../libs/utils/errors.ts";
 import { logger } from "../libs/utils/log.ts";
 import { formatLsn, type Lsn } from "../libs/utils/lsn.ts";
 import { connectPageserver } from "./basebackup.ts";
 import type { EndpointSpec } from "./client.ts";
+import { updateArena } from "./lazy_files/arena.ts";
 
 const log = logger("compute", "lease");
 
@@ -31,18 +39,29 @@ export async function takeLease(spec: EndpointSpec, lsn: Lsn): Promise<number> {
   );
 }
 
+/** Whose lease it is. */
+interface LeaseOptions {
+  /** With the token of now. */
+  readonly spec: () => EndpointSpec;
+  /** Where pages are asked for. */
+  readonly arena: string;
+  /** Where they are asked for at first. */
+  readonly lsn: Lsn;
+  /** Where they may be asked for by now; undefined if that is not known. */
+  readonly position: () => Promise<Lsn | undefined>;
+}
+
 /** See the head of the file. */
 export class LsnLease {
-  readonly #spec: () => EndpointSpec;
-  readonly #lsn: Lsn;
+  readonly #options: LeaseOptions;
+  #lsn: Lsn;
   #timer: ReturnType<typeof setTimeout> | undefined;
   #given = false;
-  #renewing: Promise<void> = Promise.resolve();
 
-  /** Renews from now on, with the token of then; a lease that was taken is valid until `validUntil`, else 0. */
-  constructor(spec: () => EndpointSpec, lsn: Lsn, validUntil: number) {
-    this.#spec = spec;
-    this.#lsn = lsn;
+  /** Renews from now on; a lease that was taken is valid until `validUntil`, else 0. */
+  constructor(options: LeaseOptions, validUntil: number) {
+    this.#options = options;
+    this.#lsn = options.lsn;
     this.#waitFor(validUntil);
   }
 
@@ -50,17 +69,17 @@ export class LsnLease {
     if (this.#given) return;
     const left = (validUntil - Date.now()) * RENEW_AFTER;
     this.#timer = setTimeout(() => {
-      this.#renewing = this.#renew();
+      void this.#renew();
     }, validUntil === 0 ? 0 : Math.max(left, RETRY_MS));
   }
 
   async #renew(): Promise<void> {
     let validUntil = Date.now();
     try {
-      validUntil = await takeLease(this.#spec(), this.#lsn);
+      validUntil = await this.#move() ?? await takeLease(this.#options.spec(), this.#lsn);
     } catch (thrown) {
       log.warning("{endpoint}: cannot renew its lease of {lsn}: {why}", {
-        endpoint: this.#spec().endpoint_id,
+        endpoint: this.#options.spec().endpoint_id,
         lsn: formatLsn(this.#lsn),
         why: messageOf(thrown),
       });
@@ -68,10 +87,28 @@ export class LsnLease {
     this.#waitFor(validUntil);
   }
 
+  /** Moves forward if that is possible; then until when the new lease is valid. */
+  async #move(): Promise<number | undefined> {
+    const { spec, arena, position } = this.#options;
+    const lsn = await position();
+    if (lsn === undefined || lsn <= this.#lsn) return undefined;
+    let validUntil: number;
+    try {
+      validUntil = await takeLease(spec(), lsn);
+    } catch (thrown) {
+      if (thrown instanceof BadRequest) return undefined; // it is not there yet
+      throw thrown;
+    }
+    if (this.#given) return undefined;
+    // The lease before ends by its time only: fetches that are under way are covered
+    updateArena(arena, { requestLsn: lsn });
+    this.#lsn = lsn;
+    return validUntil;
+  }
+
   /** Stops renewing: the lease ends when its time is over. */
-  async giveUp(): Promise<void> {
+  giveUp(): void {
     this.#given = true;
     clearTimeout(this.#timer);
-    await this.#renewing;
   }
 }

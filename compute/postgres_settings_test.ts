@@ -74,8 +74,9 @@ Deno.test("fixedSettings() raises max_prepared_transactions only where it must",
 });
 
 Deno.test("postgresConf() quotes values, and the user's file comes after them", () => {
-  const text = postgresConf(specOf(17, { "app.name": "it's" }), true);
+  const text = postgresConf(specOf(17, { "app.name": "it's" }), true, { last: "a\\b" });
   assert.ok(text.includes("app.name = 'it''s'\ninclude_if_exists = '../postgresql.conf'\n"));
+  assert.ok(text.endsWith("last = 'a\\\\b'\n"));
   assert.ok(!text.includes("autovacuum"));
   assert.ok(postgresConf(specOf(17), false).endsWith("autovacuum = off\n"));
 });

@@ -12,7 +12,7 @@ import {
 import { pgVersion } from "../libs/postgres/versions.ts";
 import { messageOf } from "../libs/utils/errors.ts";
 import { logger } from "../libs/utils/log.ts";
-import { formatLsn, type Lsn } from "../libs/utils/lsn.ts";
+import { formatLsn, type Lsn, minLsn } from "../libs/utils/lsn.ts";
 import type { KnownFiles } from "./carried/files.ts";
 import { writeSlotNames } from "./carried/slot_names.ts";
 import { SlotCarrier } from "./carried/slots.ts";
@@ -20,6 +20,8 @@ import { carryStopped } from "./carried/stopped.ts";
 import { EndpointRun, type RunParts } from "./endpoint_run.ts";
 import type { EndpointSpec, PageserverLag } from "./client.ts";
 import { lagLimits } from "./lag_limits.ts";
+import { readArenaSettings } from "./lazy_files/arena.ts";
+import { LsnLease } from "./lsn_lease.ts";
 import { takeWalTail } from "./wal_tail.ts";
 import type { LagLimits } from "./wal_proposer/backpressure.ts";
 import { WalProposer } from "./wal_proposer/driver.ts";
@@ -32,6 +34,9 @@ const log = logger("compute", "endpoint");
 const STOP_WITHOUT_QUORUM_MS_MAX = 10_000;
 /** Longest fast stop in any case. */
 const STOP_MS_MAX = 120_000;
+/** Longest wait for the pageserver to say where it is, and how often to look. */
+const REPORT_MS_MAX = 5000;
+const REPORT_LOOK_MS = 100;
 /** How often a stop looks at the quorum's progress. */
 const STOP_LOOK_MS = 100;
 /** PG_VERSION_NUM of a major version's first release; safekeepers compare the major version. */
@@ -45,6 +50,7 @@ export class PrimaryRun extends EndpointRun {
   #lagLimits: LagLimits;
   #stream: PostgresStream | undefined;
   #slots: SlotCarrier | undefined;
+  #lease: LsnLease | undefined;
 
   constructor(parts: RunParts, proposing: Pick<WalProposerOptions, "walSegmentSize" | "resume">) {
     super(parts);
@@ -116,6 +122,26 @@ export class PrimaryRun extends EndpointRun {
     await this.#stream.opened;
   }
 
+  /** Has the pageserver keep what is still to be read, from now on. */
+  holdLease(): void {
+    if (this.spec.eager === true) return; // it has all its pages
+    const { arena } = this.directory;
+    const { requestLsn: lsn } = readArenaSettings(arena);
+    const position = () => this.#readable();
+    this.#lease = new LsnLease({ spec: () => this.spec, arena, lsn, position }, 0);
+  }
+
+  /** Committed, and ingested by the pageserver, once that has said where it is. */
+  async #readable(): Promise<Lsn | undefined> {
+    const { proposer } = this;
+    const deadline = performance.now() + REPORT_MS_MAX;
+    while (proposer.pageserver === undefined && performance.now() < deadline) {
+      await new Promise((resolve) => setTimeout(resolve, REPORT_LOOK_MS));
+    }
+    if (proposer.pageserver === undefined) return undefined;
+    return minLsn(proposer.acknowledgedLsn, proposer.pageserver.lastReceivedLsn);
+  }
+
   /**
    * Carries logical slots from now on (carried/slots.ts); `slots` are those that the storage has.
    * Resolves when Postgres keeps for them what it must. Call it when the stream is open.
@@ -169,6 +195,7 @@ export class PrimaryRun extends EndpointRun {
   }
 
   protected override async finish(isOrderly: boolean): Promise<void> {
+    this.#lease?.giveUp();
     if (isOrderly) await this.#carry();
     else if (this.pid !== undefined && !this.proposer.isDeposed) {
       const version = pgVersion(this.spec.pg_version);

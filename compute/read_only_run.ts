@@ -1,27 +1,34 @@
 /**
  * A run that only reads: Postgres as a standby, which follows the safekeepers by itself (a replica)
- * or stays where it is (a static endpoint). Its pages come as of its start LSN for as long as it
- * runs, so a lease holds that LSN.
+ * or stays where it is (a static endpoint). A lease holds the LSN that its pages are asked for at,
+ * which of a static one is always the same (lsn_lease.ts).
  *
  * It must never be promoted: the WAL of what it then wrote would go nowhere. Nothing can keep
  * PostgreSQL from obeying pg_promote(), so two things follow: commits after it wait for a standby
  * that does not exist, and the run fails at once. The sign is that standby.signal is gone, which
  * PostgreSQL removes before it lets anybody write (PostgreSQL 17, xlog.c, StartupXLOG).
  */
+import type { PgClient } from "../libs/pgwire/client.ts";
 import { assert } from "../libs/utils/assert.ts";
+import { TimedOut } from "../libs/utils/errors.ts";
 import { type Lsn, parseLsn } from "../libs/utils/lsn.ts";
 import type { EndpointMode, EndpointSpec } from "./client.ts";
 import { exists } from "./endpoint_directory.ts";
 import { EndpointRun } from "./endpoint_run.ts";
+import { readArenaSettings } from "./lazy_files/arena.ts";
 import { LsnLease, takeLease } from "./lsn_lease.ts";
 import { postgresConf } from "./postgres_settings.ts";
 import { ReplicaSource } from "./replica_source.ts";
 import { connectionInfo } from "./standby_settings.ts";
+import { withinLimit } from "./wal_proposer/time_limit.ts";
 
 /** How often standby.signal is looked for. */
 const PROMOTION_LOOK_MS = 100;
 /** Longest fast shutdown. */
 const STOP_MS_MAX = 30_000;
+
+/** Longest wait for a replica to say where it is. */
+const REPLAYED_MS_MAX = 10_000;
 
 /** The file that makes Postgres a standby. */
 export const STANDBY_SIGNAL = "standby.signal";
@@ -53,13 +60,32 @@ export class ReadOnlyRun extends EndpointRun {
   async startAt(lsn: Lsn): Promise<void> {
     this.#startLsn = lsn;
     const validUntil = await takeLease(this.spec, lsn);
-    this.#lease = new LsnLease(() => this.spec, lsn, validUntil);
+    this.#lease = this.#leaseOf(lsn, validUntil);
   }
 
   /** Goes on with what an earlier host started at that LSN. */
   resumeAt(lsn: Lsn): void {
     this.#startLsn = lsn;
-    this.#lease = new LsnLease(() => this.spec, lsn, 0);
+    if (this.spec.eager === true) return; // it has all its pages
+    const { requestLsn } = readArenaSettings(this.directory.arena);
+    this.#lease = this.#leaseOf(requestLsn, 0);
+  }
+
+  #leaseOf(lsn: Lsn, validUntil: number): LsnLease {
+    const { mode, eager } = this.spec;
+    const { arena } = this.directory;
+    const moves = mode === "Replica" && eager !== true;
+    const position = () => moves ? this.#replayed() : Promise.resolve(undefined);
+    return new LsnLease({ spec: () => this.spec, arena, lsn, position }, validUntil);
+  }
+
+  async #replayed(): Promise<Lsn | undefined> {
+    try {
+      const late = () => new TimedOut("Postgres does not answer");
+      return await withinLimit(this.openSession().then(replayPosition), REPLAYED_MS_MAX, late);
+    } catch {
+      return undefined; // it is busy, or ending
+    }
   }
 
   override conf(): string {
@@ -107,7 +133,18 @@ export class ReadOnlyRun extends EndpointRun {
     await this.#source?.stop();
   }
 
-  protected override async finish(): Promise<void> {
-    await this.#lease?.giveUp();
+  protected override finish(): Promise<void> {
+    this.#lease?.giveUp();
+    return Promise.resolve();
+  }
+}
+
+async function replayPosition(client: PgClient): Promise<Lsn | undefined> {
+  try {
+    const { rows } = await client.query("SELECT pg_last_wal_replay_lsn()");
+    const text = rows[0]?.[0];
+    return typeof text === "string" ? parseLsn(text) : undefined;
+  } finally {
+    client.close();
   }
 }

@@ -1,8 +1,8 @@
 /**
  * Which safekeeper a replica streams from. Pure.
  *
- * It stays with the one it has. It goes over to another when that one has ended, or has not answered
- * for SILENT_MS (it hangs or is cut off), or when what it knows to be committed has stayed
+ * It stays with the one it has. It goes over to another when that one has ended, or has not
+ * answered for SILENT_MS (it hangs or is cut off), or when what it knows to be committed has stayed
  * behind what another knew for LAG_MS (it is cut off from the primary, or has to catch up first).
  */
 import { INVALID_LSN, type Lsn } from "../libs/utils/lsn.ts";

@@ -180,6 +180,7 @@ async function isSynchronous(client: PgClient): Promise<boolean> {
 /** What is not needed for the first query. */
 function afterStart(run: PrimaryRun, state: PrimaryState, preparedTransactions: number): void {
   const { directory } = run;
+  run.holdLease();
   run.inBackground("record the process", () => recordProcess(run, state));
   run.inBackground("start autovacuum", async () => {
     Deno.writeTextFileSync(`${directory.pgdata}/postgresql.conf`, postgresConf(run.spec, true));

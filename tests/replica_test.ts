@@ -3,6 +3,7 @@
  * primary through the safekeepers, and sees exactly what has committed.
  */
 import assert from "node:assert/strict";
+import { readArenaSettings } from "../compute/lazy_files/arena.ts";
 import { PAGE_SIZE, WAL_SEGMENT_SIZE } from "../libs/postgres/constants.ts";
 import { parseLsn } from "../libs/utils/lsn.ts";
 import { runNeon, type Sql, type TestNeon, testWithNeon } from "./harness.ts";
@@ -307,6 +308,25 @@ function safekeeperOf(neon: TestNeon, port: number): number {
   return safekeepers.find((config) => config.pg_port === port)!.id;
 }
 
+/** Pages that are read late are asked for at a later LSN, and are what they must be. */
+async function checkReadsMoveOn(neon: TestNeon, whole: Sql, late: Sql[]): Promise<void> {
+  for (const endpoint of ["main", "again"]) {
+    const arena = `${neon.local.directory}/compute/endpoints/${endpoint}/arena`;
+    await until(`reads of ${endpoint} move on`, () => {
+      const { requestLsn, notModifiedSince } = readArenaSettings(arena);
+      return Promise.resolve(requestLsn > notModifiedSince);
+    });
+  }
+  for (const table of ["unread", "kept"]) {
+    const sum = async (sql: Sql) => [
+      ...await sql.unsafe(
+        `select count(*), md5(string_agg(i || v, ',' order by i, v)) as rows from ${table}`,
+      ),
+    ];
+    for (const sql of late) assert.deepEqual(await sum(sql), await sum(whole), table);
+  }
+}
+
 /** A safekeeper that hangs: the replica streams from it, and another one begins with it. */
 async function checkHungSource(
   neon: TestNeon,
@@ -340,7 +360,7 @@ async function checkHungSource(
 }
 
 testWithNeon("replicas when what they depend on is killed", { safekeepers: 3 }, async (neon) => {
-  const main = neon.connect(await neon.local.startEndpoint("main"));
+  let main = neon.connect(await neon.local.startEndpoint("main"));
   await main`create table t(name text)`;
   await main`create table cold as select i, repeat('c', 200) as v from generate_series(1, 5000) i`;
   let replica = await startReplica(neon);
@@ -350,6 +370,18 @@ testWithNeon("replicas when what they depend on is killed", { safekeepers: 3 }, 
     assert.ok((await names(replica)).includes(name));
   };
   await write("first");
+  // The replica has these from replay; the primary that starts now, and another replica, have not
+  await main`create table unread as select i, repeat('u', 300) v from generate_series(1, 9000) i`;
+  await main`create table kept as select * from unread`;
+  await main.end();
+  await neon.local.stopEndpoint("main");
+  main = neon.connect(await neon.local.startEndpoint("main"));
+  const again = await startReplica(neon, "again");
+  await main`update unread set v = 'changed' where i % 1000 = 0`;
+  await main`delete from unread where i > 8000`;
+  await main`vacuum unread`;
+  await main`update kept set v = 'changed' where ctid in ('(7,1)', '(70,2)', '(170,3)')`;
+  await caughtUp(again, main);
   const source = async () =>
     (await replica`select sender_port as port from pg_stat_wal_receiver`)[0]?.["port"];
   const port = await until("the replica streams", source);
@@ -375,6 +407,7 @@ testWithNeon("replicas when what they depend on is killed", { safekeepers: 3 }, 
   assert.equal((await names(replica)).length, 7);
   await neon.local.start();
   await write("under another host");
+  await checkReadsMoveOn(neon, replica, [main, again]);
   assert.equal(neon.postmasterPid("replica"), pid, "it was taken over");
   assert.equal(await statusOf(neon, "replica"), "running");
 

@@ -313,6 +313,12 @@ export function updateArenaToken(path: string, token: string): void {
   writeAt(file, TOKEN_INDEX_OFFSET, new Uint8Array([idle]));
 }
 
+/** The settings in force. Throws Corrupt if the file is not a whole arena. */
+export function readArenaSettings(path: string): ArenaSettings {
+  using file = openArena(path, false);
+  return readSettings(file, path).settings;
+}
+
 /** What the arena says of one segment file. */
 export interface ArenaFilePages {
   /** Pages from here on are in the local file alone. */
