@@ -59,6 +59,10 @@ export function present(command: AnyCommand, args: readonly string[]): void {
     .configureHelp({ sortSubcommands: false, subcommandTerm, subcommandDescription })
     .helpOption("-h, --help", "show this help")
     .helpCommand(false);
+  // The program's own "help X Y" is turned into "X Y --help" before it comes here
+  if (command.parent !== null && command.commands.length > 0) {
+    command.helpCommand("help [command]", "show the help of a command");
+  }
   for (const sub of command.commands) present(sub as AnyCommand, args);
 }
 

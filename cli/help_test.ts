@@ -5,6 +5,7 @@ import { closest, didYouMean } from "./control_plane/suggest.ts";
 import { COMMANDS } from "./commands.ts";
 import { pathOf } from "./help.ts";
 import { buildProgram } from "./program.ts";
+import { runNeon } from "../tests/harness.ts";
 
 /** Columns of a terminal that help has to fit in. */
 const COLUMNS = 80;
@@ -117,6 +118,16 @@ Deno.test("every command works on the directory that NEON_REPO_DIR names", async
     else Deno.env.set("NEON_REPO_DIR", before);
     Deno.removeSync(directory, { recursive: true });
   }
+});
+
+Deno.test("help of a subcommand is there however it is asked for", async () => {
+  const { text } = await parse(["timeline", "branch", "--help"]);
+  assert.deepEqual(await parse(["timeline", "help", "branch"]), { code: 0, text });
+  const asked = await runNeon("/nowhere", ["help", "timeline", "branch"]);
+  assert.deepEqual([asked.code, asked.stdout.split("\n")[0]], [0, text.split("\n")[0]]);
+  const wrong = await runNeon("/nowhere", ["help", "timelin"]);
+  assert.equal(wrong.code, 2);
+  assert.match(wrong.stderr, /^error: unknown command 'timelin'; did you mean timeline\?.*\n$/);
 });
 
 Deno.test("wrong usage is one line that says what was probably meant", async () => {

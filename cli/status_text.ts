@@ -8,8 +8,9 @@ import type { BranchStatus, NeonStatus } from "./control_plane/status.ts";
 import { cut, fittedTable } from "./output.ts";
 import { NO_NAME, treeRows } from "./timeline_tree.ts";
 
-/** Branches and endpoints that are shown; a screen is no place for a thousand. */
-const BRANCHES_MAX = 25;
+/** Branches of a tenant that are shown; a screen is no place for a thousand. */
+export const BRANCHES_MAX = 25;
+/** Endpoints that are shown. */
 const ENDPOINTS_MAX = 25;
 
 const UNKNOWN = "---";

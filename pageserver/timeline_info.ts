@@ -10,13 +10,26 @@ function lsnOrNull(lsn: Lsn): string | null {
   return lsn === INVALID_LSN ? null : formatLsn(lsn);
 }
 
+/** The last sizes that were added up: going through all relations takes a while. */
+const sizes = new WeakMap<Timeline, { lsn: Lsn; bytes: number }>();
+
+/** Bytes of all relations at the timeline's end; added up again only if it has grown since. */
+function logicalSizeBytes(timeline: Timeline): number {
+  const lsn = timeline.lastRecordLsn;
+  const known = sizes.get(timeline);
+  if (known?.lsn === lsn) return known.bytes;
+  let blocks = 0;
+  servedTimeline(timeline).relations.forEachRelation(lsn, (_tag, count) => blocks += count);
+  const bytes = blocks * PAGE_SIZE;
+  sizes.set(timeline, { lsn, bytes });
+  return bytes;
+}
+
 /** Describes `timeline` as of now. */
 export function timelineInfo(timeline: Timeline, receivers: WalReceivers): TimelineInfo {
   const served = servedTimeline(timeline);
   const source = receivers.sourceOf(timeline);
   const disk = formatLsn(timeline.diskConsistentLsn);
-  let blocks = 0;
-  served.relations.forEachRelation(timeline.lastRecordLsn, (_tag, count) => blocks += count);
   return {
     tenant_id: timeline.tenantId,
     timeline_id: timeline.timelineId,
@@ -30,7 +43,7 @@ export function timelineInfo(timeline: Timeline, receivers: WalReceivers): Timel
     initdb_lsn: formatLsn(timeline.initdbLsn),
     min_readable_lsn: formatLsn(timeline.startLsn),
     applied_gc_cutoff_lsn: formatLsn(timeline.startLsn),
-    current_logical_size: blocks * PAGE_SIZE,
+    current_logical_size: logicalSizeBytes(timeline),
     current_logical_size_is_accurate: true,
     current_physical_size: timeline.physicalSizeBytes,
     pg_version: timeline.pgVersion,

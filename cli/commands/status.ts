@@ -5,10 +5,10 @@ import { displayPath, openEnvironment } from "../control_plane/environment.ts";
 import { neonStatus } from "../control_plane/status.ts";
 import { withExamples } from "../help.ts";
 import { outputWidth, printHint, printJson, printLine } from "../output.ts";
-import { statusLines } from "../status_text.ts";
+import { BRANCHES_MAX, statusLines } from "../status_text.ts";
 
 /** What should not be, at the end of a line. */
-const TROUBLE = /(?<= )(no answer|stopped|crashed|running, commits wait.*)$/;
+const TROUBLE = /(?<= )(no answer|crashed|running, commits wait.*)$/;
 
 /** The command. */
 export function command(): Command {
@@ -17,7 +17,7 @@ export function command(): Command {
     .option("--json", "print JSON, with everything that is known")
     .action(async (options) => {
       const env = openEnvironment();
-      const status = await neonStatus(env);
+      const status = await neonStatus(env, options.json ? Infinity : BRANCHES_MAX);
       if (options.json) printJson(status);
       else {
         const shown = { ...status, repo_dir: displayPath(env.repoDir) };

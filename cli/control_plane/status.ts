@@ -1,8 +1,8 @@
 /**
  * Everything that `neon status` shows: daemons and endpoints with their processes and disk, and for
- * each branch how far its WAL has come. No question is waited for longer than ANSWER_MS, and a
- * daemon that did not answer one is not asked another, so the whole is there in about two seconds
- * whatever hangs. What could not be learnt is null.
+ * each branch how far its WAL has come. Whether a daemon answers at all is asked first and waited
+ * for ANSWER_MS; one that did not answer a question is not asked another, so the whole is there in
+ * little more than a second when something hangs. What could not be learnt is null.
  */
 import { TimedOut, Unavailable } from "../../libs/utils/errors.ts";
 import type { TenantId, TimelineId } from "../../libs/utils/id.ts";
@@ -16,10 +16,13 @@ import { type ListedEndpoint, listEndpoints } from "./endpoints.ts";
 import { type Environment, repoPath } from "./environment.ts";
 import { allRoles, type RoleStatus, roleStatus } from "./lifecycle.ts";
 import { processInfo } from "./process_info.ts";
+import { treeRows } from "../timeline_tree.ts";
 import { listTenantRecords, loadTenantRecord, type TimelineRecord } from "./tenant_records.ts";
 
 /** Longest wait for one answer. */
 const ANSWER_MS = 1000;
+/** Longest wait for the pageserver's list of a tenant's timelines, which takes as they are many. */
+const LIST_MS = 3000;
 /** Longest time to add up sizes on disk, all together. */
 const DISK_MS = 500;
 /** Timelines that are asked for at the same time. */
@@ -174,19 +177,27 @@ async function tenantStatus(
   env: Environment,
   questions: Questions,
   tenant: TenantId,
+  positionsMax: number,
 ): Promise<TenantStatus> {
   const record = loadTenantRecord(env.repoDir, tenant);
   const infos = await questions.ask(
     "pageserver",
-    () => pageserverClient(env, ANSWER_MS).timelines(tenant),
+    () => pageserverClient(env, LIST_MS).timelines(tenant),
   );
   const byId = new Map(infos?.map((info) => [info.timeline_id, info]));
-  const branches: BranchStatus[] = [];
-  await forEach(Object.entries(record.timelines), async ([key, timeline]) => {
-    const id = key as TimelineId;
-    const commit = await committed(env, questions, tenant, id, timeline.safekeepers);
-    branches.push(branchStatus(env, tenant, [id, timeline], byId.get(id), commit));
+  const known = Object.keys(record.timelines).map((id) => ({
+    timeline_id: id as TimelineId,
+    ancestor_timeline_id: byId.get(id)?.ancestor_timeline_id ?? null,
+  }));
+  const asked = treeRows(known).slice(0, positionsMax);
+  const commits = new Map<TimelineId, Awaited<ReturnType<typeof committed>>>();
+  await forEach(asked, async ({ timeline: { timeline_id: id } }) => {
+    const { safekeepers } = record.timelines[id]!;
+    commits.set(id, await committed(env, questions, tenant, id, safekeepers));
   });
+  const branches = known.map(({ timeline_id: id }) =>
+    branchStatus(env, tenant, [id, record.timelines[id]!], byId.get(id), commits.get(id))
+  );
   return {
     tenant_id: tenant,
     is_default: tenant === env.config.default_tenant_id,
@@ -195,8 +206,14 @@ async function tenantStatus(
   };
 }
 
-/** Looks at everything. */
-export async function neonStatus(env: Environment): Promise<NeonStatus> {
+/**
+ * Looks at everything; safekeepers are asked where the first `positionsMax` branches of each tenant
+ * are, in the order of the tree.
+ */
+export async function neonStatus(
+  env: Environment,
+  positionsMax = Infinity,
+): Promise<NeonStatus> {
   const roles = allRoles(env);
   const states = await Promise.all(roles.map((role) => roleStatus(role, ANSWER_MS)));
   const silent = states.filter(({ status }) => status !== "running").map(({ name }) => name);
@@ -204,7 +221,9 @@ export async function neonStatus(env: Environment): Promise<NeonStatus> {
   const host = computeClient(env, ANSWER_MS);
   const [endpoints, tenants] = await Promise.all([
     listEndpoints(env, undefined, silent.includes("compute") ? null : host),
-    Promise.all(listTenantRecords(env.repoDir).map((id) => tenantStatus(env, questions, id))),
+    Promise.all(
+      listTenantRecords(env.repoDir).map((id) => tenantStatus(env, questions, id, positionsMax)),
+    ),
   ]);
   const deadline = performance.now() + DISK_MS;
   const endpointFiles = repoPath(env, "compute", "endpoints");
