@@ -4,6 +4,7 @@
  * tenant opens nothing of another.
  */
 import assert from "node:assert/strict";
+import { join } from "node:path";
 import { httpApi as computeApi } from "../compute/http_api.ts";
 import { PgClient } from "../libs/pgwire/client.ts";
 import type { ServerError } from "../libs/pgwire/messages.ts";
@@ -16,7 +17,7 @@ import { parseAddress } from "../libs/utils/address.ts";
 import type { TenantId, TimelineId } from "../libs/utils/id.ts";
 import { httpApi as pageserverApi } from "../pageserver/http_api.ts";
 import { httpApi as safekeeperApi } from "../safekeeper/http_api.ts";
-import { type TestNeon, testWithNeon } from "./harness.ts";
+import { runNeon, type TestNeon, testWithNeon } from "./harness.ts";
 import { brokenTokens, tokenOf } from "./support/tokens.ts";
 
 const OPEN = new Set(["GET /v1/status", "GET /metrics"]);
@@ -266,4 +267,37 @@ testWithNeon("a token opens what it is for, and nothing else", { auth: true }, a
   assert.deepEqual([...await main`select a from t`], [{ a: 1 }]);
   await main`insert into t values (2)`;
   assert.equal((await neon.run("tenant", "list")).trim().split("\n").length, 2);
+});
+
+Deno.test("neon init --auth makes keys that only their owner can use; generate-jwt needs them", async () => {
+  const directory = Deno.makeTempDirSync({ prefix: "neon-auth-init-" });
+  Deno.chmodSync(directory, 0o755); // PostgreSQL's user passes through
+  try {
+    const repoDir = join(directory, ".neon");
+    const run = async (...args: string[]) => {
+      const { code, stdout, stderr } = await runNeon(repoDir, args, directory);
+      return { code, text: stdout + stderr };
+    };
+    const made = await run("init", "--auth");
+    assert.equal(made.code, 0, made.text);
+    const modes = ["auth_private_key.pem", "auth_public_key.pem"]
+      .map((name) => Deno.statSync(join(repoDir, name)).mode! & 0o777);
+    assert.deepEqual(modes, [0o600, 0o644]);
+    const settings = Deno.readTextFileSync(join(repoDir, "compute", "compute.toml"));
+    assert.match(settings, new RegExp(`auth_validation_public_key_path = "${repoDir}/auth_public`));
+    const key = Deno.readTextFileSync(join(repoDir, "auth_private_key.pem"));
+    const again = await run("init", "--auth", "--force", "remove-all-contents");
+    assert.equal(again.code, 0, again.text);
+    assert.notEqual(Deno.readTextFileSync(join(repoDir, "auth_private_key.pem")), key);
+    const unknown = await run("endpoint", "generate-jwt", "main");
+    assert.match(unknown.text, /^error: Cannot find endpoint "main"/);
+    const scope = await run("endpoint", "generate-jwt", "main", "-s", "root");
+    assert.deepEqual([scope.code, /tenantendpoint/.test(scope.text)], [2, true]);
+    Deno.writeTextFileSync(join(repoDir, "auth_private_key.pem"), "");
+    const start = await run("pageserver", "start");
+    assert.equal(start.code, 1);
+    assert.match(start.text, /Cannot use the private key .*: there is no "PRIVATE KEY" in it/);
+  } finally {
+    Deno.removeSync(directory, { recursive: true });
+  }
 });

@@ -150,26 +150,6 @@ async function survive(neon: TestNeon, main: Sql, reader: Sql): Promise<void> {
   });
 }
 
-/** Asks every daemon to read its keys again, with a token of the key that signs now. */
-async function reloadKeys(neon: TestNeon): Promise<void> {
-  const { pageservers, safekeepers, compute, broker } = neon.local.environment().config;
-  const sign = (claims: Parameters<typeof tokenOf>[1]) => tokenOf(neon.local.directory, claims);
-  const storage = await sign({ scope: "safekeeperdata" });
-  const servers = [
-    [pageservers[0]!.listen_http_addr, await sign({ scope: "pageserverapi" })],
-    [compute.listen_http_addr, await sign({ scope: "compute_ctl:admin", aud: ["compute"] })],
-    [broker.listen_http_addr, storage],
-    ...safekeepers.map(({ http_port }) => [`127.0.0.1:${http_port}`, storage]),
-  ];
-  for (const [address, token] of servers) {
-    const response = await fetch(`http://${address}/v1/reload_auth_validation_keys`, {
-      method: "POST",
-      headers: { authorization: `Bearer ${token}` },
-    });
-    assert.equal(response.status, 200, await response.text());
-  }
-}
-
 /** New keys under running endpoints: nothing is restarted, nothing waits. */
 async function exchangeKeys(neon: TestNeon, main: Sql, reader: Sql): Promise<void> {
   const { directory } = neon.local;
@@ -177,14 +157,14 @@ async function exchangeKeys(neon: TestNeon, main: Sql, reader: Sql): Promise<voi
   const before = await tokenOf(directory, { scope: "pageserverapi" });
   const { privatePem, publicPem } = await newKeyPair();
   Deno.writeTextFileSync(publicPath, publicPem, { append: true });
-  await reloadKeys(neon);
+  await neon.run("start");
   Deno.writeTextFileSync(join(directory, "auth_private_key.pem"), privatePem);
   await neon.run("start");
   for (const name of ["main", "reader"]) {
     assert.match(await neon.run("endpoint", "start", name), /already running/);
   }
   Deno.writeTextFileSync(publicPath, publicPem);
-  await reloadKeys(neon);
+  await neon.run("start");
   const { pageservers } = neon.local.environment().config;
   const url = `http://${pageservers[0]!.listen_http_addr}/v1/tenant`;
   const old = await fetch(url, { headers: { authorization: `Bearer ${before}` } });

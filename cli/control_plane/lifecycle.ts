@@ -62,11 +62,13 @@ export interface LifecycleReport {
   stopped?(role: Role, pid: number | undefined): void;
 }
 
-/** Starts one daemon unless it runs. */
+/** Starts one daemon unless it runs; one that does reads its public keys again, if it has any. */
 export async function startRole(role: Role, timeoutMs = START_TIMEOUT_MS): Promise<Started> {
   writeSettings(role);
   if (role.token !== undefined) await writeTokenFile(role.token.path, role.token.make);
-  return await startDaemon(role, timeoutMs);
+  const started = await startDaemon(role, timeoutMs);
+  if (started.already) await role.reloadKeys?.();
+  return started;
 }
 
 /**

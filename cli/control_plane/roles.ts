@@ -31,7 +31,7 @@ import {
   safekeeperPermissions,
 } from "./permissions.ts";
 import { type Daemon, programFile } from "./supervisor.ts";
-import { publicKeyPath, signedToken, WHOLE_ROLE } from "./tokens.ts";
+import { publicKeyPath, reloadKeys, signedToken, type TokenClaims, WHOLE_ROLE } from "./tokens.ts";
 
 /** The service definition that gRPC loads at start. */
 const BROKER_PROTOCOL = programFile("broker/storage_broker.proto");
@@ -43,6 +43,8 @@ export interface Role extends Daemon {
   settings: Record<string, string | number | StorageLocation | undefined>;
   /** What it shows to other roles, where they want a token; and in which file it finds that. */
   token?: { readonly path: string; readonly make: () => Promise<string | undefined> };
+  /** Has it read its public keys again, where it wants tokens. */
+  reloadKeys?: () => Promise<void>;
 }
 
 function addons(): string[] {
@@ -69,17 +71,25 @@ function walServices(env: Environment): string[] {
   return env.config.safekeepers.map(({ pg_port }) => `${LOOPBACK}:${pg_port}`);
 }
 
-/** The token of a role that talks to safekeepers and the broker. */
-function storageToken(env: Environment, path: string): NonNullable<Role["token"]> {
-  return { path, make: () => signedToken(env, WHOLE_ROLE.safekeeper) };
-}
-
-/** What a role has to know to want tokens and to show its own; nothing where nobody does. */
-function authSettings(env: Environment, token: NonNullable<Role["token"]>): Role["settings"] {
+/**
+ * The role as it is where daemons want tokens: `whole` opens all of it, and it finds the token that
+ * it shows to safekeepers and the broker in the file `tokenName`. Unchanged where they want none.
+ */
+function withTokens(env: Environment, role: Role, whole: TokenClaims, tokenName?: string): Role {
   const keys = publicKeyPath(env);
-  return {
+  const path = tokenName === undefined ? undefined : join(role.directory, tokenName);
+  const settings = {
+    ...role.settings,
     auth_validation_public_key_path: keys,
-    auth_token_path: keys === undefined ? undefined : token.path,
+    auth_token_path: keys === undefined ? undefined : path,
+  };
+  if (keys === undefined) return { ...role, settings };
+  const make = () => signedToken(env, WHOLE_ROLE.safekeeper);
+  return {
+    ...role,
+    settings,
+    reloadKeys: () => reloadKeys(env, role, whole),
+    ...(path === undefined ? {} : { token: { path, make } }),
   };
 }
 
@@ -88,7 +98,7 @@ export function brokerRole(env: Environment): Role {
   const { listen_addr, listen_http_addr } = env.config.broker;
   const directory = repoPath(env, "storage_broker");
   const listen = [listen_addr, listen_http_addr];
-  return {
+  return withTokens(env, {
     name: "storage_broker",
     ...paths(directory, "storage_broker"),
     listen,
@@ -100,36 +110,35 @@ export function brokerRole(env: Environment): Role {
       protocolFile: BROKER_PROTOCOL,
       publicKeys: publicKeyPath(env),
     }),
-    settings: {
-      listen_addr,
-      http_listen_addr: listen_http_addr,
-      auth_validation_public_key_path: publicKeyPath(env),
-    },
-  };
+    settings: { listen_addr, http_listen_addr: listen_http_addr },
+  }, WHOLE_ROLE.safekeeper);
 }
 
 /** One pageserver. */
 export function pageserverRole(env: Environment, config: PageserverConfig): Role {
   const directory = repoPath(env, `pageserver_${config.id}`);
   const listen = [config.listen_pg_addr, config.listen_http_addr];
-  const token = storageToken(env, join(directory, "safekeeper_jwt_token"));
-  return {
-    name: "pageserver",
-    ...paths(directory, "pageserver"),
-    listen,
-    statusUrl: `http://${config.listen_http_addr}/v1/status`,
-    main: programFile("pageserver/main.ts"),
-    permissions: pageserverPermissions({
-      directory,
+  return withTokens(
+    env,
+    {
+      name: "pageserver",
+      ...paths(directory, "pageserver"),
       listen,
-      connect: [env.config.broker.listen_addr, ...walServices(env)],
-      protocolFile: BROKER_PROTOCOL,
-      addons: addons(),
-      publicKeys: publicKeyPath(env),
-    }),
-    token,
-    settings: { ...config, broker_endpoint: brokerEndpoint(env), ...authSettings(env, token) },
-  };
+      statusUrl: `http://${config.listen_http_addr}/v1/status`,
+      main: programFile("pageserver/main.ts"),
+      permissions: pageserverPermissions({
+        directory,
+        listen,
+        connect: [env.config.broker.listen_addr, ...walServices(env)],
+        protocolFile: BROKER_PROTOCOL,
+        addons: addons(),
+        publicKeys: publicKeyPath(env),
+      }),
+      settings: { ...config, broker_endpoint: brokerEndpoint(env) },
+    },
+    WHOLE_ROLE.pageserver,
+    "safekeeper_jwt_token",
+  );
 }
 
 function storageAccess(location: StorageLocation): { directories: string[]; hosts: string[] } {
@@ -143,37 +152,39 @@ export function safekeeperRole(env: Environment, config: SafekeeperConfig): Role
   const listen = [`${LOOPBACK}:${config.pg_port}`, `${LOOPBACK}:${config.http_port}`];
   const peers = env.config.safekeepers.filter(({ id }) => id !== config.id)
     .flatMap(({ pg_port, http_port }) => [`${LOOPBACK}:${pg_port}`, `${LOOPBACK}:${http_port}`]);
-  const token = storageToken(env, join(directory, "peer_jwt_token"));
   const { remote_storage } = env.config;
   const remote = remote_storage === undefined
     ? undefined
     : storageBelow(remote_storage, "safekeepers");
-  return {
-    name: `safekeeper ${config.id}`,
-    ...paths(directory, "safekeeper"),
-    listen,
-    statusUrl: `http://${listen[1]}/v1/status`,
-    main: programFile("safekeeper/main.ts"),
-    permissions: safekeeperPermissions({
-      directory,
+  return withTokens(
+    env,
+    {
+      name: `safekeeper ${config.id}`,
+      ...paths(directory, "safekeeper"),
       listen,
-      connect: [env.config.broker.listen_addr, ...peers],
-      protocolFile: BROKER_PROTOCOL,
-      addons: addons(),
-      publicKeys: publicKeyPath(env),
-      ...(remote === undefined ? {} : { remote: storageAccess(remote) }),
-    }),
-    token,
-    ...(remote === undefined ? {} : { environment: CREDENTIAL_VARIABLES }),
-    settings: {
-      id: config.id,
-      listen_pg_addr: listen[0]!,
-      listen_http_addr: listen[1]!,
-      broker_endpoint: brokerEndpoint(env),
-      remote_storage: remote,
-      ...authSettings(env, token),
+      statusUrl: `http://${listen[1]}/v1/status`,
+      main: programFile("safekeeper/main.ts"),
+      permissions: safekeeperPermissions({
+        directory,
+        listen,
+        connect: [env.config.broker.listen_addr, ...peers],
+        protocolFile: BROKER_PROTOCOL,
+        addons: addons(),
+        publicKeys: publicKeyPath(env),
+        ...(remote === undefined ? {} : { remote: storageAccess(remote) }),
+      }),
+      ...(remote === undefined ? {} : { environment: CREDENTIAL_VARIABLES }),
+      settings: {
+        id: config.id,
+        listen_pg_addr: listen[0]!,
+        listen_http_addr: listen[1]!,
+        broker_endpoint: brokerEndpoint(env),
+        remote_storage: remote,
+      },
     },
-  };
+    WHOLE_ROLE.safekeeper,
+    "peer_jwt_token",
+  );
 }
 
 /** The compute host. */
@@ -182,7 +193,7 @@ export function computeRole(env: Environment): Role {
   const { listen_http_addr } = env.config.compute;
   const files = installComputeFiles(cacheDirectory());
   const pageservers = env.config.pageservers.map(({ listen_pg_addr }) => listen_pg_addr);
-  return {
+  return withTokens(env, {
     name: "compute",
     ...paths(directory, "compute"),
     listen: [listen_http_addr],
@@ -201,9 +212,8 @@ export function computeRole(env: Environment): Role {
       listen_http_addr,
       launcher_path: files.launcher,
       library_path: files.library,
-      auth_validation_public_key_path: publicKeyPath(env),
     },
-  };
+  }, WHOLE_ROLE.compute);
 }
 
 function parsedSettings(path: string, text: string): Record<string, unknown> {

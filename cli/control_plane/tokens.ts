@@ -11,7 +11,8 @@
  */
 import { isAbsolute } from "node:path";
 import { replaceFile } from "../../libs/utils/durable.ts";
-import { BadRequest } from "../../libs/utils/errors.ts";
+import { BadRequest, messageOf } from "../../libs/utils/errors.ts";
+import { HttpClient } from "../../libs/utils/http_client.ts";
 import type { TenantId } from "../../libs/utils/id.ts";
 import { ifThere } from "../../libs/utils/if_there.ts";
 import type { TokenSource } from "../../libs/utils/token_source.ts";
@@ -26,6 +27,9 @@ const KEY_FILES = {
 
 /** How long a token of a command is good: it is made for one request. */
 const COMMAND_TOKEN_SECONDS = 60;
+
+/** Longest wait for a daemon that reads its keys. */
+const RELOAD_MS_MAX = 5000;
 
 /** The claims of a token, as they are written into it. */
 export type TokenClaims = Readonly<Record<string, string | readonly string[] | number>>;
@@ -85,6 +89,24 @@ export async function writeTokenFile(
   const token = await make();
   if (token === undefined || ifThere(() => Deno.readTextFileSync(path)) === `${token}\n`) return;
   replaceFile(path, new TextEncoder().encode(`${token}\n`), 0o600);
+}
+
+/** Has a daemon that runs read its public keys again: they may have been exchanged. */
+export async function reloadKeys(
+  env: Environment,
+  daemon: { readonly name: string; readonly statusUrl: string },
+  whole: TokenClaims,
+): Promise<void> {
+  const { host } = new URL(daemon.statusUrl);
+  const client = new HttpClient(daemon.name, host, RELOAD_MS_MAX, commandToken(env, whole));
+  try {
+    await client.json("POST", "/v1/reload_auth_validation_keys");
+  } catch (thrown) {
+    throw new Error(
+      `Cannot have ${daemon.name} read the public keys again: ${messageOf(thrown)}; ` +
+        `"neon stop" and "neon start" start it anew`,
+    );
+  }
 }
 
 /** The names of new keys, for a configuration that names none. */
