@@ -1,6 +1,7 @@
 /**
  * Builds the preloaded library from library/*.c into prebuilt/<platform>/neon_lazy_files.so, which
- * is committed, with the compiler's version beside it.
+ * is committed, with the compiler's version and a digest of the sources and flags beside it: so
+ * that a file that was not built again after a change is seen where its compiler is not installed.
  *
  *   deno run -A compute/lazy_files/build.ts            build and replace the prebuilt file
  *   deno run -A compute/lazy_files/build.ts --check    build and compare; passes without comparing
@@ -11,6 +12,7 @@
  * library may import three plain libc symbols and no needed library, so that one file works with
  * every glibc and every PostgreSQL; the build fails if it needs more.
  */
+import { createHash } from "node:crypto";
 
 const HERE = import.meta.dirname!;
 const SOURCES = [
@@ -59,7 +61,8 @@ interface Target {
   readonly flags: readonly string[];
 }
 
-const ARM64: Target = {
+/** Built by a cross compiler elsewhere. */
+export const ARM64: Target = {
   compiler: "aarch64-linux-gnu-gcc",
   nm: "aarch64-linux-gnu-nm",
   platform: "linux-arm64",
@@ -71,6 +74,24 @@ const ARM64: Target = {
 export const NATIVE: Target = Deno.build.arch === "aarch64"
   ? { ...ARM64, compiler: "cc", nm: "nm" }
   : { compiler: "cc", nm: "nm", platform: "linux-x64", flags: ["-fcf-protection=none"] };
+
+/** Digest of what a target's library is made from. */
+function sourcesDigest(target: Target): string {
+  const hash = createHash("sha256");
+  const names = [...Deno.readDirSync(`${HERE}/library`)].map(({ name }) => name).sort();
+  for (const name of names) hash.update(name).update(Deno.readFileSync(`${HERE}/library/${name}`));
+  return hash.update([...FLAGS, ...target.flags, ...SOURCES].join("\n")).digest("hex");
+}
+
+/** Whether the committed library was built from the sources as they are now. */
+export function isCurrent(target: Target): boolean {
+  const recorded = Deno.readTextFileSync(`${directoryOf(prebuiltLibrary(target))}/sources.txt`);
+  return recorded.trim() === sourcesDigest(target);
+}
+
+function directoryOf(path: string): string {
+  return path.slice(0, path.lastIndexOf("/"));
+}
 
 /** Path of the committed library for a target's platform. */
 export function prebuiltLibrary(target: Target): string {
@@ -115,10 +136,11 @@ function replacePrebuilt(target: Target): void {
   const version = compilerVersion(target);
   if (version === undefined) throw new Error(`Cannot build: there is no ${target.compiler}`);
   const library = prebuiltLibrary(target);
-  const directory = library.slice(0, library.lastIndexOf("/"));
+  const directory = directoryOf(library);
   Deno.mkdirSync(directory, { recursive: true });
   buildLibrary(target, library);
   Deno.writeTextFileSync(`${directory}/compiler.txt`, `${version}\n`);
+  Deno.writeTextFileSync(`${directory}/sources.txt`, `${sourcesDigest(target)}\n`);
   console.log(`${library}: ${Deno.statSync(library).size} bytes`);
 }
 
@@ -128,7 +150,7 @@ function replacePrebuilt(target: Target): void {
  */
 export function checkPrebuilt(target: Target): "same" | "different" | "not compared" {
   const library = prebuiltLibrary(target);
-  const directory = library.slice(0, library.lastIndexOf("/"));
+  const directory = directoryOf(library);
   const builtWith = Deno.readTextFileSync(`${directory}/compiler.txt`).trim();
   if (compilerVersion(target) !== builtWith) return "not compared";
   const output = Deno.makeTempFileSync({ suffix: ".so" });
