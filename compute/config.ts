@@ -3,7 +3,8 @@
  *
  *   listen_http_addr = "127.0.0.1:3080"
  *   launcher_path = "/var/cache/neon/compute-.../neon-launch"        the only program it may start
- *   library_path = "/var/cache/neon/compute-.../liblazyfiles.so"     preloaded into Postgres
+ *   library_path = "/var/cache/neon/compute-.../liblazyfiles.so"     preloaded into Postgres,
+ *                                                                     if that can be done here
  *   log_level = "info"
  *   auth_validation_public_key_path = "/srv/neon/auth_public_key.pem"    who asks shows a token
  */
@@ -14,7 +15,7 @@ import { addressSetting, logLevelSetting } from "../libs/daemon/config_file.ts";
 export const computeConfig = z.strictObject({
   listen_http_addr: addressSetting.default("127.0.0.1:3080"),
   launcher_path: z.string(),
-  library_path: z.string(),
+  library_path: z.string().optional(),
   log_level: logLevelSetting,
   /** A file or a directory of public keys. */
   auth_validation_public_key_path: z.string().optional(),

@@ -47,12 +47,12 @@ interface LaunchOptions {
   readonly settings: readonly (readonly [string, string])[];
 }
 
-/** The launcher and the library that it preloads. */
+/** The launcher and the library that it preloads, where that can be done. */
 export class Launcher {
   readonly #path: string;
-  readonly #library: string;
+  readonly #library: string | undefined;
 
-  constructor(path: string, library: string) {
+  constructor(path: string, library: string | undefined) {
     this.#path = path;
     this.#library = library;
   }
@@ -81,16 +81,20 @@ export class Launcher {
 
   /** Runs the launcher in a session of its own: it outlives us. */
   #detach(args: string[]): Deno.ChildProcess {
-    const child = new Deno.Command(this.#path, {
-      args,
-      clearEnv: true,
-      stdin: "null",
-      stdout: "null",
-      stderr: "null",
-      detached: true,
-    }).spawn();
-    child.unref();
-    return child;
+    try {
+      const child = new Deno.Command(this.#path, {
+        args,
+        clearEnv: true,
+        stdin: "null",
+        stdout: "null",
+        stderr: "null",
+        detached: true,
+      }).spawn();
+      child.unref();
+      return child;
+    } catch (thrown) {
+      throw this.#cannotRun(thrown);
+    }
   }
 
   /** Becomes Postgres. */
@@ -99,10 +103,8 @@ export class Launcher {
     const ids = owner === undefined ? ["-", "-"] : [String(owner.uid), String(owner.gid)];
     const settings = options.settings.flatMap(([name, value]) => ["-c", `${name}=${value}`]);
     const files = [pgdata, logFile, arena ?? "-", binDir];
-    const child = this.#detach([
-      ...["start", "--library", this.#library, ...files, ...ids, "--"],
-      ...settings,
-    ]);
+    const library = this.#library === undefined ? [] : ["--library", this.#library];
+    const child = this.#detach(["start", ...library, ...files, ...ids, "--", ...settings]);
     const exited = child.status.then(({ code, signal }) =>
       signal === null ? `exit code ${code}` : `signal ${signal}`
     );
@@ -133,6 +135,14 @@ export class Launcher {
     return code === 0;
   }
 
+  #cannotRun(thrown: unknown): unknown {
+    if (!(thrown instanceof Deno.errors.PermissionDenied)) return thrown;
+    return new Unavailable(
+      `Cannot run "${this.#path}": permission denied; is its file system mounted noexec? Then ` +
+        `set NEON_CACHE_DIR to a directory on another one, and run "neon start" again`,
+    );
+  }
+
   async #run(args: string[]): Promise<{ code: number; text: string }> {
     const { code, stdout, stderr } = await new Deno.Command(this.#path, {
       args,
@@ -140,7 +150,9 @@ export class Launcher {
       stdin: "null",
       stdout: "piped",
       stderr: "piped",
-    }).output();
+    }).output().catch((thrown) => {
+      throw this.#cannotRun(thrown);
+    });
     if (code >= 64) {
       const why = new TextDecoder().decode(stderr).trim();
       throw new Unavailable(`Cannot run "${this.#path} ${args[0]}": ${why}`);

@@ -15,17 +15,18 @@ import { placeFile } from "./cache_file.ts";
 import { hostPlatform } from "./pg_packages.ts";
 import { programFile } from "./supervisor.ts";
 
-/** The two files, by absolute path. */
+/** The files, by absolute path; the library where there can be one. */
 interface ComputeFiles {
   launcher: string;
-  library: string;
+  library: string | undefined;
 }
 
 /** The launcher in the source tree. */
 const LAUNCHER = "compute/launcher/neon_launch.sh";
 
 /** The prebuilt library in the source tree. */
-function librarySource(): string {
+function librarySource(): string | undefined {
+  if (Deno.build.os !== "linux") return undefined;
   return `compute/lazy_files/prebuilt/${hostPlatform()}/neon_lazy_files.so`;
 }
 
@@ -37,7 +38,7 @@ function readSource(path: string): Uint8Array {
 
 /** Copies the files into the cache unless they are there; returns where they are. */
 export function installComputeFiles(cacheDir: string): ComputeFiles {
-  const sources = [LAUNCHER, librarySource()];
+  const sources = [LAUNCHER, librarySource()].filter((source) => source !== undefined);
   const contents = sources.map(readSource);
   const hash = createHash("sha256");
   for (const bytes of contents) hash.update(bytes);
@@ -45,11 +46,11 @@ export function installComputeFiles(cacheDir: string): ComputeFiles {
   const [launcher, library] = sources.map((path) => join(directory, basename(path)));
   makeDirectory(directory);
   Deno.chmodSync(directory, 0o755);
-  [launcher!, library!].forEach((path, i) => {
-    if (isThere(path, contents[i]!)) return;
-    placeFile(path, contents[i]!, 0o755);
+  contents.forEach((bytes, i) => {
+    const path = [launcher!, library!][i]!;
+    if (!isThere(path, bytes)) placeFile(path, bytes, 0o755);
   });
-  return { launcher: launcher!, library: library! };
+  return { launcher: launcher!, library };
 }
 
 function isThere(path: string, contents: Uint8Array): boolean {

@@ -37,6 +37,7 @@ import { withDirectoryLock } from "./repo_dir.ts";
 import { safekeeperTargets } from "./safekeeper_timelines.ts";
 import { loadTenantRecord, timelinePgVersion } from "./tenant_records.ts";
 import { endpointToken } from "./tokens.ts";
+import { checkOldDirectory } from "./usable_directories.ts";
 
 /** The superuser of every cluster that we make. */
 export const SUPERUSER = "cloud_admin";
@@ -291,6 +292,7 @@ export async function startEndpoint(
   if (!isUp) await checkStaticLsn(env, owner, timeline, mode);
   const port = existing?.pg_port ?? options.pgPort;
   if (!isUp && port !== undefined) checkPortFree(name, port, existing === undefined);
+  if (!isUp) checkOldDirectory(env.repoDir, postgresUser());
   const record = existing ?? await createEndpoint(env, owner, name, options);
   if (!isUp) {
     report.starting?.(record, existing === undefined);

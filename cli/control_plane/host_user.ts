@@ -6,7 +6,7 @@
  * runs PostgreSQL as himself, with the cache under $XDG_CACHE_HOME or ~/.cache.
  */
 import { dirname, join } from "node:path";
-import { BadRequest, NotFound } from "../../libs/utils/errors.ts";
+import { NotFound } from "../../libs/utils/errors.ts";
 import { ifThere } from "../../libs/utils/if_there.ts";
 
 /** A user to run PostgreSQL as. */
@@ -67,16 +67,4 @@ export function firstUnreachable(path: string, user: HostUser): string | undefin
   const mode = info.mode ?? 0;
   const bit = info.uid === user.uid ? 0o100 : info.gid === user.gid ? 0o010 : 0o001;
   return (mode & bit) === 0 ? path : undefined;
-}
-
-/** Throws BadRequest with the way out when `user` could not reach the state directory. */
-export function checkReachable(repoDir: string, user: HostUser | undefined): void {
-  if (user === undefined) return;
-  const closed = firstUnreachable(repoDir, user);
-  if (closed === undefined) return;
-  throw new BadRequest(
-    `Cannot keep data in "${repoDir}": PostgreSQL will run as user "${user.name}", ` +
-      `who may not enter "${closed}"; set NEON_REPO_DIR to a directory that everybody can enter, ` +
-      `for example NEON_REPO_DIR=/var/lib/neon`,
-  );
 }

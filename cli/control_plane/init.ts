@@ -15,7 +15,7 @@ import { installComputeFiles } from "./compute_files.ts";
 import { type Config, configPath, defaultConfig, storeConfig } from "./config.ts";
 import { problemInConfig } from "./config_shape.ts";
 import type { Environment } from "./environment.ts";
-import { cacheDirectory, checkReachable, postgresUser } from "./host_user.ts";
+import { cacheDirectory, postgresUser } from "./host_user.ts";
 import { initdbArchive } from "./initdb_cache.ts";
 import { type BinarySource, findPostgres } from "./postgres_binaries.ts";
 import type { Progress } from "./progress.ts";
@@ -23,6 +23,7 @@ import { allRoles } from "./lifecycle.ts";
 import { writeSettings } from "./roles.ts";
 import { programFile } from "./supervisor.ts";
 import { newKeyNames, publicKeyPath, writeNewKeys } from "./tokens.ts";
+import { checkCache, checkExecutable, checkNewDirectory } from "./usable_directories.ts";
 
 /** What to do when the directory is there already. */
 export const FORCE_MODES = ["must-not-exist", "empty-dir-ok", "remove-all-contents"] as const;
@@ -142,9 +143,11 @@ export async function initEnvironment(
   const pgVersion = options.pgVersion ?? DEFAULT_PG_VERSION;
   const defaults = defaultConfig(options.safekeepers ?? 1, pgVersion, options.portBase);
   const user = postgresUser();
-  checkReachable(repoDir, user);
+  checkNewDirectory(repoDir, user);
   checkSocketPath(repoDir);
   const cacheDir = cacheDirectory();
+  checkCache(cacheDir, user);
+  checkExecutable(installComputeFiles(cacheDir).launcher, cacheDir);
   const config: Config = {
     ...defaults,
     ...options.config,
@@ -162,7 +165,6 @@ export async function initEnvironment(
   const binaries = await findPostgres(pgVersion, options, user, cacheDir, progress);
   config.postgres = [{ version: pgVersion, bin_dir: binaries.binDir }];
   initdbArchive(binaries, user, cacheDir, progress);
-  installComputeFiles(cacheDir);
   // For bin/neon where there is no deno on the PATH
   placeLink(join(cacheDir, "bin", "deno"), Deno.execPath());
   const mains = allRoles({ repoDir, config }).map((role) => role.main);

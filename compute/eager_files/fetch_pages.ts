@@ -89,15 +89,19 @@ export async function fetchPages(fetch: PageFetch): Promise<void> {
     }
   });
   await Promise.all(work);
-  if (signal.aborted) throw explain(signal.reason, fetch.pgdata);
+  if (signal.aborted) throw explain(signal.reason, fetch);
 }
 
-function explain(reason: unknown, pgdata: string): unknown {
+function explain(reason: unknown, { pgdata, files }: PageFetch): unknown {
   if (reason instanceof PageRefused) {
     return new Unavailable(`Cannot fetch all pages: ${reason.message}`);
   }
   if (reason instanceof CannotWrite) {
-    return new Unavailable(`Cannot fetch all pages to "${pgdata}": ${reason.message}`);
+    const pages = files.reduce((sum, { file }) => sum + file.pages, 0);
+    const mebibytes = Math.ceil(pages * PAGE_SIZE / 2 ** 20);
+    return new Unavailable(
+      `Cannot fetch all pages (${mebibytes} MB) to "${pgdata}": ${reason.message}`,
+    );
   }
   return reason;
 }

@@ -159,6 +159,6 @@ withService("fetchPages() says which directory it cannot write to", source, asyn
   const missing = planned(99, 0, 0, 0, 1);
   await assert.rejects(
     it.fetch([...FILES, missing]),
-    new RegExp(`Unavailable: Cannot fetch all pages to "${it.pgdata}": No such file`),
+    new RegExp(`Unavailable: Cannot fetch all pages \\(13 MB\\) to "${it.pgdata}": No such file`),
   );
 });

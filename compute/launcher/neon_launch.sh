@@ -41,6 +41,10 @@ is_number() {
 # Sets found_start and found_name of process $1. Fails if there is none, or only a zombie.
 find_process() {
     is_number "$1" || fail 64 "not a process id: $1"
+    [ -d /proc/self ] || {
+        find_process_by_ps "$1"
+        return
+    }
     stat=
     { IFS= read -r stat <"/proc/$1/stat"; } 2>/dev/null || [ -n "$stat" ] || return 1
     # "123 (the name) S 1 ...": the name may hold spaces and parentheses.
@@ -51,6 +55,15 @@ find_process() {
     case $1 in Z | X) return 1 ;; esac
     shift 19
     found_start=$1
+}
+
+# The same where there is no /proc (macOS): the start is a moment, such as Sat_Nov_21_17:46:14_2026.
+find_process_by_ps() {
+    case $(ps -o stat= -p "$1") in '' | Z*) return 1 ;; esac
+    found_start=$(ps -o lstart= -p "$1" | sed 's/^ *//; s/ *$//' | tr -s ' ' '_')
+    found_name=$(ps -o comm= -p "$1")
+    found_name=${found_name##*/}
+    [ -n "$found_start" ]
 }
 
 find_library() {
@@ -153,6 +166,6 @@ start) start "$@" ;;
 signal) send_signal "$@" ;;
 probe) probe "$@" ;;
 guard) guard "$@" ;;
-boot-id) cat /proc/sys/kernel/random/boot_id ;;
+boot-id) cat /proc/sys/kernel/random/boot_id 2>/dev/null || sysctl -n kern.bootsessionuuid ;;
 *) fail 64 "unknown command: $command" ;;
 esac

@@ -18,7 +18,11 @@ export function describeOsError(thrown: unknown): string | undefined {
   if (!(thrown instanceof Error)) return undefined;
   const [, why, number, verb, path] = OS_ERROR.exec(thrown.message) ?? [];
   if (why === undefined) return undefined;
-  const what = verb === undefined ? "Cannot go on" : `Cannot ${verb} "${path}"`;
+  const what = why.startsWith("Cannot ")
+    ? "" // it is said already
+    : verb === undefined
+    ? "Cannot go on: "
+    : `Cannot ${verb} "${path}": `;
   const wayOut = WAYS_OUT[number!];
-  return `${what}: ${why}${wayOut === undefined ? "" : `; ${wayOut}`}`;
+  return `${what}${why}${wayOut === undefined ? "" : `; ${wayOut}`}`;
 }

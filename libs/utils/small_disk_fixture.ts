@@ -12,11 +12,21 @@ export class SmallDisk implements AsyncDisposable {
     this.#isNew = isNew;
   }
 
-  /** Mounts one at `path`, or at a new directory; undefined if that is not allowed here. */
-  static async mount(mebibytes: number, path?: string): Promise<SmallDisk | undefined> {
+  /**
+   * Mounts one at `path`, or at a new directory, perhaps with further options such as "noexec";
+   * undefined if that is not allowed here.
+   */
+  static async mount(
+    mebibytes: number,
+    path?: string,
+    ...options: string[]
+  ): Promise<SmallDisk | undefined> {
     const place = path ?? Deno.makeTempDirSync({ prefix: "small_disk_" });
     const mount = new Deno.Command("mount", {
-      args: ["-t", "tmpfs", "-o", `size=${mebibytes}m,mode=755`, "tmpfs", place],
+      args: [
+        ...["-t", "tmpfs", "-o", [`size=${mebibytes}m`, "mode=755", ...options].join(",")],
+        ...["tmpfs", place],
+      ],
       stderr: "null",
     });
     try {
