@@ -38,6 +38,7 @@ function status(name = "main"): NeonStatus {
     timeline_id: "a" as TimelineId,
     branch_name: name,
     pageserver_lag: null,
+    stalled_commits: null,
     waits_for: null,
     ...FOOTPRINT,
     log_file: "/x/postgres.log",

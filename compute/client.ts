@@ -71,6 +71,14 @@ export interface PageserverLag {
   readonly commits_delayed: boolean;
 }
 
+/** Commits of a primary wait for a majority of its safekeepers. */
+export interface StalledCommits {
+  /** For so long. */
+  readonly seconds: number;
+  /** Their ids. */
+  readonly silent_safekeepers: readonly number[];
+}
+
 /** An endpoint as the host sees it. */
 export interface EndpointStatus {
   readonly endpoint_id: string;
@@ -88,6 +96,7 @@ export interface EndpointStatus {
   readonly pid: number | null;
   /** Of a running primary. */
   readonly pageserver_lag: PageserverLag | null;
+  readonly stalled_commits: StalledCommits | null;
   readonly timings_ms: StartTimings | null;
   /** Of an eager endpoint that is starting: how far it has fetched its pages. */
   readonly fetched: { readonly bytes: number; readonly total_bytes: number } | null;

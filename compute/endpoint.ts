@@ -74,6 +74,7 @@ export class Endpoint {
       start_lsn: this.#startLsn === undefined ? null : formatLsn(this.#startLsn),
       pid: this.#run?.pid ?? null,
       pageserver_lag: this.#run?.pageserverLag ?? null,
+      stalled_commits: this.#run?.stalledCommits ?? null,
       timings_ms: this.#timings,
       fetched: this.#fetched,
       ...(this.#error === undefined ? {} : { error: this.#error }),

@@ -14,7 +14,7 @@ import type { PgClient } from "../libs/pgwire/client.ts";
 import { ServerError } from "../libs/pgwire/messages.ts";
 import { logger } from "../libs/utils/log.ts";
 import type { Lsn } from "../libs/utils/lsn.ts";
-import type { EndpointSpec, PageserverLag } from "./client.ts";
+import type { EndpointSpec, PageserverLag, StalledCommits } from "./client.ts";
 import type { EndpointDirectory } from "./endpoint_directory.ts";
 import { readEndpointState, removeEndpointState, writeEndpointState } from "./endpoint_state.ts";
 import { updateArenaToken } from "./lazy_files/arena.ts";
@@ -109,6 +109,10 @@ export abstract class EndpointRun {
   abstract get lsn(): Lsn | undefined;
   /** Of a writer, how far the pageserver is behind it. */
   get pageserverLag(): PageserverLag | undefined {
+    return undefined;
+  }
+  /** Of a writer, whether its commits wait for safekeepers. */
+  get stalledCommits(): StalledCommits | undefined {
     return undefined;
   }
   /** Ends Postgres in an orderly way; returns when it has ended or that takes too long. */

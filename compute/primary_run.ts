@@ -18,7 +18,7 @@ import { writeSlotNames } from "./carried/slot_names.ts";
 import { SlotCarrier } from "./carried/slots.ts";
 import { carryStopped } from "./carried/stopped.ts";
 import { EndpointRun, type RunParts } from "./endpoint_run.ts";
-import type { EndpointSpec, PageserverLag } from "./client.ts";
+import type { EndpointSpec, PageserverLag, StalledCommits } from "./client.ts";
 import { lagLimits } from "./lag_limits.ts";
 import { readArenaSettings } from "./lazy_files/arena.ts";
 import { LsnLease } from "./lsn_lease.ts";
@@ -97,6 +97,10 @@ export class PrimaryRun extends EndpointRun {
 
   override get pageserverLag(): PageserverLag | undefined {
     return this.#stream?.lag;
+  }
+
+  override get stalledCommits(): StalledCommits | undefined {
+    return this.proposer.stalledCommits;
   }
 
   override async configure(spec: EndpointSpec): Promise<void> {

@@ -3,7 +3,7 @@
  * starting it again is enough.
  */
 import assert from "node:assert/strict";
-import { runNeon, type TestNeon, testWithNeon } from "./harness.ts";
+import { runNeon, type Sql, type TestNeon, testWithNeon } from "./harness.ts";
 import { until } from "./support/waiting.ts";
 
 async function stateOf(neon: TestNeon) {
@@ -23,6 +23,7 @@ testWithNeon("endpoints that may not go on, or have to wait, say so", {}, async 
   assert.equal((await again`insert into t select n + 1 from t`).count, 1);
   const { status, error } = await stateOf(neon);
   assert.deepEqual({ status, error }, { status: "running", error: null });
+  await checkHungSafekeeper(neon, again);
   await checkSlowAdoption(neon);
   assert.equal((await again`insert into t select n + 1 from t`).count, 2);
 });
@@ -39,6 +40,21 @@ async function checkDeposed(neon: TestNeon): Promise<void> {
   const told = await hints(neon);
   assert.match(told, /endpoint main crashed: .*term.*; "neon endpoint start main" starts it again/);
   await neon.closeClients();
+}
+
+/** Its only safekeeper hangs: commits wait, and go on. */
+async function checkHungSafekeeper(neon: TestNeon, main: Sql): Promise<void> {
+  neon.signalRole("safekeeper 1", "SIGSTOP");
+  const waiting = main`create table late as select 1`.then(() => true);
+  try {
+    await until("it is said", async () => (await stateOf(neon)).stalled_commits !== null);
+    assert.match(await neon.run("endpoint", "list"), /running, commits wait: no majority of safek/);
+    assert.match(await hints(neon), /waited \d+ s for a majority .*no answer from 1.*"neon start"/);
+  } finally {
+    neon.signalRole("safekeeper 1", "SIGCONT");
+  }
+  assert.equal(await waiting, true);
+  await until("they go on", async () => (await stateOf(neon)).stalled_commits === null);
 }
 
 /** A Postgres that does not answer the next host is taken over when it does. */

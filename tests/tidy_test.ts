@@ -26,6 +26,7 @@ const PURE = [
   "safekeeper/wal_positions.ts",
   "compute/source_choice.ts",
   "compute/wal_proposer/backpressure.ts",
+  "compute/wal_proposer/commit_stall.ts",
   "compute/wal_proposer/conversation.ts",
   "compute/wal_proposer/peers.ts",
   "compute/wal_proposer/proposer.ts",

@@ -10,6 +10,7 @@ import {
   type EndpointStatus,
   lagLimits,
   type PageserverLag,
+  type StalledCommits,
 } from "../../compute/client.ts";
 import { parseAddress } from "../../libs/utils/address.ts";
 import { BadRequest, Conflict, NotFound, TimedOut, Unavailable } from "../../libs/utils/errors.ts";
@@ -320,6 +321,8 @@ export interface ListedEndpoint {
   lsn: string | null;
   /** Of a running primary. */
   pageserver_lag: PageserverLag | null;
+  /** Of a running primary whose commits wait for safekeepers. */
+  stalled_commits: StalledCommits | null;
   status: "running" | "starting" | "stopped" | "crashed";
   /** Of the postmaster. */
   pid: number | null;
@@ -330,7 +333,9 @@ export interface ListedEndpoint {
 }
 
 /** The status for people: also whether commits wait, and for what. */
-export function describeStatus({ status, pageserver_lag: lag }: ListedEndpoint): string {
+export function describeStatus(listed: ListedEndpoint): string {
+  const { status, pageserver_lag: lag, stalled_commits: stalled } = listed;
+  if (stalled !== null) return `${status}, commits wait: no majority of safekeepers`;
   if (lag === null || !lag.commits_delayed) return status;
   const behind = `${Math.ceil(lag.write_bytes / 2 ** 20)} MB behind`;
   return `${status}, commits wait: pageserver ${lag.has_reported ? behind : "does not report"}`;
@@ -338,10 +343,18 @@ export function describeStatus({ status, pageserver_lag: lag }: ListedEndpoint):
 
 /** What is wrong with an endpoint, and the way out of it, in a line for people. */
 export function describeTrouble(listed: ListedEndpoint): string | undefined {
-  const { endpoint, status, error, waits_for } = listed;
+  const { endpoint, status, error, waits_for, stalled_commits } = listed;
   if (waits_for !== null) {
     return `endpoint ${endpoint} waits for ${waits_for}; "neon endpoint stop ${endpoint} -m ` +
       `immediate" ends that`;
+  }
+  if (stalled_commits !== null) {
+    const { seconds, silent_safekeepers: silent } = stalled_commits;
+    const who = silent.length === 0
+      ? "all answer, but not enough have its WAL yet"
+      : `no answer from ${silent.join(", ")}`;
+    return `endpoint ${endpoint} has waited ${seconds} s for a majority of its safekeepers ` +
+      `(${who}); commits go on when there is one: "neon start" starts those that are down`;
   }
   if (error === null || status === "running") return undefined;
   const what = status === "crashed" ? "crashed" : "did not start";
@@ -387,6 +400,7 @@ export async function listEndpoints(
         ? status.lsn
         : null,
       pageserver_lag: status?.pageserver_lag ?? null,
+      stalled_commits: status?.stalled_commits ?? null,
       status: status?.status ?? stray?.state ?? "stopped",
       pid: status?.pid ?? stray?.pid ?? null,
       error: status?.error ?? null,

@@ -37,6 +37,8 @@ import {
   SafekeeperLink,
 } from "./safekeeper_link.ts";
 import type { Election, WalProposerOptions } from "./options.ts";
+import type { StalledCommits } from "../client.ts";
+import { CommitStall } from "./commit_stall.ts";
 import { StandbyFeedback } from "./standby_feedback.ts";
 import { withinLimit } from "./time_limit.ts";
 import { WalBuffer } from "./wal_buffer.ts";
@@ -97,6 +99,7 @@ export class WalProposer implements LinkEvents {
   #buffer: WalBuffer | undefined;
   #waiters: CommitWaiter[] = [];
   #commitNoticeArmed = false;
+  readonly #stall = new CommitStall(performance.now());
   #pageserver: PageserverFeedback | undefined;
   #deposedWhy: string | undefined;
   #stopped = false;
@@ -187,6 +190,11 @@ export class WalProposer implements LinkEvents {
   /** Memory held for WAL. */
   get bufferBytes(): number {
     return this.#buffer?.capacityBytes ?? 0;
+  }
+
+  /** Whether commits wait for a majority of safekeepers, and for whom. */
+  get stalledCommits(): StalledCommits | undefined {
+    return this.#stall.describe(performance.now(), this.#links);
   }
 
   /** What the pageserver last reported about this timeline, as relayed by safekeepers. */
@@ -317,6 +325,7 @@ export class WalProposer implements LinkEvents {
   #beat(): void {
     const now = performance.now();
     this.#conversation.beat(now, STRANDED_MS_MAX);
+    this.#stall.look(now, this.commitLsn, this.endLsn);
     this.onStandbyFeedback();
     this.#links.forEach((link, peer) => {
       if (link.copy === undefined) return;
