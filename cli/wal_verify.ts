@@ -3,10 +3,12 @@
  * copy of the cluster and the WAL, have a file for the pages that memory has no room for, and do
  * nothing else.
  */
+import { tmpdir } from "node:os";
 import { dirname, join, resolve } from "node:path";
 import { crc32AddonPath } from "../libs/utils/crc32c.ts";
 import { NotFound } from "../libs/utils/errors.ts";
 import { ifThere } from "../libs/utils/if_there.ts";
+import { PartialDirectory } from "./control_plane/partial_directory.ts";
 import { programFile } from "./control_plane/supervisor.ts";
 
 /** What `neon wal verify` was given. */
@@ -37,13 +39,10 @@ export async function verifyWal(args: VerifyArguments): Promise<number> {
   const readable = [pgdata, Deno.statSync(wal).isFile ? dirname(wal) : wal];
   if (after !== undefined) readable.push(after);
   const addon = crc32AddonPath();
-  const scratch = Deno.realPathSync(Deno.makeTempDirSync({ prefix: "neon-wal-verify-" }));
-  try {
-    const paths = { pgdata, wal, after };
-    return await runProgram({ ...args, ...paths }, [...readable, scratch], scratch, addon);
-  } finally {
-    Deno.removeSync(scratch, { recursive: true });
-  }
+  using partial = new PartialDirectory(join(tmpdir(), `neon-wal-verify-${Deno.uid()}`));
+  const scratch = Deno.realPathSync(partial.path);
+  const paths = { pgdata, wal, after };
+  return await runProgram({ ...args, ...paths }, [...readable, scratch], scratch, addon);
 }
 
 async function runProgram(
@@ -75,5 +74,18 @@ async function runProgram(
     ],
     stdin: "null",
   }).spawn();
-  return (await child.status).code;
+  // An interrupt ends the program; what it has written is then removed here
+  const interrupt = () => {
+    try {
+      child.kill("SIGINT");
+    } catch {
+      // it has ended by itself, or by the terminal's own interrupt
+    }
+  };
+  Deno.addSignalListener("SIGINT", interrupt);
+  try {
+    return (await child.status).code;
+  } finally {
+    Deno.removeSignalListener("SIGINT", interrupt);
+  }
 }

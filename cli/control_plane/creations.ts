@@ -11,16 +11,21 @@
  */
 import { join } from "node:path";
 import { makeDirectory, removeFile, replaceFile } from "../../libs/utils/durable.ts";
-import { NotFound } from "../../libs/utils/errors.ts";
+import { Conflict, NotFound } from "../../libs/utils/errors.ts";
 import type { TenantId, TimelineId } from "../../libs/utils/id.ts";
 import { ifThere } from "../../libs/utils/if_there.ts";
 import { flag, type Shape } from "../../libs/utils/shape.ts";
+import type { PageserverClient } from "../../pageserver/client.ts";
 import { pageserverClient, safekeeperClient } from "./clients.ts";
 import { branchName, loadConfig } from "./config.ts";
 import { type Environment, repoPath } from "./environment.ts";
 import { withDirectoryLock } from "./repo_dir.ts";
 import { idShape, parseRecord } from "./shapes.ts";
 import { forgetTimeline, listTenantRecords, removeTenantRecord } from "./tenant_records.ts";
+
+/** How long the pageserver may still work on what an interrupted command has asked for. */
+const UNDER_WAY_MS_MAX = 10_000;
+const UNDER_WAY_LOOK_MS = 20;
 
 /** What is being made: a timeline, or a tenant with its first one. */
 interface Creation {
@@ -45,7 +50,8 @@ function lockedFile(path: string): Deno.FsFile | undefined {
 
 /**
  * Runs `make`, which ends with the branch's name in the configuration. Whatever it has made is
- * undone when it throws, and later when this process is interrupted.
+ * undone when it throws, and later when this process is interrupted. The caller has called
+ * undoInterrupted() before it looked at what there is.
  */
 export async function creating<T>(
   env: Environment,
@@ -53,7 +59,6 @@ export async function creating<T>(
   make: () => Promise<T>,
 ): Promise<T> {
   await pageserverClient(env).status(); // where it is down, nothing begins
-  await undoInterrupted(env);
   const path = pathOf(env, creation.timeline_id);
   const file = await withDirectoryLock(env.repoDir, () => {
     makeDirectory(repoPath(env, "creating"));
@@ -92,12 +97,29 @@ export async function undoInterrupted(env: Environment): Promise<void> {
   }
 }
 
+/** What an interrupted command has asked for may still be under way, and ends soon. */
+async function deleteTimeline(
+  pageserver: PageserverClient,
+  tenant: TenantId,
+  timeline: TimelineId,
+) {
+  const deadline = performance.now() + UNDER_WAY_MS_MAX;
+  for (;;) {
+    try {
+      return await pageserver.deleteTimeline(tenant, timeline);
+    } catch (thrown) {
+      if (!(thrown instanceof Conflict) || performance.now() > deadline) throw thrown;
+      await new Promise((resolve) => setTimeout(resolve, UNDER_WAY_LOOK_MS));
+    }
+  }
+}
+
 async function undo(env: Environment, creation: Creation): Promise<void> {
   const { tenant_id: tenant, timeline_id: timeline, with_tenant: withTenant } = creation;
   if (branchName(loadConfig(env.repoDir), tenant, timeline) !== undefined) return; // it was done
   const pageserver = pageserverClient(env);
   const removals = [
-    withTenant ? pageserver.deleteTenant(tenant) : pageserver.deleteTimeline(tenant, timeline),
+    withTenant ? pageserver.deleteTenant(tenant) : deleteTimeline(pageserver, tenant, timeline),
     ...env.config.safekeepers.map(async (config) => {
       const safekeeper = safekeeperClient(env, config);
       if (withTenant) await safekeeper.deleteTenant(tenant);

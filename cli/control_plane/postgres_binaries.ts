@@ -9,10 +9,10 @@
 import { createHash } from "node:crypto";
 import { dirname, join } from "node:path";
 import { pgVersion } from "../../libs/postgres/versions.ts";
-import { makeDirectory } from "../../libs/utils/durable.ts";
 import { BadRequest, messageOf, NotFound } from "../../libs/utils/errors.ts";
 import { commandUser, firstUnreachable, type HostUser } from "./host_user.ts";
 import { downloadPostgres, installDirectory, isDirectory } from "./pg_download.ts";
+import { PartialDirectory } from "./partial_directory.ts";
 import { hostPlatform, pgPackage } from "./pg_packages.ts";
 import type { Progress } from "./progress.ts";
 
@@ -90,8 +90,8 @@ function copyInstallation(binDir: string, version: string, cacheDir: string): st
   const key = createHash("sha256").update(`${prefix} ${changed}`).digest("hex").slice(0, 12);
   const directory = join(cacheDir, "postgres", `${version}-copy-${key}`);
   if (!isDirectory(directory)) {
-    makeDirectory(dirname(directory));
-    const temporary = Deno.makeTempDirSync({ dir: dirname(directory), prefix: "partial-" });
+    using partial = new PartialDirectory(dirname(directory));
+    const temporary = partial.path;
     Deno.chmodSync(temporary, 0o755);
     for (const part of ["bin", "lib", "share"]) {
       copyTree(Deno.realPathSync(join(prefix, part)), join(temporary, part));

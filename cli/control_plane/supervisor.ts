@@ -185,13 +185,14 @@ function spawn(daemon: Daemon): Deno.ChildProcess {
 /** Starts a daemon and waits until it serves; does nothing if it runs. */
 export function startDaemon(daemon: Daemon, timeoutMs = START_TIMEOUT_MS): Promise<Started> {
   return withDirectoryLock(daemon.directory, async () => {
-    const running = livePid(daemon.pidFile);
-    if (running !== undefined) {
-      await waitUntilServing(daemon, timeoutMs);
-      return { pid: running, already: true };
-    }
+    const running = await alreadyRunning(daemon, timeoutMs);
+    if (running !== undefined) return running;
     const taken = await takenAddresses(daemon);
-    if (taken.length > 0) throw portConflict(daemon.name, taken);
+    if (taken.length > 0) {
+      const meanwhile = await alreadyRunning(daemon, timeoutMs);
+      if (meanwhile !== undefined) return meanwhile;
+      throw portConflict(daemon.name, taken);
+    }
     const logStart = sizeOf(daemon.logFile);
     const child = spawn(daemon);
     let exit: Deno.CommandStatus | undefined;
@@ -200,7 +201,12 @@ export function startDaemon(daemon: Daemon, timeoutMs = START_TIMEOUT_MS): Promi
       if (exit !== undefined) return false;
       return await isServing(daemon) ? true : undefined;
     });
-    if (ready === true) return { pid: child.pid, already: false };
+    const pid = livePid(daemon.pidFile) ?? child.pid;
+    if (ready === true) return { pid, already: pid !== child.pid };
+    if (pid !== child.pid) {
+      await waitUntilServing(daemon, timeoutMs);
+      return { pid, already: true };
+    }
     const log = logTail(daemon.logFile, logStart);
     const refusal = /^error: (Cannot .*)$/.exec(log.split("\n").at(-1)!)?.[1];
     if (ready === false && refusal !== undefined) {
@@ -215,6 +221,17 @@ export function startDaemon(daemon: Daemon, timeoutMs = START_TIMEOUT_MS): Promi
       `Cannot start ${daemon.name}: ${how}; the end of "${daemon.logFile}" says:\n${log}`,
     );
   });
+}
+
+/**
+ * The daemon that runs, once it serves. Also after a start: an interrupted command may have left
+ * one on its way, which has locked its pid file a moment before ours.
+ */
+async function alreadyRunning(daemon: Daemon, timeoutMs: number): Promise<Started | undefined> {
+  const pid = livePid(daemon.pidFile);
+  if (pid === undefined) return undefined;
+  await waitUntilServing(daemon, timeoutMs);
+  return { pid, already: true };
 }
 
 async function waitUntilServing(daemon: Daemon, timeoutMs: number): Promise<void> {

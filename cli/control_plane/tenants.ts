@@ -13,7 +13,7 @@ import { checkBranchName } from "./branch_names.ts";
 import { pageserverClient } from "./clients.ts";
 import { checkBranchNameFree, MAIN_BRANCH, mapBranch } from "./config.ts";
 import { changeConfig, type Environment } from "./environment.ts";
-import { creating } from "./creations.ts";
+import { creating, undoInterrupted } from "./creations.ts";
 import { cacheDirectory, postgresUser } from "./host_user.ts";
 import { controlFileIn, initdbArchive } from "./initdb_cache.ts";
 import { findPostgres } from "./postgres_binaries.ts";
@@ -119,6 +119,7 @@ export async function createTenant(
   const tenantId = options.tenantId ?? newTenantId();
   const timelineId = options.timelineId ?? newTimelineId();
   const pgVersion = options.pgVersion ?? env.config.pg_version;
+  await undoInterrupted(env);
   pgVersionOf(pgVersion);
   checkTenantNew(env, tenantId);
   const creation = { tenant_id: tenantId, timeline_id: timelineId, with_tenant: true };
@@ -152,6 +153,7 @@ export async function createTimeline(
   options: Pick<CreateTenantOptions, "timelineId" | "pgVersion" | "dataChecksums">,
   progress: Progress,
 ): Promise<{ timelineId: TimelineId; startLsn: string }> {
+  await undoInterrupted(env);
   checkBranchName(branch);
   const timelineId = options.timelineId ?? newTimelineId();
   checkBranchNameFree(env.config, tenant, branch, timelineId);

@@ -14,7 +14,7 @@ import {
 } from "./config.ts";
 import { changeConfig, type Environment, timelineOfBranch } from "./environment.ts";
 import { lsnAsOf } from "./point_in_time.ts";
-import { creating } from "./creations.ts";
+import { creating, undoInterrupted } from "./creations.ts";
 import { withDirectoryLock } from "./repo_dir.ts";
 import { createOnSafekeepers, safekeepersEnd, safekeeperTargets } from "./safekeeper_timelines.ts";
 import { recordTimeline, timelinePgVersion } from "./tenant_records.ts";
@@ -85,6 +85,7 @@ export async function createBranch(
     const lsn = info.ancestor_lsn ?? info.initdb_lsn;
     return { timelineId: existing, lsn, ancestorBranch, already: true };
   }
+  await undoInterrupted(env);
   checkBranchName(branch);
   const timelineId = options.timelineId ?? newTimelineId();
   checkBranchNameFree(env.config, tenant, branch, timelineId);

@@ -173,10 +173,14 @@ export class Tenant {
     });
   }
 
-  /** Deletes a timeline durably. Throws Conflict while it has children, NotFound. */
+  /**
+   * Deletes a timeline durably, a branch that is being created as soon as it is. Throws Conflict
+   * while it is imported or has children, NotFound.
+   */
   async deleteTimeline(id: TimelineId): Promise<void> {
-    if (!this.broken.has(id)) this.timeline(id);
+    await this.#creating.get(id)?.created.catch(() => {}); // its creator is told
     this.#checkNotBusy(id);
+    if (!this.broken.has(id)) this.timeline(id);
     this.#checkChildless(id);
     this.#busy.add(id);
     try {
