@@ -22,6 +22,8 @@ import {
 import { type Environment, openEnvironment, tenantOf } from "./control_plane/environment.ts";
 import { DEFAULT_PG_VERSION, initEnvironment, type InitOptions } from "./control_plane/init.ts";
 import { startAll, stopAll } from "./control_plane/lifecycle.ts";
+import { replaceSafekeeper } from "./control_plane/safekeepers.ts";
+import { SPARE_SAFEKEEPERS } from "./control_plane/safekeeper_set.ts";
 import { type Progress, silentProgress } from "./control_plane/progress.ts";
 import type { StopMode } from "./control_plane/supervisor.ts";
 import {
@@ -72,7 +74,7 @@ function freePorts(count: number): number[] {
 
 /** The default configuration on free ports. */
 export function configOnFreePorts(safekeepers: number, pgVersion: number): Config {
-  const ports = freePorts(6 + 2 * safekeepers);
+  const ports = freePorts(6 + 2 * (safekeepers + SPARE_SAFEKEEPERS));
   const next = () => ports.shift()!;
   const address = () => `127.0.0.1:${next()}`;
   const config = defaultConfig(safekeepers, pgVersion);
@@ -81,6 +83,10 @@ export function configOnFreePorts(safekeepers: number, pgVersion: number): Confi
   config.safekeepers = config.safekeepers
     .map(({ id }) => ({ id, pg_port: next(), http_port: next() }));
   config.compute = { listen_http_addr: address(), first_pg_port: next() };
+  config.spare_safekeeper_ports = Array.from(
+    { length: SPARE_SAFEKEEPERS },
+    () => [next(), next()],
+  );
   return config;
 }
 
@@ -147,6 +153,14 @@ export class LocalNeon implements AsyncDisposable {
   /** Stops an endpoint. */
   stopEndpoint(name: string, mode: StopMode = "fast"): Promise<void> {
     return stopEndpoint(this.environment(), name, mode);
+  }
+
+  /**
+   * Gives the timelines of a safekeeper to another one, or to a new one, and removes it; returns
+   * the id of that one.
+   */
+  async replaceSafekeeper(id: number, by?: number): Promise<number> {
+    return (await replaceSafekeeper(this.environment(), id, by, {})).id;
   }
 
   /** All endpoints. */

@@ -34,7 +34,7 @@ async function appendRecords(
     timelineId,
     pgVersionNum: 170000,
     walSegmentSize: 16 * 1024 * 1024,
-    safekeepers: safekeeperTargets(env, tenantId, timelineId)
+    safekeepers: safekeeperTargets(env, tenantId, timelineId).safekeepers
       .map(({ id, host, pg_port }) => ({ id, host, pgPort: pg_port })),
     onDeposed: () => {},
   });

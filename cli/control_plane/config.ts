@@ -54,6 +54,18 @@ export interface SafekeeperConfig {
   id: number;
   pg_port: number;
   http_port: number;
+  /** It is to get every timeline. */
+  joining?: boolean;
+  /** It is to give up every timeline. */
+  leaving?: boolean;
+  /** The one that gets the timelines that it gives up. */
+  replaced_by?: number;
+}
+
+/** A safekeeper that is gone for good: no other one gets its id. */
+interface FormerSafekeeper {
+  id: number;
+  replaced_by?: number;
 }
 
 /** The compute host and where endpoint ports start. */
@@ -82,6 +94,12 @@ export interface Config {
   compute: ComputeConfig;
   pageservers: PageserverConfig[];
   safekeepers: SafekeeperConfig[];
+  former_safekeepers?: FormerSafekeeper[];
+  /**
+   * WAL and HTTP ports of safekeepers to come. The daemons may connect to these as well, so that
+   * they need not be started again for a new safekeeper.
+   */
+  spare_safekeeper_ports?: [number, number][];
   postgres: PostgresConfig[];
   /** Where the safekeepers put WAL. Each kind of data is below a name of its own. */
   remote_storage?: StorageLocation;

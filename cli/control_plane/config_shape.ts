@@ -30,6 +30,9 @@ const safekeeper = table<SafekeeperConfig>({
   id: nodeIdShape,
   pg_port: portShape,
   http_port: portShape,
+  joining: optional(flag),
+  leaving: optional(flag),
+  replaced_by: optional(nodeIdShape),
 });
 
 const config = table<Config>({
@@ -44,6 +47,11 @@ const config = table<Config>({
   compute: table<Config["compute"]>({ listen_http_addr: address, first_pg_port: portShape }),
   pageservers: list(pageserver, 1),
   safekeepers: list(safekeeper, 1),
+  former_safekeepers: optional(list(table<NonNullable<Config["former_safekeepers"]>[number]>({
+    id: nodeIdShape,
+    replaced_by: optional(nodeIdShape),
+  }))),
+  spare_safekeeper_ports: optional(list(tuple(portShape, portShape))),
   postgres: list(table<Config["postgres"][number]>({ version: versionShape, bin_dir: path })),
   // The daemons know what is right here
   remote_storage: optional(mapOf(either(text(/^/, "a text"), whole(1, 1000)))),

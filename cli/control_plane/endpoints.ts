@@ -225,7 +225,7 @@ async function specOf(env: Environment, record: EndpointRecord): Promise<Endpoin
     pg_port: record.pg_port,
     pg_bin_dir: binaries.bin_dir,
     pageserver: { host: pageserver.hostname, port: pageserver.port },
-    safekeepers: safekeeperTargets(env, record.tenant_id, record.timeline_id),
+    ...safekeeperTargets(env, record.tenant_id, record.timeline_id),
     ...(token === undefined ? {} : { storage_auth_token: token }),
     ...(record.settings === undefined ? {} : { settings: record.settings }),
     ...(record.eager === true ? { eager: true } : {}),

@@ -30,6 +30,7 @@ import {
   pageserverPermissions,
   safekeeperPermissions,
 } from "./permissions.ts";
+import { sparePorts } from "./safekeeper_set.ts";
 import { type Daemon, programFile } from "./supervisor.ts";
 import { publicKeyPath, reloadKeys, signedToken, type TokenClaims, WHOLE_ROLE } from "./tokens.ts";
 
@@ -66,9 +67,14 @@ function brokerEndpoint(env: Environment): string {
   return `http://${env.config.broker.listen_addr}`;
 }
 
-/** Where safekeepers take and give WAL. */
+/** Where safekeepers take and give WAL, those to come as well. */
 function walServices(env: Environment): string[] {
-  return env.config.safekeepers.map(({ pg_port }) => `${LOOPBACK}:${pg_port}`);
+  const { config } = env;
+  const ports = [
+    ...config.safekeepers.map(({ pg_port }) => pg_port),
+    ...sparePorts(config).map(([port]) => port),
+  ];
+  return ports.map((port) => `${LOOPBACK}:${port}`);
 }
 
 /**
@@ -151,7 +157,9 @@ export function safekeeperRole(env: Environment, config: SafekeeperConfig): Role
   const directory = repoPath(env, "safekeepers", `sk${config.id}`);
   const listen = [`${LOOPBACK}:${config.pg_port}`, `${LOOPBACK}:${config.http_port}`];
   const peers = env.config.safekeepers.filter(({ id }) => id !== config.id)
-    .flatMap(({ pg_port, http_port }) => [`${LOOPBACK}:${pg_port}`, `${LOOPBACK}:${http_port}`]);
+    .flatMap(({ pg_port, http_port }) => [pg_port, http_port])
+    .concat(...sparePorts(env.config))
+    .map((port) => `${LOOPBACK}:${port}`);
   const { remote_storage } = env.config;
   const remote = remote_storage === undefined
     ? undefined

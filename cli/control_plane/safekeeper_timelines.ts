@@ -1,5 +1,6 @@
 /** Timelines on the safekeepers: creation, and where they end. */
-import { NotFound, TimedOut, Unavailable } from "../../libs/utils/errors.ts";
+import { membershipJson } from "../../libs/safekeeper_protocol/membership.ts";
+import { Conflict, NotFound, TimedOut, Unavailable } from "../../libs/utils/errors.ts";
 import {
   parseTenantId,
   parseTimelineId,
@@ -11,10 +12,13 @@ import { settleWithoutStragglers } from "../../libs/utils/stragglers.ts";
 import type { TimelineInfo } from "../../pageserver/client.ts";
 import { type LogEnd, quorumOf, settledEnd } from "./branch_position.ts";
 import { safekeeperClient } from "./clients.ts";
-import { LOOPBACK, type SafekeeperConfig, safekeeperConfig } from "./config.ts";
+import { loadConfig, LOOPBACK, type SafekeeperConfig, safekeeperConfig } from "./config.ts";
 import type { Environment } from "./environment.ts";
+import { configurations, dropLeft, targetsOf } from "./member_change.ts";
 import { withDirectoryLock } from "./repo_dir.ts";
+import { lastingSafekeepers } from "./safekeeper_set.ts";
 import {
+  changeTimelineRecord,
   listTenantRecords,
   loadTenantRecord,
   recordTimeline,
@@ -32,7 +36,7 @@ export async function createOnSafekeepers(
   env: Environment,
   timeline: TimelineInfo,
 ): Promise<TimelineRecord> {
-  const { safekeepers } = env.config;
+  const safekeepers = lastingSafekeepers(env.config);
   const args = {
     tenantId: parseTenantId(timeline.tenant_id),
     timelineId: parseTimelineId(timeline.timeline_id),
@@ -61,43 +65,69 @@ export async function createOnSafekeepers(
   return { ...record, missing: failures.map(({ id }) => id) };
 }
 
-/** Gives a safekeeper that was down the timelines that were created meanwhile. */
+/**
+ * Remembers a timeline that was made. Throws Conflict if one of its safekeepers is gone meanwhile:
+ * making it anew takes those that there are.
+ */
+export function recordCreated(
+  env: Environment,
+  tenant: TenantId,
+  timeline: TimelineId,
+  record: TimelineRecord,
+): Promise<void> {
+  return withDirectoryLock(env.repoDir, () => {
+    const { safekeepers } = loadConfig(env.repoDir);
+    const gone = record.safekeepers.find((id) => !safekeepers.some((known) => known.id === id));
+    if (gone !== undefined) {
+      throw new Conflict(
+        `Cannot make timeline ${timeline}: safekeeper ${gone} was removed meanwhile; try again`,
+      );
+    }
+    recordTimeline(env.repoDir, tenant, timeline, record);
+  });
+}
+
+/**
+ * Gives a safekeeper that was down the timelines that it should have got meanwhile, and has it drop
+ * those that it has left.
+ */
 export async function createMissing(env: Environment, config: SafekeeperConfig): Promise<void> {
   for (const tenant of listTenantRecords(env.repoDir)) {
     const { timelines } = loadTenantRecord(env.repoDir, tenant);
-    for (const [id, { missing, ...record }] of Object.entries(timelines)) {
-      if (missing?.includes(config.id) !== true) continue;
+    for (const [id, record] of Object.entries(timelines)) {
       const timeline = id as TimelineId;
-      const source = record.safekeepers.find((other) => !missing.includes(other));
-      if (source === undefined) continue;
-      const client = safekeeperClient(env, safekeeperConfig(env.config, source));
-      const status = await client.timelineStatus(tenant, timeline);
-      await safekeeperClient(env, config).createTimeline({
-        tenantId: tenant,
-        timelineId: timeline,
-        pgVersion: status.pg_info.pg_version,
-        systemId: BigInt(status.pg_info.system_id),
-        walSegmentSize: status.pg_info.wal_seg_size,
-        startLsn: parseLsn(status.timeline_start_lsn),
-      });
-      await withDirectoryLock(env.repoDir, () => {
-        const still = loadTenantRecord(env.repoDir, tenant).timelines[timeline]?.missing ?? [];
-        const left = still.filter((other) => other !== config.id);
-        const changed = left.length === 0 ? record : { ...record, missing: left };
-        recordTimeline(env.repoDir, tenant, timeline, changed);
-      });
+      if (record.missing?.includes(config.id)) await pullMissing(env, tenant, timeline, config);
+      if (record.left_safekeepers?.includes(config.id)) await dropLeft(env, tenant, timeline);
     }
   }
 }
 
-/** The safekeepers of a timeline. */
-function safekeepersOf(
+async function pullMissing(
   env: Environment,
   tenant: TenantId,
   timeline: TimelineId,
-): SafekeeperConfig[] {
+  config: SafekeeperConfig,
+): Promise<void> {
+  const record = loadTenantRecord(env.repoDir, tenant).timelines[timeline];
+  const missing = record?.missing ?? [];
+  const sources = record?.safekeepers.filter((other) => !missing.includes(other)) ?? [];
+  if (record === undefined || sources.length === 0) return;
+  const hosts = sources.map((id) => `${LOOPBACK}:${safekeeperConfig(env.config, id).http_port}`);
+  const { current } = configurations(env, record);
+  await safekeeperClient(env, config).pullTimeline(tenant, timeline, hosts, current);
+  await withDirectoryLock(
+    env.repoDir,
+    () =>
+      changeTimelineRecord(env.repoDir, tenant, timeline, (before) => ({
+        ...before,
+        missing: (before.missing ?? []).filter((other) => other !== config.id),
+      })),
+  );
+}
+
+function recordOf(env: Environment, tenant: TenantId, timeline: TimelineId): TimelineRecord {
   const known = loadTenantRecord(env.repoDir, tenant).timelines[timeline];
-  if (known !== undefined) return known.safekeepers.map((id) => safekeeperConfig(env.config, id));
+  if (known !== undefined) return known;
   throw new NotFound(`Cannot find timeline ${timeline} of tenant ${tenant} on any safekeeper`);
 }
 
@@ -106,19 +136,21 @@ async function logEnd(
   config: SafekeeperConfig,
   tenant: TenantId,
   timeline: TimelineId,
-): Promise<LogEnd> {
+): Promise<LogEnd & { generation: number }> {
   const status = await safekeeperClient(env, config).timelineStatus(tenant, timeline);
   return {
     lastLogTerm: status.acceptor_state.epoch,
     flushLsn: parseLsn(status.flush_lsn),
     commitLsn: parseLsn(status.commit_lsn),
+    generation: status.mconf.generation,
   };
 }
 
-/** The safekeepers of a timeline, as the compute host is told them. */
+/** The safekeepers of a timeline, and what makes a quorum, as the compute host is told them. */
 export function safekeeperTargets(env: Environment, tenant: TenantId, timeline: TimelineId) {
-  return safekeepersOf(env, tenant, timeline)
-    .map((config) => ({ id: config.id, host: LOOPBACK, pg_port: config.pg_port }));
+  const { current, joint = current } = configurations(env, recordOf(env, tenant, timeline));
+  const safekeepers = targetsOf(joint);
+  return joint.generation === 0 ? { safekeepers } : { safekeepers, mconf: membershipJson(joint) };
 }
 
 /**
@@ -130,7 +162,9 @@ export async function safekeepersEnd(
   tenant: TenantId,
   timeline: TimelineId,
 ): Promise<Lsn | undefined> {
-  const safekeepers = safekeepersOf(env, tenant, timeline);
+  const record = recordOf(env, tenant, timeline);
+  if (record.next_safekeepers !== undefined) return undefined; // others may have more by now
+  const safekeepers = record.safekeepers.map((id) => safekeeperConfig(env.config, id));
   const answers = await settleWithoutStragglers(
     safekeepers.map((config) => logEnd(env, config, tenant, timeline)),
     quorumOf(safekeepers.length),
@@ -138,6 +172,8 @@ export async function safekeepersEnd(
   );
   const ends = answers.filter((answer) => answer.status === "fulfilled")
     .map((answer) => answer.value);
+  const { membership_generation: known = 0 } = record;
+  if (ends.some(({ generation }) => generation > known)) return undefined;
   if (ends.length >= quorumOf(safekeepers.length)) return settledEnd(ends, safekeepers.length);
   throw new Unavailable(
     `Cannot tell where timeline ${timeline} ends: ${ends.length} of ${safekeepers.length} ` +

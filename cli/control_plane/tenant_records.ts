@@ -25,6 +25,12 @@ export interface TimelineRecord {
   safekeepers: number[];
   /** Those of them that were down when it was created, and get it when they are started. */
   missing?: number[];
+  /** Of the membership that is in force; missing: its members have never changed. */
+  membership_generation?: number;
+  /** The safekeepers that it is getting: under way from when this is here until it is not. */
+  next_safekeepers?: number[];
+  /** Those that it has left, and that still have to drop it. */
+  left_safekeepers?: number[];
 }
 
 /** What the control plane remembers of one tenant. */
@@ -42,6 +48,9 @@ const RECORD: Shape<TenantRecord> = {
       pg_version: versionShape,
       safekeepers: list(nodeIdShape, 1),
       missing: optional(list(nodeIdShape)),
+      membership_generation: optional(whole(1, 2 ** 32 - 1)),
+      next_safekeepers: optional(list(nodeIdShape, 1)),
+      left_safekeepers: optional(list(nodeIdShape)),
     }),
     idShape,
   ),
@@ -114,6 +123,29 @@ export function recordTimeline(
   const record = loadTenantRecord(repoDir, tenant);
   record.timelines[timeline] = timelineRecord;
   storeTenantRecord(repoDir, tenant, record);
+}
+
+/**
+ * Changes what is remembered of a timeline, durably; returns it, undefined if there is no such
+ * timeline any more. The caller holds the lock.
+ */
+export function changeTimelineRecord(
+  repoDir: string,
+  tenant: TenantId,
+  timeline: TimelineId,
+  change: (record: TimelineRecord) => TimelineRecord,
+): TimelineRecord | undefined {
+  if (!listTenantRecords(repoDir).includes(tenant)) return undefined;
+  const before = loadTenantRecord(repoDir, tenant).timelines[timeline];
+  if (before === undefined) return undefined;
+  const { missing = [], left_safekeepers: left = [], ...rest } = change(before);
+  const record = {
+    ...rest,
+    ...(missing.length === 0 ? {} : { missing }),
+    ...(left.length === 0 ? {} : { left_safekeepers: left }),
+  };
+  recordTimeline(repoDir, tenant, timeline, record);
+  return record;
 }
 
 /** Forgets a timeline, if it is known. The caller holds the lock. */

@@ -20,14 +20,9 @@ import { findPostgres } from "./postgres_binaries.ts";
 import type { Progress } from "./progress.ts";
 import { withDirectoryLock } from "./repo_dir.ts";
 import { checkTimelineNew } from "./timeline_check.ts";
-import { createOnSafekeepers } from "./safekeeper_timelines.ts";
+import { createOnSafekeepers, recordCreated } from "./safekeeper_timelines.ts";
 import type { TenantSettings } from "./tenant_settings.ts";
-import {
-  listTenantRecords,
-  loadTenantRecord,
-  recordTimeline,
-  storeTenantRecord,
-} from "./tenant_records.ts";
+import { listTenantRecords, loadTenantRecord, storeTenantRecord } from "./tenant_records.ts";
 
 /** What a tenant can be created with. */
 export interface CreateTenantOptions {
@@ -103,10 +98,7 @@ async function createRoot(
   const pageserver = pageserverClient(env);
   const info = await pageserver.importBasebackup(tenant, timeline, kind.pgVersion, archive);
   const record = await createOnSafekeepers(env, info);
-  await withDirectoryLock(
-    env.repoDir,
-    () => recordTimeline(env.repoDir, tenant, timeline, record),
-  );
+  await recordCreated(env, tenant, timeline, record);
   return info;
 }
 

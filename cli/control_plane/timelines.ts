@@ -15,9 +15,13 @@ import {
 import { changeConfig, type Environment, timelineOfBranch } from "./environment.ts";
 import { lsnAsOf } from "./point_in_time.ts";
 import { creating, undoInterrupted } from "./creations.ts";
-import { withDirectoryLock } from "./repo_dir.ts";
-import { createOnSafekeepers, safekeepersEnd, safekeeperTargets } from "./safekeeper_timelines.ts";
-import { recordTimeline, timelinePgVersion } from "./tenant_records.ts";
+import {
+  createOnSafekeepers,
+  recordCreated,
+  safekeepersEnd,
+  safekeeperTargets,
+} from "./safekeeper_timelines.ts";
+import { timelinePgVersion } from "./tenant_records.ts";
 import { checkTimelineNew } from "./timeline_check.ts";
 import { signedToken } from "./tokens.ts";
 
@@ -65,7 +69,7 @@ export async function committedPosition(
     tenant_id: tenant,
     timeline_id: timeline,
     pg_version: timelinePgVersion(env.repoDir, tenant, timeline),
-    safekeepers: safekeeperTargets(env, tenant, timeline),
+    ...safekeeperTargets(env, tenant, timeline),
     ...(token === undefined ? {} : { storage_auth_token: token }),
   });
   return parseLsn(commit_lsn);
@@ -108,10 +112,7 @@ export async function createBranch(
       ancestor_start_lsn: formatLsn(lsn),
     });
     const record = await createOnSafekeepers(env, info);
-    await withDirectoryLock(
-      env.repoDir,
-      () => recordTimeline(env.repoDir, tenant, timelineId, record),
-    );
+    await recordCreated(env, tenant, timelineId, record);
     await changeConfig(env, (config) => mapBranch(config, tenant, branch, timelineId));
     return { timelineId, lsn: info.ancestor_lsn ?? formatLsn(lsn), ancestorBranch, already: false };
   };
