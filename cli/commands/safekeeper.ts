@@ -37,8 +37,8 @@ function replace() {
     .option("--with <id>", "take this one instead of making a new one", count(1))
     .addHelpText(
       "after",
-      "\nA majority of the safekeepers of each timeline has to answer. When the command is\n" +
-        "interrupted, the same command again goes on.",
+      "\nA majority of the safekeepers of each timeline has to answer. When the\n" +
+        "command is interrupted, the same command again goes on.",
     )
     .action(async (id, options) => {
       const env = openEnvironment();

@@ -1,7 +1,7 @@
 /** What the operating system refuses, said as everything else is: what cannot be done, and why. */
 
 /** `No space left on device (os error 28): open '/a/b'`, as Deno words it; the path may be missing. */
-const OS_ERROR = /^(.*?) \(os error (\d+)\)(?:: (\w+) '([^']*)')?/;
+const OS_ERROR = /^([^(:]*) \(os error (\d+)\)(?:: (\w+) '([^']*)'|$)/;
 
 /** By number (Linux), what helps. */
 const WAYS_OUT: Readonly<Record<string, string>> = {
