@@ -23,7 +23,8 @@ async function environment() {
     return openEnvironment();
   } catch (thrown) {
     if (!(thrown instanceof NotFound)) throw thrown;
-    return await initEnvironment(repoDirectory(), { pgVersion: DEFAULT_PG_VERSION }, progress);
+    const options = { pgVersion: DEFAULT_PG_VERSION };
+    return await waitingFor("Preparing", initEnvironment(repoDirectory(), options, progress));
   }
 }
 
@@ -61,7 +62,8 @@ What to try next (bin/neon is the command; the README shows how to have it as "n
   bin/neon timeline branch --branch-name experiment     # a branch of everything, at once
   bin/neon endpoint start experiment                    # PostgreSQL on that branch
   bin/neon sql experiment                               # changes here do not touch main
-  bin/neon endpoint list
+  bin/neon status                                       # daemons, branches, endpoints
+  bin/neon logs -f                                      # what all of them log
   bin/neon stop                                         # quickstart again brings it all back`);
 }
 

@@ -12,6 +12,9 @@ const LOGGED_AFTER_MS = 5000;
 /** How often the seconds are looked at. */
 const TICK_MS = 250;
 
+/** When bytes were shown last: as long as they come, they say more than the seconds. */
+let bytesShownAt = -Infinity;
+
 /**
  * Does `work`; while it takes long, says what is waited for and since when. A function is asked
  * each time.
@@ -24,8 +27,10 @@ export async function waitingFor<T>(
   const started = performance.now();
   const whatNow = () => typeof what === "string" ? what : what();
   const show = () => {
-    const waited = performance.now() - started;
-    if (waited >= shownAfterMs) showPassing(`${whatNow()} ... ${Math.floor(waited / 1000)} s`);
+    const now = performance.now();
+    const waited = now - started;
+    if (waited < shownAfterMs || now - bytesShownAt < SHOWN_AFTER_MS) return;
+    showPassing(`${whatNow()} ... ${Math.floor(waited / 1000)} s`);
   };
   const isTerminal = Deno.stderr.isTerminal();
   const timer = isTerminal
@@ -46,6 +51,7 @@ export function terminalProgress(): Progress {
     bytes(what, received, total) {
       const megabytes = (count: number) => (count / 1e6).toFixed(1);
       const of = total > 0 ? ` of ${megabytes(total)}` : "";
+      bytesShownAt = performance.now();
       if (Deno.stderr.isTerminal()) showPassing(`${what}: ${megabytes(received)}${of} MB`);
       else if (announced !== what) printHint(`${what} ...`);
       announced = what;

@@ -11,7 +11,7 @@ import { repoDirectory } from "../control_plane/repo_dir.ts";
 import { withExamples } from "../help.ts";
 import { count, port } from "../options.ts";
 import { printHint, printLine } from "../output.ts";
-import { terminalProgress } from "../waiting.ts";
+import { terminalProgress, waitingFor } from "../waiting.ts";
 
 function configFile(path: string): Partial<Config> {
   try {
@@ -67,18 +67,21 @@ export function command(): Command {
         .choices(FORCE_MODES).default("must-not-exist" as const),
     )
     .action(async (options) => {
-      const env = await initEnvironment(repoDirectory(), {
-        safekeepers: options.numSafekeepers,
-        pgVersion: options.pgVersion,
-        pgDistribDir: options.pgDistribDir,
-        pgBin: options.pgBin,
-        force: options.force,
-        ...(options.dataChecksums === undefined ? {} : { dataChecksums: options.dataChecksums }),
-        ...(options.remoteStorage === undefined ? {} : { remoteStorage: options.remoteStorage }),
-        ...(options.auth === undefined ? {} : { auth: options.auth }),
-        ...(options.portBase === undefined ? {} : { portBase: options.portBase }),
-        ...(options.config === undefined ? {} : { config: options.config }),
-      }, terminalProgress());
+      const env = await waitingFor(
+        "Preparing",
+        initEnvironment(repoDirectory(), {
+          safekeepers: options.numSafekeepers,
+          pgVersion: options.pgVersion,
+          pgDistribDir: options.pgDistribDir,
+          pgBin: options.pgBin,
+          force: options.force,
+          ...(options.dataChecksums === undefined ? {} : { dataChecksums: options.dataChecksums }),
+          ...(options.remoteStorage === undefined ? {} : { remoteStorage: options.remoteStorage }),
+          ...(options.auth === undefined ? {} : { auth: options.auth }),
+          ...(options.portBase === undefined ? {} : { portBase: options.portBase }),
+          ...(options.config === undefined ? {} : { config: options.config }),
+        }, terminalProgress()),
+      );
       const directory = displayPath(env.repoDir);
       for (const pageserver of env.config.pageservers) {
         const { id, listen_pg_addr } = pageserver;

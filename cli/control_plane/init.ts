@@ -164,7 +164,7 @@ export async function initEnvironment(
   if (problem !== undefined) throw new BadRequest(`Cannot use the configuration: ${problem}`);
   const binaries = await findPostgres(pgVersion, options, user, cacheDir, progress);
   config.postgres = [{ version: pgVersion, bin_dir: binaries.binDir }];
-  initdbArchive(binaries, user, cacheDir, progress);
+  await initdbArchive(binaries, user, cacheDir, progress);
   // For bin/neon where there is no deno on the PATH
   placeLink(join(cacheDir, "bin", "deno"), Deno.execPath());
   const mains = allRoles({ repoDir, config }).map((role) => role.main);

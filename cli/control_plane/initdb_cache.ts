@@ -92,14 +92,18 @@ function concat(parts: Uint8Array[]): Uint8Array {
   return whole;
 }
 
-function runInitdb(binaries: PostgresBinaries, user: HostUser | undefined, directory: string) {
-  const { success, stderr, stdout } = new Deno.Command(join(binaries.binDir, "initdb"), {
+async function runInitdb(
+  binaries: PostgresBinaries,
+  user: HostUser | undefined,
+  directory: string,
+): Promise<void> {
+  const { success, stderr, stdout } = await new Deno.Command(join(binaries.binDir, "initdb"), {
     args: ["-D", directory, ...initdbOptions(Number.parseInt(binaries.version, 10))],
     cwd: directory,
     clearEnv: true,
     env: { PATH: "/usr/bin:/bin", LC_ALL: "C", TZ: "UTC" },
     ...commandUser(user),
-  }).outputSync();
+  }).output();
   if (success) return;
   const decoder = new TextDecoder();
   const text = `${decoder.decode(stdout)}${decoder.decode(stderr)}`.trim();
@@ -116,12 +120,12 @@ export function archiveName({ binDir, version }: PostgresBinaries): string {
 }
 
 /** The path of the cached tar for these binaries; makes it on first use. */
-export function initdbArchive(
+export async function initdbArchive(
   binaries: PostgresBinaries,
   user: HostUser | undefined,
   cacheDir: string,
   progress: Progress,
-): string {
+): Promise<string> {
   const cache = join(cacheDir, "initdb");
   const path = join(cache, archiveName(binaries));
   if (ifThere(() => Deno.statSync(path)) !== undefined) return path;
@@ -130,7 +134,7 @@ export function initdbArchive(
   const directory = partial.path;
   Deno.chmodSync(directory, 0o700);
   if (user !== undefined) Deno.chownSync(directory, user.uid, user.gid);
-  runInitdb(binaries, user, directory);
+  await runInitdb(binaries, user, directory);
   placeFile(path, pack(directory), 0o644);
   return path;
 }

@@ -69,7 +69,9 @@ async function freshCluster(
   const pgDistribDir = env.config.pg_distrib_dir;
   const source = pgBin === undefined ? { pgDistribDir } : { pgBin };
   const binaries = await findPostgres(pgVersion, source, user, cacheDir, progress);
-  const archive = Deno.readFileSync(initdbArchive(binaries, user, cacheDir, progress));
+  const archive = Deno.readFileSync(
+    await initdbArchive(binaries, user, cacheDir, progress),
+  );
   const place = controlFileIn(archive);
   const made = decodeControlFile(place);
   const withChecksums = dataChecksums ?? env.config.data_checksums ??
