@@ -6,14 +6,16 @@
  */
 const TURNS_BETWEEN_LOOKS = 1;
 
+/** Where Deno finds its cache. */
+const CACHE_VARIABLES = ["HOME", "DENO_DIR", "XDG_CACHE_HOME"];
+
 /**
- * The environment of a daemon: nothing but what Deno and the user's own NEON_ settings need, and
- * `more` of the user's variables.
+ * The environment of a daemon: what Deno needs, the tuning of gRPC, and `more` of the user's
+ * variables. Anything else of the user's, such as tokens, stays with the command.
  */
 export function daemonEnvironment(more: readonly string[]): Record<string, string> {
   const kept = Object.entries(Deno.env.toObject()).filter(([name]) =>
-    ["HOME", "PATH", "DENO_DIR", "XDG_CACHE_HOME", "TMPDIR", ...more].includes(name) ||
-    name.startsWith("NEON_") || name.startsWith("GRPC_")
+    CACHE_VARIABLES.includes(name) || more.includes(name) || name.startsWith("GRPC_")
   );
   return {
     ...Object.fromEntries(kept),

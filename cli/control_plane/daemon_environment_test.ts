@@ -30,3 +30,18 @@ Deno.test("a daemon that is busy looks at its sockets all the time", async () =>
   const turns = Number(new TextDecoder().decode(stdout));
   assert.ok(turns >= 1 && turns <= 8, `${turns} turns`);
 });
+
+Deno.test("a daemon gets nothing of the user's environment that it has no use for", () => {
+  const given = { NEON_AUTH_TOKEN: "secret", GRPC_TRACE: "all", AWS_SESSION_TOKEN: "asked for" };
+  for (const [name, value] of Object.entries(given)) Deno.env.set(name, value);
+  try {
+    const found = daemonEnvironment(["AWS_SESSION_TOKEN"]);
+    assert.equal(found["GRPC_TRACE"], "all");
+    assert.equal(found["AWS_SESSION_TOKEN"], "asked for");
+    const known = /^(HOME|DENO_DIR|XDG_CACHE_HOME|GRPC_.*|NO_COLOR|DENO_TOKIO_EVENT_INTERVAL)$/;
+    const others = Object.keys(found).filter((name) => !known.test(name));
+    assert.deepEqual(others, ["AWS_SESSION_TOKEN"]);
+  } finally {
+    for (const name of Object.keys(given)) Deno.env.delete(name);
+  }
+});
