@@ -170,6 +170,29 @@ Deno.test("every file opens with a comment that says what it is", () => {
   assert.deepEqual(silent.map((file) => file.path), []);
 });
 
+Deno.test("ARCHITECTURE.md names files and folders that are there", () => {
+  const named = [...Deno.readTextFileSync(join(ROOT, "ARCHITECTURE.md")).matchAll(/`([^`\s]+)`/g)]
+    .map((match) => match[1]!)
+    .filter((name) => /^[\w/]+(\.(ts|c|h)|\/)$/.test(name));
+  assert.ok(named.length > 40, "the map names the files that it tells of");
+  const entries = new Set<string>();
+  for (const room of [...CODE_ROOMS, "docs"]) collectEntries(room, entries);
+  const missing = named.filter((name) =>
+    ![...entries].some((path) => path === name || path.endsWith(`/${name}`))
+  );
+  assert.deepEqual(missing.filter((name) => !exists(name)), []);
+});
+
+/** All paths below a folder, folders with a slash behind them. */
+function collectEntries(folder: string, into: Set<string>): void {
+  into.add(`${folder}/`);
+  for (const entry of Deno.readDirSync(join(ROOT, folder))) {
+    const path = `${folder}/${entry.name}`;
+    if (entry.isDirectory) collectEntries(path, into);
+    else into.add(path);
+  }
+}
+
 Deno.test("files and lines keep their limits", () => {
   const offences: string[] = [];
   for (const file of SOURCES) {
