@@ -15,7 +15,12 @@ async function fail(thrown: unknown, args: string[]): Promise<void> {
   const { describeOsError } = await import("../libs/utils/os_errors.ts");
   const why = describeOsError(thrown) ?? messageOf(thrown);
   const isDown = /Cannot reach the (pageserver|compute host|safekeeper) at/.test(why);
-  const wayOut = isDown && !why.includes('"neon start"') ? '; "neon start" starts it' : "";
+  const isRefused = why.startsWith("Cannot authenticate: no known key");
+  const wayOut = isDown && !why.includes('"neon start"')
+    ? '; "neon start" starts it'
+    : isRefused
+    ? `; the daemon does not know the key in .neon: "neon stop" and "neon start" tell it`
+    : "";
   printError(readable(why + wayOut, args));
   if (args.includes("--verbose") && thrown instanceof Error) printHint(thrown.stack ?? "");
   Deno.exitCode = 1;

@@ -6,6 +6,7 @@
 import assert from "node:assert/strict";
 import { join } from "node:path";
 import { httpApi as computeApi } from "../compute/http_api.ts";
+import { newKeyPair } from "../libs/auth/keys.ts";
 import { PgClient } from "../libs/pgwire/client.ts";
 import type { ServerError } from "../libs/pgwire/messages.ts";
 import {
@@ -267,7 +268,23 @@ testWithNeon("a token opens what it is for, and nothing else", { auth: true }, a
   assert.deepEqual([...await main`select a from t`], [{ a: 1 }]);
   await main`insert into t values (2)`;
   assert.equal((await neon.run("tenant", "list")).trim().split("\n").length, 2);
+  await checkStrangeKey(neon);
 });
+
+/** What a command says whose key the daemons do not know. */
+async function checkStrangeKey({ local: { directory } }: TestNeon): Promise<void> {
+  const path = join(directory, "auth_private_key.pem");
+  const right = Deno.readTextFileSync(path);
+  Deno.writeTextFileSync(path, (await newKeyPair()).privatePem);
+  const commands = { "tenant list": /"neon stop"/, "start": /storage_broker read the public keys/ };
+  for (const [command, why] of Object.entries(commands)) {
+    const { code, stderr } = await runNeon(directory, command.split(" "));
+    assert.equal(code, 1, stderr);
+    assert.match(stderr, /Cannot authenticate: no known key has signed the token/);
+    assert.match(stderr, why);
+  }
+  Deno.writeTextFileSync(path, right);
+}
 
 Deno.test("neon init --auth makes keys that only their owner can use; generate-jwt needs them", async () => {
   const directory = Deno.makeTempDirSync({ prefix: "neon-auth-init-" });

@@ -144,10 +144,33 @@ async function survive(neon: TestNeon, main: Sql, reader: Sql): Promise<void> {
   await neon.closeClients();
   for (const name of ["main", "reader"]) await neon.local.stopEndpoint(name);
   await neon.local.start();
+  await agree(neon);
+  await pullTimeline(neon);
+  await agree(neon);
+}
+
+/** Waits until the safekeepers hold the same, and WAL is in remote storage. */
+async function agree(neon: TestNeon): Promise<void> {
   await until("the safekeepers agree, and WAL is in remote storage", async () => {
     const found = await positions(neon);
     return found.every(({ flush, backup }) => flush === found[0]!.flush && backup > 0);
   });
+}
+
+/** Safekeeper 3 loses the main branch and gets it from the others. */
+async function pullTimeline(neon: TestNeon): Promise<void> {
+  const env = neon.local.environment();
+  const { tenantId, timelineId } = neon.tenant;
+  const { safekeepers } = env.config;
+  const client = safekeeperClient(env, safekeepers[2]!);
+  assert.equal(await client.dropTimeline(tenantId, timelineId), true);
+  const hosts = safekeepers.slice(0, 2).map(({ http_port }) => `127.0.0.1:${http_port}`);
+  const members = safekeepers.map(({ id, pg_port }) => ({
+    id,
+    host: "127.0.0.1",
+    pgPort: pg_port,
+  }));
+  await client.pullTimeline(tenantId, timelineId, hosts, { generation: 0, members });
 }
 
 /** New keys under running endpoints: nothing is restarted, nothing waits. */

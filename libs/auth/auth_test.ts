@@ -1,5 +1,6 @@
 import assert from "node:assert/strict";
 import { join } from "node:path";
+import fc from "fast-check";
 import { BadRequest, Forbidden, Unauthorized } from "../utils/errors.ts";
 import { parseTenantId } from "../utils/id.ts";
 import { authorize, type Claims, type Needed, type Server } from "./access.ts";
@@ -131,6 +132,31 @@ Deno.test("verifiedClaims() takes what one of the keys has signed with EdDSA, no
   for (const [what, [text, why]] of Object.entries(wrong)) {
     await assert.rejects(verifiedClaims(keys, text), refused(why), what);
   }
+});
+
+Deno.test("whatever comes as a token is refused in order, or says what was signed", async () => {
+  using directory = new KeyDirectory();
+  const key = await directory.add("one");
+  const keys = await readPublicKeys(directory.keys);
+  const claims = { scope: "tenant", tenant_id: ONE };
+  const token = await signToken(key, claims);
+  const isRefusedOrSame = async (text: string) => {
+    try {
+      assert.deepEqual(await verifiedClaims(keys, text), claims);
+    } catch (thrown) {
+      assert.ok(thrown instanceof Unauthorized, String(thrown));
+    }
+  };
+  const changed = fc.tuple(fc.nat(token.length - 1), fc.string({ minLength: 1, maxLength: 3 }))
+    .map(([at, text]) => token.slice(0, at) + text + token.slice(at + 1));
+  const part = fc.oneof(
+    fc.base64String(),
+    fc.json().map(encode),
+    fc.constantFrom(...token.split(".")),
+  );
+  const joined = fc.array(part, { minLength: 2, maxLength: 4 }).map((parts) => parts.join("."));
+  const texts = fc.oneof(changed, joined, fc.string());
+  await fc.assert(fc.asyncProperty(texts, isRefusedOrSame), { numRuns: 500 });
 });
 
 Deno.test("readClaims() takes what is understood, valid now and for this server", () => {
