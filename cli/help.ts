@@ -12,16 +12,18 @@ type AnyCommand = Command<unknown[], Record<string, unknown>>;
 /** An example: the command line, and what it does where that is not plain. */
 type Example = readonly [line: string, what?: string];
 
-/** Adds examples to a command's help. */
+/** Columns for an example and what it does, side by side. */
+const EXAMPLE_COLUMNS = 74;
+
+/** Adds examples to a command's help: what they do stands beside all of them, or above. */
 export function withExamples<C>(command: C, ...examples: Example[]): C {
-  const width = Math.max(...examples.map(([line]) => line.length));
-  const lines = examples.map(([line, what]) =>
-    what === undefined
-      ? `  ${line}`
-      : line.length + what.length > 74
-      ? `  # ${what}\n  ${line}`
-      : `  ${line.padEnd(width + what.length > 74 ? line.length : width)}  # ${what}`
-  );
+  const explained = examples.filter(([, what]) => what !== undefined);
+  const width = Math.max(0, ...explained.map(([line]) => line.length));
+  const isBeside = explained.every(([, what]) => width + what!.length <= EXAMPLE_COLUMNS);
+  const lines = examples.map(([line, what]) => {
+    if (what === undefined) return `  ${line}`;
+    return isBeside ? `  ${line.padEnd(width)}  # ${what}` : `  # ${what}\n  ${line}`;
+  });
   (command as unknown as AnyCommand).addHelpText("after", `\nExamples:\n${lines.join("\n")}`);
   return command;
 }
