@@ -19,7 +19,7 @@ import { type EndpointState, writeEndpointState } from "./endpoint_state.ts";
 import { fetchPages } from "./eager_files/fetch_pages.ts";
 import { markMaps } from "./carried/free_space.ts";
 import { PAGE_SIZE } from "../libs/postgres/constants.ts";
-import { layOutInSteps, planFiles, plannedLengths } from "./lazy_files/lay_out.ts";
+import { layOutInSteps, planFiles, plannedLengths, showControlFile } from "./lazy_files/lay_out.ts";
 import { HBA_CONF } from "./postgres_settings.ts";
 
 /** Longest wait for Postgres to accept connections. */
@@ -136,6 +136,7 @@ export async function fetchEagerly(
     onProgress: (pages) => run.fetched(pages * PAGE_SIZE, totalBytes),
   });
   markMaps(directory.pgdata, files.map(({ path }) => path));
+  showControlFile(directory.pgdata);
   clock.end("pages");
 }
 

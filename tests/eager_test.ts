@@ -122,6 +122,12 @@ async function stopWhileFetching(neon: TestNeon): Promise<void> {
   });
   neon.signalRole("pageserver", "SIGSTOP");
   try {
+    const pgdata = `${neon.local.directory}/compute/endpoints/late/pgdata`;
+    assert.throws(
+      () => Deno.statSync(`${pgdata}/global/pg_control`),
+      Deno.errors.NotFound,
+      "nobody can start Postgres on files that are not whole",
+    );
     await neon.local.stopEndpoint("late", "immediate");
     assert.match(String(await starting), /Cannot start endpoint "late": it was stopped meanwhile/);
   } finally {

@@ -73,7 +73,7 @@ export interface LayOutOptions {
   readonly empty?: ReadonlyMap<string, number>;
   /**
    * All pages will be fetched before Postgres starts: files without length (they get it with their
-   * pages), no arena, and the control file where it belongs.
+   * pages), and no arena. showControlFile() is to follow when the files are whole.
    */
   readonly eager?: boolean;
   /** Puts an empty file made ahead of time at this path, if it can. */
@@ -198,6 +198,11 @@ function hideControlFile(pgdata: string): void {
   ifThere(() => Deno.renameSync(`${pgdata}/${CONTROL_FILE}`, `${pgdata}/${LAZY_CONTROL_FILE}`));
 }
 
+/** Moves it back: all files are whole, Postgres may start on them without the library. */
+export function showControlFile(pgdata: string): void {
+  Deno.renameSync(`${pgdata}/${LAZY_CONTROL_FILE}`, `${pgdata}/${CONTROL_FILE}`);
+}
+
 /**
  * Makes the relation files and the arena of `options`, and hides the control file. Relation files
  * that are there already are emptied and used again, others that neither the map nor `keep` names
@@ -235,10 +240,8 @@ export function* layOutInSteps(options: LayOutOptions): Generator<undefined, Lai
       began = performance.now();
     }
   }
-  if (options.eager !== true) {
-    writeArena(options, lazy);
-    hideControlFile(options.pgdata);
-  }
+  if (options.eager !== true) writeArena(options, lazy);
+  hideControlFile(options.pgdata);
   const skippedForks =
     options.map.forks.filter(({ spc }) => spc !== DEFAULT_TABLESPACE && spc !== GLOBAL_TABLESPACE)
       .length;
