@@ -10,11 +10,13 @@ import {
   badPositions,
   badValues,
   ofNothing,
+  ofReadOnly,
   ofStopped,
   unknownThings,
   wrongUsage,
 } from "./bad_input/cases.ts";
 import { CONFIG_DAMAGE, type Damage, recordDamage } from "./bad_input/damage.ts";
+import { createEndpoint } from "../cli/control_plane/endpoints.ts";
 import { runInside } from "./bad_input/run_inside.ts";
 import { snapshot } from "./bad_input/snapshot.ts";
 import { type TestNeon, testWithNeon } from "./harness.ts";
@@ -35,7 +37,7 @@ async function wrongAnswers(
       ...(says.test(result.stderr) ? [] : [`nothing of ${says}`]),
       // deno-lint-ignore no-control-regex
       ...(/[\x00-\x09\x0b-\x1f\x7f\u202e]/.test(result.stderr) ? ["control characters"] : []),
-      ...(result.stdout === "" ? [] : [`on standard output: ${result.stdout}`]),
+      ...(/^(Starting .*\n)*$/.test(result.stdout) ? [] : [`on standard output: ${result.stdout}`]),
       ...(after === before ? [] : [`a trace: ${difference(before, after)}`]),
     ];
     before = after;
@@ -71,6 +73,7 @@ testWithNeon("bad input gets one line and leaves no trace", {}, async (neon) => 
     ...badValues(),
     ...badInits(),
   ]);
+  await checkTogether(neon);
   await checkDamage(neon, CONFIG_DAMAGE, [["status"], ["endpoint", "list"], ["init", ...ANEW]]);
   await checkDamage(neon, recordDamage("endpoints/idle/endpoint.json"), [
     ["endpoint", "start", "idle"],
@@ -82,7 +85,19 @@ testWithNeon("bad input gets one line and leaves no trace", {}, async (neon) => 
   ]);
   await neon.local.stop("immediate");
   await check(neon, ofStopped(known));
+  await onReadOnly(neon.local.directory, () => check(neon, ofReadOnly(known)));
 });
+
+/** Runs `body` while nothing below `path` can be written; not at all where that needs more rights. */
+async function onReadOnly(path: string, body: () => Promise<void>): Promise<void> {
+  const mount = (...args: string[]) => new Deno.Command("mount", { args, stderr: "null" }).output();
+  if (!(await mount("--bind", path, path)).success) return;
+  try {
+    if ((await mount("-o", "remount,ro,bind", path)).success) await body();
+  } finally {
+    await new Deno.Command("umount", { args: ["-l", path] }).output();
+  }
+}
 
 Deno.test("without a local Neon every command says how to make one, and makes nothing", async () => {
   const directory = Deno.makeTempDirSync();
@@ -94,6 +109,23 @@ Deno.test("without a local Neon every command says how to make one, and makes no
 });
 
 const ANEW = ["--force", "remove-all-contents"];
+
+/** Of several that want the same name at the same time one gets it, and the others leave nothing. */
+async function checkTogether(neon: TestNeon): Promise<void> {
+  const env = neon.local.environment();
+  const count = async () => (await neon.local.listTimelines()).length;
+  const before = await count();
+  const branches = Array.from({ length: 4 }, () => neon.local.createBranch("wanted"));
+  const outcomes = await Promise.allSettled(branches);
+  assert.equal(outcomes.filter(({ status }) => status === "fulfilled").length, 1);
+  assert.equal(await count(), before + 1);
+  const endpoints = await Promise.allSettled(
+    Array.from({ length: 4 }, () => createEndpoint(env, neon.tenant.tenantId, "wanted")),
+  );
+  assert.equal(endpoints.filter(({ status }) => status === "fulfilled").length, 1);
+  assert.deepEqual([...Deno.readDirSync(`${neon.local.directory}/creating`)], []);
+  await neon.local.stopEndpoint("wanted");
+}
 
 /** Commands that need a file say what is wrong with it, whatever it is, and leave it alone. */
 async function checkDamage(

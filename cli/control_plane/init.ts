@@ -9,10 +9,11 @@ import { fsyncDirectory, makeDirectory } from "../../libs/utils/durable.ts";
 import { BadRequest, Conflict, messageOf } from "../../libs/utils/errors.ts";
 import type { StorageLocation } from "../../libs/remote_storage/location.ts";
 import { ifThere } from "../../libs/utils/if_there.ts";
+import { describeOsError } from "../../libs/utils/os_errors.ts";
 import { livePid } from "../../libs/utils/pid_file.ts";
 import { placeLink } from "./cache_file.ts";
 import { installComputeFiles } from "./compute_files.ts";
-import { type Config, configPath, defaultConfig, storeConfig } from "./config.ts";
+import { type Config, defaultConfig, storeConfig } from "./config.ts";
 import { problemInConfig } from "./config_shape.ts";
 import type { Environment } from "./environment.ts";
 import { cacheDirectory, postgresUser } from "./host_user.ts";
@@ -23,7 +24,12 @@ import { allRoles } from "./lifecycle.ts";
 import { writeSettings } from "./roles.ts";
 import { programFile } from "./supervisor.ts";
 import { newKeyNames, publicKeyPath, writeNewKeys } from "./tokens.ts";
-import { checkCache, checkExecutable, checkNewDirectory } from "./usable_directories.ts";
+import {
+  checkCache,
+  checkExecutable,
+  checkNewDirectory,
+  checkWritable,
+} from "./usable_directories.ts";
 
 /** What to do when the directory is there already. */
 export const FORCE_MODES = ["must-not-exist", "empty-dir-ok", "remove-all-contents"] as const;
@@ -145,6 +151,7 @@ export async function initEnvironment(
   const user = postgresUser();
   checkNewDirectory(repoDir, user);
   checkSocketPath(repoDir);
+  checkWritable(repoDir);
   const cacheDir = cacheDirectory();
   checkCache(cacheDir, user);
   checkExecutable(installComputeFiles(cacheDir).launcher, cacheDir);
@@ -172,7 +179,8 @@ export async function initEnvironment(
   try {
     await writeDirectory(repoDir, config, "private_key_path" in keys);
   } catch (thrown) {
-    throw new Error(`Cannot write "${configPath(repoDir)}": ${messageOf(thrown)}`);
+    const why = describeOsError(thrown) ?? messageOf(thrown);
+    throw new Error(`Cannot make a local Neon in "${repoDir}": ${why}`);
   }
   return { repoDir, config };
 }

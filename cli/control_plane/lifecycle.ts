@@ -4,6 +4,7 @@
  * the compute host does.
  */
 import { messageOf, NotFound } from "../../libs/utils/errors.ts";
+import { describeOsError } from "../../libs/utils/os_errors.ts";
 import type { TenantId } from "../../libs/utils/id.ts";
 import type { PageserverClient } from "../../pageserver/client.ts";
 import { pageserverClient } from "./clients.ts";
@@ -187,7 +188,7 @@ export async function startAll(
     try {
       report.started?.(role, await start);
     } catch (thrown) {
-      failures.push(messageOf(thrown));
+      failures.push(describeOsError(thrown) ?? messageOf(thrown));
     }
   }
   await outcomes;

@@ -6,7 +6,7 @@
  * never while they wait for a daemon, so that a slow start does not block `neon endpoint list`.
  */
 import { isAbsolute, join } from "node:path";
-import { BadRequest, NotFound } from "../../libs/utils/errors.ts";
+import { BadRequest, NotFound, TimedOut } from "../../libs/utils/errors.ts";
 import { ifThere } from "../../libs/utils/if_there.ts";
 
 /** The state directory that the environment names, whether or not it exists yet. */
@@ -21,17 +21,40 @@ export function repoDirectory(): string {
   return named;
 }
 
-/** Runs `change` while holding the exclusive lock of the directory `path`. */
+/** Longest wait for others, who hold the lock for a moment unless they hang. */
+const LOCK_MS_MAX = 60_000;
+/** First and longest pause between two tries. */
+const LOCK_POLL_MS_MIN = 1;
+const LOCK_POLL_MS_MAX = 20;
+
+async function lock(directory: Deno.FsFile, path: string, waitMs: number): Promise<void> {
+  const deadline = performance.now() + waitMs;
+  for (let pause = LOCK_POLL_MS_MIN; !directory.tryLockSync(true); pause *= 1.5) {
+    if (performance.now() > deadline) {
+      throw new TimedOut(
+        `Cannot lock "${path}": another neon command has held it for ${waitMs / 1000} s; end it, ` +
+          `then run this again`,
+      );
+    }
+    await new Promise((resolve) => setTimeout(resolve, Math.min(pause, LOCK_POLL_MS_MAX)));
+  }
+}
+
+/**
+ * Runs `change` while holding the exclusive lock of the directory `path`. Throws TimedOut when
+ * somebody else holds it for longer than `waitMs`.
+ */
 export async function withDirectoryLock<T>(
   path: string,
   change: () => T | Promise<T>,
+  waitMs = LOCK_MS_MAX,
 ): Promise<T> {
   const directory = ifThere(() => Deno.openSync(path, { read: true }));
   if (directory === undefined) {
     throw new NotFound(`Cannot find "${path}": run "neon init" first`);
   }
   try {
-    if (!directory.tryLockSync(true)) await directory.lock(true);
+    await lock(directory, path, waitMs);
     return await change();
   } finally {
     directory.close();

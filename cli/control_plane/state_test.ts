@@ -135,6 +135,18 @@ Deno.test("tenantOf() and timelineOfBranch() say what there is instead", () => {
   assert.throws(() => timelineOfBranch(env, tenant, "prod"), /it has dev, main/);
 });
 
+inTemporaryDirectory("withDirectoryLock() waits for others, but not forever", async (directory) => {
+  using other = Deno.openSync(directory, { read: true });
+  other.lockSync(true);
+  await assert.rejects(
+    withDirectoryLock(directory, () => {}, 30),
+    /^TimedOut: Cannot lock .*: another neon command has held it for 0.03 s/,
+  );
+  const late = withDirectoryLock(directory, () => "done");
+  other.unlockSync();
+  assert.equal(await late, "done");
+});
+
 inTemporaryDirectory("raiseGeneration() never gives a number twice", (directory) => {
   const tenant = newTenantId();
   const timeline = newTimelineId();

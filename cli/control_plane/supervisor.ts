@@ -8,7 +8,8 @@
  * directory.
  */
 import { parseAddress } from "../../libs/utils/address.ts";
-import { TimedOut, Unavailable } from "../../libs/utils/errors.ts";
+import { messageOf, TimedOut, Unavailable } from "../../libs/utils/errors.ts";
+import { describeOsError } from "../../libs/utils/os_errors.ts";
 import { livePid } from "../../libs/utils/pid_file.ts";
 import { daemonEnvironment } from "./daemon_environment.ts";
 import { isPortFree } from "./endpoint_records.ts";
@@ -193,6 +194,7 @@ export function startDaemon(daemon: Daemon, timeoutMs = START_TIMEOUT_MS): Promi
       if (meanwhile !== undefined) return meanwhile;
       throw portConflict(daemon.name, taken);
     }
+    checkLog(daemon);
     const logStart = sizeOf(daemon.logFile);
     const child = spawn(daemon);
     let exit: Deno.CommandStatus | undefined;
@@ -217,10 +219,20 @@ export function startDaemon(daemon: Daemon, timeoutMs = START_TIMEOUT_MS): Promi
     const how = ready === undefined
       ? `does not answer at ${daemon.statusUrl} after ${timeoutMs / 1000} s`
       : `it ended with ${exit!.signal ?? `exit code ${exit!.code}`}`;
+    const says = log === "" ? "says nothing more" : `says:\n${log}`;
     throw new Unavailable(
-      `Cannot start ${daemon.name}: ${how}; the end of "${daemon.logFile}" says:\n${log}`,
+      `Cannot start ${daemon.name}: ${how}; the end of "${daemon.logFile}" ${says}`,
     );
-  });
+  }, START_TIMEOUT_MS + timeoutMs); // another command may be starting it
+}
+
+/** Throws Unavailable if the daemon could not write its log, where it would say what is wrong. */
+function checkLog({ name, logFile }: Daemon): void {
+  try {
+    Deno.openSync(logFile, { append: true, create: true }).close();
+  } catch (thrown) {
+    throw new Unavailable(`Cannot start ${name}: ${describeOsError(thrown) ?? messageOf(thrown)}`);
+  }
 }
 
 /**

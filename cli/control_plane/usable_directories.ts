@@ -2,7 +2,9 @@
  * Whether the directories that are to be used can be: PostgreSQL's user gets there, and programs in
  * the cache can be run. What is wrong is told with the way out before anything is made.
  */
+import { dirname, join } from "node:path";
 import { BadRequest } from "../../libs/utils/errors.ts";
+import { ifThere } from "../../libs/utils/if_there.ts";
 import { firstUnreachable, type HostUser } from "./host_user.ts";
 
 function checkReachable(
@@ -24,6 +26,15 @@ export function checkNewDirectory(repoDir: string, user: HostUser | undefined): 
   const example = "NEON_REPO_DIR=/var/lib/neon/.neon";
   const wayOut = `set NEON_REPO_DIR to a directory that everybody can enter, such as ${example}`;
   checkReachable(repoDir, user, "keep data in", wayOut);
+}
+
+/** Throws what the system says when nothing can be written at `path`, or where it is to be made. */
+export function checkWritable(path: string): void {
+  let existing = path;
+  while (ifThere(() => Deno.statSync(existing)) === undefined) existing = dirname(existing);
+  const probe = join(existing, `.neon.${crypto.randomUUID()}`);
+  Deno.openSync(probe, { write: true, createNew: true }).close();
+  Deno.removeSync(probe);
 }
 
 /** Throws BadRequest when `user` cannot reach a state directory that is there any more. */

@@ -1,7 +1,16 @@
 /** What the operating system refuses, said as everything else is: what cannot be done, and why. */
 
 /** `No space left on device (os error 28): open '/a/b'`, as Deno words it; the path may be missing. */
-const OS_ERROR = /^([^(:]*) \(os error (\d+)\)(?:: (\w+) '([^']*)'|$)/;
+const OS_ERROR = /^([A-Z][^:()"]*) \(os error (\d+)\)(?:: (\w+) '([^']*)'(?: -> '[^']*')?)?$/;
+
+/** What Deno calls an operation, where people call it something else. */
+const VERBS: Readonly<Record<string, string>> = {
+  mkdir: "make",
+  readdir: "read",
+  readfile: "read",
+  stat: "look at",
+  writefile: "write",
+};
 
 /** By number (Linux), what helps. */
 const WAYS_OUT: Readonly<Record<string, string>> = {
@@ -22,7 +31,7 @@ export function describeOsError(thrown: unknown): string | undefined {
     ? "" // it is said already
     : verb === undefined
     ? "Cannot go on: "
-    : `Cannot ${verb} "${path}": `;
+    : `Cannot ${VERBS[verb] ?? verb} "${path}": `;
   const wayOut = WAYS_OUT[number!];
   return `${what}${why}${wayOut === undefined ? "" : `; ${wayOut}`}`;
 }

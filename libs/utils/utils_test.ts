@@ -6,6 +6,7 @@ import { makeDirectory, readAt, removeFile, replaceFile } from "./durable.ts";
 import { Corrupt } from "./errors.ts";
 import { idBytes, newTenantId, parseTimelineId, tenantIdFromBytes } from "./id.ts";
 import { alignLsn, formatLsn, parseLsn, toLsn } from "./lsn.ts";
+import { describeOsError } from "./os_errors.ts";
 import { acquirePidFile, livePid } from "./pid_file.ts";
 import { readSealedFile, writeSealedFile } from "./sealed_file.ts";
 
@@ -121,4 +122,19 @@ Deno.test("livePid() believes the lock, not the number in the file", () => {
     acquirePidFile(path)[Symbol.dispose]();
     assert.equal(Deno.readTextFileSync(path), `${Deno.pid}\n`);
   });
+});
+
+Deno.test("describeOsError() says what cannot be done, why, and what helps", () => {
+  const of = (message: string) => describeOsError(new Error(message));
+  assert.equal(
+    of("Read-only file system (os error 30): mkdir '/a/b'"),
+    'Cannot make "/a/b": Read-only file system; make it writable, then run it again',
+  );
+  assert.equal(
+    of("No such file or directory (os error 2): rename '/a' -> '/b'"),
+    'Cannot rename "/a": No such file or directory',
+  );
+  assert.match(of("No space left on device (os error 28)")!, /^Cannot go on: No space.*free some/);
+  assert.equal(of("Cannot win an election (safekeeper 1: refused (os error 111))"), undefined);
+  assert.equal(describeOsError("x"), undefined);
 });

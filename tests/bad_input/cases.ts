@@ -253,6 +253,18 @@ export function ofStopped({ main }: Known): BadCommand[] {
   ];
 }
 
+/** Commands that change something, where nothing may be written. */
+export function ofReadOnly({ tenant }: Known): BadCommand[] {
+  const refused = /Read-only file system; make it writable/;
+  return [
+    fails(refused, "endpoint", "create", "new"),
+    fails(refused, "tenant", "set-default", "--tenant-id", tenant),
+    fails(refused, "pageserver", "start"),
+    fails(refused, "safekeeper", "start"),
+    fails(refused, "init", "--force", "remove-all-contents"),
+  ];
+}
+
 /** Everything but init, where there is no local Neon. */
 export function ofNothing(): BadCommand[] {
   return [
