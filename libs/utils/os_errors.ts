@@ -3,6 +3,9 @@
 /** `No space left on device (os error 28): open '/a/b'`, as Deno words it; the path may be missing. */
 const OS_ERROR = /^([A-Z][^:()"]*) \(os error (\d+)\)(?:: (\w+) '([^']*)'(?: -> '[^']*')?)?$/;
 
+/** The same at the end of a message of ours: `Cannot do this: No space left on device (os error 28)`. */
+const QUOTED = /^(Cannot (?:(?!\(os error ).)*: [A-Z][^:()"]*) \(os error (\d+)\)$/s;
+
 /** What Deno calls an operation, where people call it something else. */
 const VERBS: Readonly<Record<string, string>> = {
   mkdir: "make",
@@ -25,13 +28,12 @@ const WAYS_OUT: Readonly<Record<string, string>> = {
 /** The message of an error of the operating system for people; undefined for any other error. */
 export function describeOsError(thrown: unknown): string | undefined {
   if (!(thrown instanceof Error)) return undefined;
+  const withWayOut = (text: string, number: string) =>
+    WAYS_OUT[number] === undefined ? text : `${text}; ${WAYS_OUT[number]}`;
+  const [, said, cause] = QUOTED.exec(thrown.message) ?? [];
+  if (said !== undefined) return withWayOut(said, cause!);
   const [, why, number, verb, path] = OS_ERROR.exec(thrown.message) ?? [];
-  if (why === undefined) return undefined;
-  const what = why.startsWith("Cannot ")
-    ? "" // it is said already
-    : verb === undefined
-    ? "Cannot go on: "
-    : `Cannot ${VERBS[verb] ?? verb} "${path}": `;
-  const wayOut = WAYS_OUT[number!];
-  return `${what}${why}${wayOut === undefined ? "" : `; ${wayOut}`}`;
+  if (why === undefined || why.startsWith("Cannot ")) return undefined;
+  const what = verb === undefined ? "Cannot go on" : `Cannot ${VERBS[verb] ?? verb} "${path}"`;
+  return withWayOut(`${what}: ${why}`, number!);
 }

@@ -136,5 +136,9 @@ Deno.test("describeOsError() says what cannot be done, why, and what helps", () 
   );
   assert.match(of("No space left on device (os error 28)")!, /^Cannot go on: No space.*free some/);
   assert.equal(of("Cannot win an election (safekeeper 1: refused (os error 111))"), undefined);
+  assert.equal(
+    of("Cannot fetch pages (22 MB): No space left on device (os error 28)"),
+    "Cannot fetch pages (22 MB): No space left on device; free some space, then run it again",
+  );
   assert.equal(describeOsError("x"), undefined);
 });
