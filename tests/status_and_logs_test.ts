@@ -58,6 +58,8 @@ async function checkFailed(neon: TestNeon): Promise<void> {
     'error: Cannot start endpoint "mistyped": PostgreSQL says there is no setting ' +
       '"shared_bufers"; did you mean "shared_buffers"?\n',
   );
+  const almost = await runNeon(neon.local.directory, ["endpoint", "start", "dve"]);
+  assert.match(almost.stderr, /^there is no branch "dve": on main instead; or is it "dev"\?\n/);
   await neon.run("endpoint", "create", "broken", "--branch-name", "dev");
   const file = `${neon.local.directory}/compute/endpoints/broken/postgresql.conf`;
   Deno.mkdirSync(file.replace(/\/[^/]*$/, ""));

@@ -18,12 +18,19 @@ import {
   listEndpoints,
   startEndpoint,
 } from "../control_plane/endpoints.ts";
-import { openEnvironment, tenantOf } from "../control_plane/environment.ts";
+import {
+  branchNames,
+  type Environment,
+  openEnvironment,
+  tenantOf,
+} from "../control_plane/environment.ts";
+import { closest } from "../control_plane/suggest.ts";
 import { GENERATED_SCOPES, generateToken } from "../control_plane/tokens.ts";
 import { withExamples } from "../help.ts";
 import { lsn, port, repeated, stopMode, tenantId, time, trueOrFalse } from "../options.ts";
 import type { EndpointMode } from "../../compute/client.ts";
 import { BadRequest } from "../../libs/utils/errors.ts";
+import type { TenantId } from "../../libs/utils/id.ts";
 import type { Lsn } from "../../libs/utils/lsn.ts";
 import { printHint, printJson, printLine, printTable } from "../output.ts";
 import { waitingFor } from "../waiting.ts";
@@ -99,6 +106,17 @@ function megabytes(bytes: number): string {
   return (bytes / 1e6).toFixed(0);
 }
 
+/**
+ * The branch that the name of a new endpoint was probably to be, if the name is almost one: without
+ * a branch of its name, the endpoint is one of main.
+ */
+function mistypedBranch(env: Environment, tenant: TenantId, name: string): string | undefined {
+  const branches = branchNames(env, tenant);
+  if (branches.includes(name) || loadEndpointRecord(env.repoDir, name) !== undefined) return;
+  const meant = closest(name, branches);
+  return meant === MAIN_BRANCH ? undefined : meant;
+}
+
 function start() {
   const made = new Command("start")
     .description("start an endpoint, creating it when it does not exist; returns when it serves")
@@ -130,6 +148,12 @@ function start() {
         ...endpointOptions(options),
         ...(options.tenantId === undefined ? {} : { tenant: options.tenantId }),
       };
+      const meant = tenant === undefined || options.branchName !== undefined
+        ? undefined
+        : mistypedBranch(env, tenant, name);
+      if (meant !== undefined) {
+        printHint(`there is no branch "${name}": on ${MAIN_BRANCH} instead; or is it "${meant}"?`);
+      }
       let waitsFor = `Waiting for PostgreSQL on ${name}`;
       const started = await waitingFor(
         () => waitsFor,

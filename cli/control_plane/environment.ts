@@ -47,15 +47,20 @@ export function tenantOf(env: Environment, named: string | undefined): TenantId 
   );
 }
 
+/** The names of a tenant's branches, sorted. */
+export function branchNames(env: Environment, tenant: TenantId): string[] {
+  return Object.keys(env.config.branch_name_mappings)
+    .filter((name) => branchTimeline(env.config, tenant, name) !== undefined).sort();
+}
+
 /** The timeline that a branch name stands for. Throws NotFound naming the branches there are. */
 export function timelineOfBranch(env: Environment, tenant: TenantId, branch: string): TimelineId {
   const timeline = branchTimeline(env.config, tenant, branch);
   if (timeline !== undefined) return timeline;
-  const names = Object.keys(env.config.branch_name_mappings)
-    .filter((name) => branchTimeline(env.config, tenant, name) !== undefined);
+  const names = branchNames(env, tenant);
   const known = names.length === 0
     ? "it has none"
-    : `it has ${names.sort().join(", ")}${didYouMean(branch, names)}`;
+    : `it has ${names.join(", ")}${didYouMean(branch, names)}`;
   throw new NotFound(`Cannot find the branch "${branch}" of tenant ${tenant}: ${known}`);
 }
 
