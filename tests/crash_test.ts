@@ -10,6 +10,7 @@ import { daemonPid } from "../cli/control_plane/supervisor.ts";
 import { type TestNeon, testWithNeon } from "./harness.ts";
 import { seededRandom } from "./load/random.ts";
 import { createLedger, Writers } from "./load/writers.ts";
+import { within } from "./support/waiting.ts";
 
 const MOMENTS = Number(Deno.env.get("NEON_CRASH_MOMENTS") ?? 8);
 const WRITERS = 4;
@@ -39,8 +40,9 @@ testWithNeon(
   {},
   async (neon) => {
     const random = seededRandom("crash test");
-    let main = await neon.local.startEndpoint("main");
-    await createLedger(neon.connect(main));
+    const startMain = () => within("a start of main", neon.local.startEndpoint("main"));
+    let main = await startMain();
+    await within("the first commit", createLedger(neon.connect(main)));
     const writers = new Writers(main.port, WRITERS);
     writers.start();
     try {
@@ -49,10 +51,10 @@ testWithNeon(
         const victim = VICTIMS[moment] ?? random.pick(VICTIMS);
         await writers.more(random.between(1, 300));
         await kill(neon, victim);
-        await neon.local.start();
-        main = await neon.local.startEndpoint("main");
+        await within(`the start after a kill of ${victim}`, neon.local.start());
+        main = await startMain();
         await writers.more(1);
-        await writers.check(neon.connect(main));
+        await within("reading the ledger", writers.check(neon.connect(main)));
         console.log(`moment ${moment}: ${victim}, ${writers.acknowledged} rows`);
       }
     } finally {

@@ -13,6 +13,9 @@ const RECONNECT_PAUSE_MS = 20;
 /** Longest wait for one more acknowledged row: a start after a crash under load is far shorter. */
 const PROGRESS_MS_MAX = 120_000;
 
+/** Longest wait for statements under way at the end. */
+const STOP_MS_MAX = 20_000;
+
 /** The table that writers write. */
 export async function createLedger(sql: Sql): Promise<void> {
   await sql`create table ledger(writer int, number int, filler text, primary key (writer, number))`;
@@ -26,6 +29,7 @@ export class Writers {
   /** Acknowledged rows as [writer, number]. */
   readonly #log: [number, number][] = [];
   #running: Promise<void>[] = [];
+  readonly #clients = new Set<Sql>();
   #stopped = true;
   #progress: (() => void) | undefined;
 
@@ -45,10 +49,13 @@ export class Writers {
     this.#running = this.#acknowledged.map((_, writer) => this.#write(writer));
   }
 
-  /** Ends the load; resolves when no statement is under way. */
+  /** Ends the load; resolves when no statement is under way. One that hangs is given up. */
   async stop(): Promise<void> {
     this.#stopped = true;
+    const giveUp = () => this.#clients.forEach((sql) => sql.end({ timeout: 0 }));
+    const timer = setTimeout(giveUp, STOP_MS_MAX);
     await Promise.all(this.#running);
+    clearTimeout(timer);
   }
 
   /** Resolves when `count` more rows were acknowledged; rejects when none is for too long. */
@@ -70,11 +77,13 @@ export class Writers {
   async #write(writer: number): Promise<void> {
     while (!this.#stopped) {
       const sql = openSql(this.#port);
+      this.#clients.add(sql);
       try {
         while (!this.#stopped) await this.#writeOne(sql, writer);
       } catch {
         await new Promise((resolve) => setTimeout(resolve, RECONNECT_PAUSE_MS));
       } finally {
+        this.#clients.delete(sql);
         await sql.end({ timeout: 0 });
       }
     }

@@ -19,3 +19,18 @@ export async function until<T>(
     await new Promise((resolve) => setTimeout(resolve, LOOK_PAUSE_MS));
   }
 }
+
+/** Longest wait within() has for one step of a test: under load, far more than any takes. */
+const STEP_MS_MAX = 180_000;
+
+/** What `step` gives. Throws when it takes so long that it hangs. */
+export async function within<T>(what: string, step: Promise<T>): Promise<T> {
+  const late = Promise.withResolvers<never>();
+  const hangs = () => late.reject(new Error(`Cannot go on: ${what} hangs`));
+  const timer = setTimeout(hangs, STEP_MS_MAX);
+  try {
+    return await Promise.race([step, late.promise]);
+  } finally {
+    clearTimeout(timer);
+  }
+}
