@@ -19,7 +19,8 @@ async function fail(thrown: unknown, args: string[]): Promise<void> {
   const wayOut = isDown && !why.includes('"neon start"')
     ? '; "neon start" starts it'
     : isRefused
-    ? `; the daemon does not know the key in .neon: "neon stop" and "neon start" tell it`
+    ? "; the public keys in .neon must have one that fits its private key, and daemons that " +
+      'run read them at "neon stop" and "neon start"'
     : "";
   printError(readable(why + wayOut, args));
   if (args.includes("--verbose") && thrown instanceof Error) printHint(thrown.stack ?? "");

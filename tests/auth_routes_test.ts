@@ -5,7 +5,7 @@
  */
 import assert from "node:assert/strict";
 import { join } from "node:path";
-import { httpApi as computeApi } from "../compute/http_api.ts";
+import { computeRules, httpApi as computeApi } from "../compute/http_api.ts";
 import { newKeyPair } from "../libs/auth/keys.ts";
 import { PgClient } from "../libs/pgwire/client.ts";
 import type { ServerError } from "../libs/pgwire/messages.ts";
@@ -16,8 +16,9 @@ import {
 import { NO_MEMBERSHIP } from "../libs/safekeeper_protocol/membership.ts";
 import { parseAddress } from "../libs/utils/address.ts";
 import type { TenantId, TimelineId } from "../libs/utils/id.ts";
-import { httpApi as pageserverApi } from "../pageserver/http_api.ts";
-import { httpApi as safekeeperApi } from "../safekeeper/http_api.ts";
+import type { RouteRules } from "../libs/daemon/http_guard.ts";
+import { httpApi as pageserverApi, pageserverRules } from "../pageserver/http_api.ts";
+import { httpApi as safekeeperApi, safekeeperRules } from "../safekeeper/http_api.ts";
 import { runNeon, type TestNeon, testWithNeon } from "./harness.ts";
 import { brokenTokens, tokenOf } from "./support/tokens.ts";
 
@@ -34,6 +35,7 @@ interface Api {
   readonly name: string;
   readonly address: string;
   readonly routes: readonly { readonly method: string; readonly path: string }[];
+  readonly rules: RouteRules;
   readonly whole: Readonly<Record<string, string | readonly string[]>>;
 }
 
@@ -46,18 +48,21 @@ function apisOf(neon: TestNeon): Api[] {
       name: "pageserver",
       address: pageservers[0]!.listen_http_addr,
       routes: routes(pageserverApi({} as never)),
+      rules: pageserverRules,
       whole: { scope: "pageserverapi" },
     },
     {
       name: "safekeeper",
       address: `127.0.0.1:${safekeepers[0]!.http_port}`,
       routes: routes(safekeeperApi(1, {} as never, undefined)),
+      rules: safekeeperRules,
       whole: { scope: "safekeeperdata" },
     },
     {
       name: "compute",
       address: compute.listen_http_addr,
       routes: routes(computeApi({} as never, undefined)),
+      rules: computeRules,
       whole: { scope: "compute_ctl:admin", aud: ["compute"] },
     },
   ];
@@ -103,6 +108,11 @@ async function checkRoutes(neon: TestNeon, api: Api, victim: Subject, other: Sub
     const isRight = "scope" in what && what.scope === api.whole["scope"];
     if (!isRight) foreign[name] = await tokenOf(directory, what);
   }
+  /** What opens a part of the API, and nothing else of it. */
+  const partly = {
+    tenant: await tokenOf(directory, { scope: "tenant", tenant_id: victim.tenantId }),
+    endpoint: await tokenOf(directory, { compute_id: "main" }),
+  };
   let refused = 0;
   for (const { method, path: pattern } of api.routes) {
     const path = pattern.replace(":tenant", victim.tenantId)
@@ -118,6 +128,10 @@ async function checkRoutes(neon: TestNeon, api: Api, victim: Subject, other: Sub
     }
     for (const [what, token] of Object.entries(foreign)) {
       assert.equal(await request(api, method, path, token), 403, where(what));
+    }
+    for (const [what, token] of Object.entries(partly)) {
+      if (api.rules[`${method} ${pattern}`] === what) continue;
+      assert.equal(await request(api, method, path, token), 403, where(`its own ${what}`));
     }
     refused++;
   }
@@ -271,18 +285,23 @@ testWithNeon("a token opens what it is for, and nothing else", { auth: true }, a
   await checkStrangeKey(neon);
 });
 
-/** What a command says whose key the daemons do not know. */
+/** What a command says whose key the daemons do not know; stopping needs none. */
 async function checkStrangeKey({ local: { directory } }: TestNeon): Promise<void> {
   const path = join(directory, "auth_private_key.pem");
   const right = Deno.readTextFileSync(path);
   Deno.writeTextFileSync(path, (await newKeyPair()).privatePem);
-  const commands = { "tenant list": /"neon stop"/, "start": /storage_broker read the public keys/ };
+  const commands = {
+    "tenant list": /the public keys in \.neon must have one that fits/,
+    "start": /storage_broker read the public keys/,
+  };
   for (const [command, why] of Object.entries(commands)) {
     const { code, stderr } = await runNeon(directory, command.split(" "));
     assert.equal(code, 1, stderr);
     assert.match(stderr, /Cannot authenticate: no known key has signed the token/);
     assert.match(stderr, why);
   }
+  const stop = await runNeon(directory, ["stop"]);
+  assert.deepEqual([stop.code, stop.stderr], [0, ""]);
   Deno.writeTextFileSync(path, right);
 }
 

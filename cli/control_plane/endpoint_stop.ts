@@ -4,7 +4,7 @@
  * safekeepers was acknowledged, so ending it at once loses nothing.
  */
 import { join } from "node:path";
-import { NotFound, TimedOut, Unavailable } from "../../libs/utils/errors.ts";
+import { NotFound, TimedOut, Unauthorized, Unavailable } from "../../libs/utils/errors.ts";
 import { ifThere } from "../../libs/utils/if_there.ts";
 import { computeClient } from "./clients.ts";
 import {
@@ -101,6 +101,8 @@ export async function stopAllEndpoints(env: Environment, mode: StopMode): Promis
     records.map((record) => stopEndpoint(env, record.endpoint_id, mode)),
   );
   const failures = outcomes.filter((outcome) => outcome.status === "rejected")
-    .map((outcome) => outcome.reason as Error);
+    .map((outcome) => outcome.reason as Error)
+    // A host that does not know our key stops them when it is stopped itself
+    .filter((error) => !(error instanceof Unauthorized));
   if (failures.length > 0) throw new Error(failures.map((error) => error.message).join("\n"));
 }
