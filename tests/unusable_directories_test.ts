@@ -78,6 +78,15 @@ inDirectory("init refuses a cache in which nothing can be run", async (directory
       `Cannot run programs in "${cache}": its file system is mounted noexec; set NEON_CACHE_DIR`,
     ),
   );
+  const binaries = `${cache}/bin`;
+  const pgBin = async () =>
+    await refusal({ NEON_REPO_DIR: `${directory}/.neon` }, "init", "--pg-bin", binaries);
+  assert.match(await pgBin(), /there is no "postgres" in it/);
+  Deno.mkdirSync(binaries);
+  Deno.writeTextFileSync(`${binaries}/postgres`, "#!/bin/sh", { mode: 0o644 });
+  assert.match(await pgBin(), /"postgres" in it is not executable/);
+  Deno.chmodSync(`${binaries}/postgres`, 0o755);
+  assert.match(await pgBin(), /its file system is mounted noexec; copy it to another one/);
   assert.deepEqual([...Deno.readDirSync(directory)].map(({ name }) => name), ["cache"]);
 });
 

@@ -10,6 +10,7 @@ import { createHash } from "node:crypto";
 import { dirname, join } from "node:path";
 import { pgVersion } from "../../libs/postgres/versions.ts";
 import { BadRequest, messageOf, NotFound } from "../../libs/utils/errors.ts";
+import { ifThere } from "../../libs/utils/if_there.ts";
 import { commandUser, firstUnreachable, type HostUser } from "./host_user.ts";
 import { downloadPostgres, installDirectory, isDirectory } from "./pg_download.ts";
 import { PartialDirectory } from "./partial_directory.ts";
@@ -62,6 +63,23 @@ function versionOf(binDir: string, user: HostUser | undefined): string | undefin
   }
 }
 
+/** Why `postgres` in a directory does not run. */
+function whyNot(binDir: string): string {
+  const path = join(binDir, "postgres");
+  const mode = ifThere(() => Deno.statSync(path).mode);
+  if (mode === undefined) return 'there is no "postgres" in it';
+  try {
+    new Deno.Command(path, { args: ["--version"], stdout: "null", stderr: "null" }).outputSync();
+  } catch (thrown) {
+    if (thrown instanceof Deno.errors.PermissionDenied) {
+      return (mode ?? 0) & 0o111
+        ? "its file system is mounted noexec; copy it to another one"
+        : '"postgres" in it is not executable';
+    }
+  }
+  return '"postgres" in it does not run here ("postgres --version" fails)';
+}
+
 function isMajor(version: string | undefined, major: number): version is string {
   return version !== undefined && Number.parseInt(version, 10) === major;
 }
@@ -110,7 +128,7 @@ function named(
 ): PostgresBinaries {
   const version = versionOf(binDir, undefined);
   if (version === undefined) {
-    throw new NotFound(`Cannot use the PostgreSQL in "${binDir}": no "postgres" there that runs`);
+    throw new NotFound(`Cannot use the PostgreSQL in "${binDir}": ${whyNot(binDir)}`);
   }
   if (!isMajor(version, major)) {
     throw new BadRequest(
