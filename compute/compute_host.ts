@@ -187,9 +187,11 @@ export class ComputeHost {
     timeline: TimelineId,
     mconf: MembershipJson,
   ): { current_conf: MembershipJson | null } {
-    const writer = this.#writerRun(tenant, timeline);
-    writer?.proposer.reconfigure(membershipOf(mconf));
-    const membership = writer?.proposer.membership;
+    for (const { spec, run } of this.#endpoints.values()) {
+      if (spec.tenant_id !== tenant || spec.timeline_id !== timeline) continue;
+      if (run?.failure === undefined) run?.followMembers(membershipOf(mconf));
+    }
+    const membership = this.#writerRun(tenant, timeline)?.proposer.membership;
     return { current_conf: membership === undefined ? null : membershipJson(membership) };
   }
 

@@ -8,6 +8,11 @@
  * away; nothing is ever recovered locally (without full page images a torn page would go unseen),
  * and nothing is lost, because what was acknowledged is in the safekeepers.
  */
+import {
+  allMembers,
+  type MembershipConfiguration,
+  membershipJson,
+} from "../libs/safekeeper_protocol/membership.ts";
 import { assert } from "../libs/utils/assert.ts";
 import { messageOf, TimedOut, Unavailable } from "../libs/utils/errors.ts";
 import type { PgClient } from "../libs/pgwire/client.ts";
@@ -205,6 +210,20 @@ export abstract class EndpointRun {
   protected async reload(): Promise<void> {
     Deno.writeTextFileSync(`${this.directory.pgdata}/postgresql.conf`, this.conf());
     await this.process.signal("HUP");
+  }
+
+  /** The safekeepers of the timeline have changed. Nothing unless this is newer than what it knows. */
+  followMembers(membership: MembershipConfiguration): void {
+    if (membership.generation > (this.#spec.mconf?.generation ?? 0)) this.goOnWith(membership);
+  }
+
+  /** Is of this membership from now on. */
+  protected goOnWith(membership: MembershipConfiguration): void {
+    const { safekeepers: known } = this.#spec;
+    const safekeepers = allMembers(membership).map(({ id, host, pgPort }) =>
+      known.find((safekeeper) => safekeeper.id === id) ?? { id, host, pg_port: pgPort }
+    );
+    this.goOnAs({ ...this.#spec, safekeepers, mconf: membershipJson(membership) });
   }
 
   /** Is what `spec` says from now on, also for the next host that adopts it. */

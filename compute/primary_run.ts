@@ -6,7 +6,6 @@ import type { SlotState } from "../libs/postgres/replication_slot.ts";
 import {
   allMembers,
   type MembershipConfiguration,
-  membershipJson,
   membershipOf,
 } from "../libs/safekeeper_protocol/membership.ts";
 import { pgVersion } from "../libs/postgres/versions.ts";
@@ -69,21 +68,21 @@ export class PrimaryRun extends EndpointRun {
     });
   }
 
+  override followMembers(membership: MembershipConfiguration): void {
+    this.proposer.reconfigure(membership);
+  }
+
   #membersChanged(membership: MembershipConfiguration): void {
-    const { spec } = this;
-    const members = allMembers(membership);
+    const endpoint = this.spec.endpoint_id;
     log.info("{endpoint}: membership {generation} is in force, safekeepers {ids}", {
-      endpoint: spec.endpoint_id,
+      endpoint,
       generation: membership.generation,
-      ids: members.map(({ id }) => id),
+      ids: allMembers(membership).map(({ id }) => id),
     });
-    const safekeepers = members.map(({ id, host, pgPort }) =>
-      spec.safekeepers.find((known) => known.id === id) ?? { id, host, pg_port: pgPort }
-    );
     try {
-      this.goOnAs({ ...spec, safekeepers, mconf: membershipJson(membership) });
+      this.goOnWith(membership);
     } catch (thrown) {
-      log.error("{endpoint}: {why}", { endpoint: spec.endpoint_id, why: messageOf(thrown) });
+      log.error("{endpoint}: {why}", { endpoint, why: messageOf(thrown) });
     }
   }
 

@@ -9,6 +9,7 @@
  * PostgreSQL removes before it lets anybody write (PostgreSQL 17, xlog.c, StartupXLOG).
  */
 import type { PgClient } from "../libs/pgwire/client.ts";
+import type { MembershipConfiguration } from "../libs/safekeeper_protocol/membership.ts";
 import { assert } from "../libs/utils/assert.ts";
 import { TimedOut } from "../libs/utils/errors.ts";
 import { type Lsn, parseLsn } from "../libs/utils/lsn.ts";
@@ -45,6 +46,7 @@ export class ReadOnlyRun extends EndpointRun {
   #promotionTimer: ReturnType<typeof setInterval> | undefined;
   #safekeepers: EndpointSpec["safekeepers"] | undefined;
   #source: ReplicaSource | undefined;
+  #isDisconnected = false;
 
   override get startLsn(): Lsn {
     assert(this.#startLsn !== undefined, "the basebackup has said where it starts");
@@ -98,7 +100,7 @@ export class ReadOnlyRun extends EndpointRun {
 
   /** Keeps a replica on a safekeeper that serves it, from now on. */
   watchSource(): void {
-    if (this.spec.mode !== "Replica") return;
+    if (this.spec.mode !== "Replica" || this.#isDisconnected) return;
     const token = () => this.spec.storage_auth_token;
     this.#source = new ReplicaSource(this.spec, token, async (safekeepers) => {
       this.#safekeepers = safekeepers;
@@ -111,6 +113,27 @@ export class ReadOnlyRun extends EndpointRun {
   async resumeSource(): Promise<void> {
     if (this.spec.mode === "Replica") await this.reload();
     this.watchSource();
+  }
+
+  /** A replica follows the members that remain; while they change it stays where it is. */
+  override followMembers(membership: MembershipConfiguration): void {
+    if (membership.newMembers === undefined) super.followMembers(membership);
+  }
+
+  protected override goOnWith(membership: MembershipConfiguration): void {
+    const before = this.#safekeepers ?? this.spec.safekeepers;
+    super.goOnWith(membership);
+    if (this.spec.mode !== "Replica") return;
+    const { safekeepers } = this.spec;
+    const stay = before.filter(({ id }) => safekeepers.some((other) => other.id === id));
+    const come = safekeepers.filter(({ id }) => !stay.some((other) => other.id === id));
+    this.goOnAs({ ...this.spec, safekeepers: [...stay, ...come] });
+    this.#safekeepers = undefined;
+    const source = this.#source;
+    this.inBackground("go over to other safekeepers", async () => {
+      await source?.stop();
+      await this.resumeSource();
+    });
   }
 
   /** Fails if Postgres is promoted from now on. */
@@ -130,6 +153,7 @@ export class ReadOnlyRun extends EndpointRun {
 
   protected override async disconnect(): Promise<void> {
     clearInterval(this.#promotionTimer);
+    this.#isDisconnected = true;
     await this.#source?.stop();
   }
 

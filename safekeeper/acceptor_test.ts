@@ -211,3 +211,39 @@ Deno.test("the control file keeps every field", () => {
     backupLsn: state.timelineStartLsn,
   });
 });
+
+Deno.test("switchMembership() flushes what is pending, and is durable; generations only rise", () => {
+  const acceptor = fresh();
+  const history = [...acceptor.state.termHistory, { term: 1, lsn: START }];
+  run(
+    acceptor,
+    acceptor.handle({
+      kind: "elected",
+      generation: 3,
+      term: 1,
+      startStreamingAt: START,
+      termHistory: history,
+    }),
+  );
+  run(acceptor, acceptor.handle(append(1, START, 64)));
+  const member = (id: number) => ({ id, host: "a", pgPort: 5454 });
+  const joint = { generation: 4, members: [member(NODE)], newMembers: [member(7)] };
+  assert.deepEqual(run(acceptor, acceptor.switchMembership(joint)), ["flush", "persist"]);
+  assert.equal(acceptor.flushLsn, START + 64);
+  assert.deepEqual(acceptor.state.membership, joint);
+  assert.deepEqual(acceptor.switchMembership(joint), [], "the same again");
+  assert.deepEqual(acceptor.switchMembership(MEMBERSHIP), [], "an older one");
+  assert.equal(acceptor.state.membership.generation, 4);
+  assert.throws(
+    () => acceptor.handle(append(1, START + 64, 8)),
+    /Cannot take WAL of membership generation 3/,
+  );
+});
+
+Deno.test("switchMembership() refuses one without us, and another one of our generation", () => {
+  const acceptor = fresh();
+  const of = (generation: number, id: number) =>
+    acceptor.switchMembership({ generation, members: [{ id, host: "a", pgPort: 1 }] });
+  assert.throws(() => of(4, 7), /safekeeper 1 is not a member/);
+  assert.throws(() => of(3, 7), /generation 3 has others/);
+});

@@ -9,6 +9,7 @@ import { WAL_TIMELINE_ID } from "../libs/postgres/constants.ts";
 import { segmentName, segmentNumber } from "../libs/postgres/wal/segment.ts";
 import {
   allMembers,
+  isMember,
   type MembershipConfiguration,
   membershipOf,
 } from "../libs/safekeeper_protocol/membership.ts";
@@ -78,6 +79,12 @@ export async function pullTimeline(request: PullRequest, context: PullContext): 
   const membership = generation > request.membership.generation
     ? source.membership
     : request.membership;
+  if (!isMember(membership, context.nodeId)) {
+    throw new Conflict(
+      `Cannot pull timeline ${request.timelineId}: safekeeper ${context.nodeId} is not a member ` +
+        `of generation ${membership.generation}`,
+    );
+  }
   const plan = planPull(source, membership, context.hasRemote);
   const temporary = context.directory + PULLING_SUFFIX;
   ifThere(() => Deno.removeSync(temporary, { recursive: true }));

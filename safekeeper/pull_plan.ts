@@ -51,6 +51,7 @@ export function planPull(
       ...rest,
       membership: membership.generation === 0 ? NO_MEMBERSHIP : membership,
       termHistory: termHistoryUpTo(source.termHistory, commitLsn),
+      backupLsn: maxLsn(source.backupLsn, source.timelineStartLsn), // 0 without remote storage
       // Where its own WAL began, that member has zeros before
       localStartLsn: maxLsn(copyFrom, source.localStartLsn),
       partialBackup: [],

@@ -4,7 +4,6 @@
  * a directory without a control file is what an unfinished creation or deletion left: no timeline.
  */
 import type { RemoteStorage } from "../libs/remote_storage/remote_storage.ts";
-import { isMember } from "../libs/safekeeper_protocol/membership.ts";
 import { makeDirectory } from "../libs/utils/durable.ts";
 import { Conflict, messageOf, NotFound, Unavailable } from "../libs/utils/errors.ts";
 import {
@@ -139,12 +138,7 @@ export class Timelines {
   }
 
   async #pull(request: PullRequest): Promise<string> {
-    const { tenantId, timelineId, membership } = request;
-    if (!isMember(membership, this.#nodeId)) {
-      throw new Conflict(
-        `Cannot pull timeline ${timelineId}: safekeeper ${this.#nodeId} is not a member`,
-      );
-    }
+    const { tenantId, timelineId } = request;
     const directory = `${this.#directory}/${tenantId}/${timelineId}`;
     makeDirectory(`${this.#directory}/${tenantId}`);
     const hasRemote = this.#remote !== undefined;
