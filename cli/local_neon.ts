@@ -82,11 +82,12 @@ export function configOnFreePorts(safekeepers: number, pgVersion: number): Confi
   config.pageservers = [{ id: 1, listen_pg_addr: address(), listen_http_addr: address() }];
   config.safekeepers = config.safekeepers
     .map(({ id }) => ({ id, pg_port: next(), http_port: next() }));
-  config.compute = { listen_http_addr: address(), first_pg_port: next() };
   config.spare_safekeeper_ports = Array.from(
     { length: SPARE_SAFEKEEPERS },
     () => [next(), next()],
   );
+  // The last one: endpoints also take the ports behind
+  config.compute = { listen_http_addr: address(), first_pg_port: next() };
   return config;
 }
 
