@@ -1,10 +1,13 @@
 /**
  * What tokens open, of a local Neon that wants them: every route of every daemon's HTTP API, as its
- * router has them, and every command of the page service and the WAL service. A token for one
- * tenant opens nothing of another.
+ * router has them, every call of the broker, and every command of the page service and the WAL
+ * service. A token for one tenant opens nothing of another.
  */
 import assert from "node:assert/strict";
+import { connect } from "node:http2";
 import { join } from "node:path";
+import { status } from "@grpc/grpc-js";
+import { brokerService } from "../broker/messages.ts";
 import { computeRules, httpApi as computeApi } from "../compute/http_api.ts";
 import { newKeyPair } from "../libs/auth/keys.ts";
 import { PgClient } from "../libs/pgwire/client.ts";
@@ -270,6 +273,61 @@ async function checkCommands(neon: TestNeon, victim: Subject, other: Subject, ls
   }
 }
 
+/** The status that a gRPC call ends with, or "OK" when it is answered. */
+async function callStatus(address: string, path: string, token?: string): Promise<number> {
+  const session = connect(`http://${address}`);
+  const ended = Promise.withResolvers<number>();
+  session.on("error", ended.reject);
+  const stream = session.request({
+    ":method": "POST",
+    ":path": path,
+    "content-type": "application/grpc",
+    "te": "trailers",
+    ...(token === undefined ? {} : { authorization: `Bearer ${token}` }),
+  });
+  const look = (headers: Record<string, unknown>) => {
+    const status = headers["grpc-status"];
+    if (status !== undefined) ended.resolve(Number(status));
+  };
+  stream.on("response", look);
+  stream.on("trailers", look);
+  stream.on("data", () => ended.resolve(status.OK)); // it is told what safekeepers publish
+  stream.on("error", ended.reject);
+  stream.end(new Uint8Array(5)); // an empty message
+  try {
+    return await ended.promise;
+  } finally {
+    stream.close();
+    session.destroy();
+  }
+}
+
+/** Every call of the broker wants the token of all safekeepers. */
+async function checkBroker(neon: TestNeon): Promise<void> {
+  const address = neon.local.environment().config.broker.listen_addr;
+  const { directory } = neon.local;
+  const whole = { scope: "safekeeperdata" };
+  const broken = await brokenTokens(directory, whole);
+  const tenant = { scope: "tenant", tenant_id: neon.tenant.tenantId };
+  const foreign = [
+    await tokenOf(directory, tenant),
+    await tokenOf(directory, { ...tenant, scope: "tenantendpoint", endpoint_id: "main" }),
+    await tokenOf(directory, { scope: "pageserverapi" }),
+  ];
+  const methods = Object.values(brokerService().service);
+  assert.equal(methods.length, 4);
+  for (const { path } of methods) {
+    for (const token of [undefined, ...Object.values(broken)]) {
+      assert.equal(await callStatus(address, path, token), status.UNAUTHENTICATED, path);
+    }
+    for (const token of foreign) {
+      assert.equal(await callStatus(address, path, token), status.PERMISSION_DENIED, path);
+    }
+  }
+  const { path } = methods.find(({ path }) => path.endsWith("/SubscribeSafekeeperInfo"))!;
+  assert.equal(await callStatus(address, path, await tokenOf(directory, whole)), status.OK);
+}
+
 testWithNeon("a token opens what it is for, and nothing else", { auth: true }, async (neon) => {
   const victim = neon.tenant;
   const other = await neon.local.createTenant();
@@ -277,6 +335,7 @@ testWithNeon("a token opens what it is for, and nothing else", { auth: true }, a
   await main`create table t as select 1 as a`;
   for (const api of apisOf(neon)) await checkRoutes(neon, api, victim, other);
   await allowed(neon, victim);
+  await checkBroker(neon);
   await checkCommands(neon, victim, other, victim.startLsn);
   // None of all that has changed anything
   assert.deepEqual([...await main`select a from t`], [{ a: 1 }]);
