@@ -17,7 +17,11 @@ import { idShape, nodeIdShape, portShape, versionShape } from "./shapes.ts";
 /** The compute host takes no endpoint of more. */
 export const SAFEKEEPERS_MAX = 32;
 
-const address = text(/^(\[[^\]\s]+\]|[^[\]\s:]+):\d{1,5}$/, "of the form host:port");
+const PORT = "([1-9]\\d{0,3}|[1-5]\\d{4}|6[0-4]\\d{3}|65[0-4]\\d{2}|655[0-2]\\d|6553[0-5])";
+const address = text(
+  new RegExp(`^(\\[[^\\]\\s]+\\]|[^[\\]\\s:]+):${PORT}$`),
+  "of the form host:port",
+);
 const path = text(/^\//, "an absolute path");
 
 const pageserver = table<PageserverConfig>({

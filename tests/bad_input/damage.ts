@@ -34,6 +34,7 @@ export const CONFIG_DAMAGE: readonly Damage[] = ([
   [replaced("[broker]", "[breaker]"), /breaker is not a known key/],
   [replaced("[[safekeepers]]", "[safekeepers]"), /safekeepers must be a list/],
   [replaced(/listen_pg_addr = ".*"/, 'listen_pg_addr = "here"'), /host:port/],
+  [replaced(/listen_pg_addr = ".*"/, 'listen_pg_addr = "127.0.0.1:65536"'), /host:port/],
   [replaced(/\[branch_name_mappings\][^]*/, "branch_name_mappings = 5"), /./],
 ] as [Damage["change"], RegExp][]).map(([change, says]) => ({ file: "config", change, says }));
 
