@@ -10,19 +10,9 @@ export async function runCommand(args: string[]): Promise<number> {
 }
 
 async function fail(thrown: unknown, args: string[]): Promise<void> {
-  const { printError, printHint, readable } = await import("./output.ts");
-  const { messageOf } = await import("../libs/utils/errors.ts");
-  const { describeOsError } = await import("../libs/utils/os_errors.ts");
-  const why = describeOsError(thrown) ?? messageOf(thrown);
-  const isDown = /Cannot reach the (pageserver|compute host|safekeeper) at/.test(why);
-  const isRefused = why.startsWith("Cannot authenticate: no known key");
-  const wayOut = isDown && !why.includes('"neon start"')
-    ? '; "neon start" starts it'
-    : isRefused
-    ? "; the public keys in .neon must have one that fits its private key, and daemons that " +
-      'run read them at "neon stop" and "neon start"'
-    : "";
-  printError(readable(why + wayOut, args));
+  const { printError, printHint } = await import("./output.ts");
+  const { errorText } = await import("./error_text.ts");
+  printError(errorText(thrown, args));
   if (args.includes("--verbose") && thrown instanceof Error) printHint(thrown.stack ?? "");
   Deno.exitCode = 1;
 }

@@ -10,6 +10,7 @@ import { startAll } from "./control_plane/lifecycle.ts";
 import { repoDirectory } from "./control_plane/repo_dir.ts";
 import { createTenant } from "./control_plane/tenants.ts";
 import { NotFound } from "../libs/utils/errors.ts";
+import { errorText } from "./error_text.ts";
 import { printError, printLine } from "./output.ts";
 import { terminalProgress, waitingFor } from "./waiting.ts";
 import { lifecyclePrinter } from "./role_command.ts";
@@ -70,7 +71,7 @@ What to try next (bin/neon is the command; the README shows how to have it as "n
 try {
   await main();
 } catch (thrown) {
-  printError(thrown instanceof Error ? thrown.message : String(thrown));
+  printError(errorText(thrown, []));
   Deno.exit(1);
 }
 Deno.exit(0);

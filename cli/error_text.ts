@@ -1,0 +1,20 @@
+/** What a command that has failed says, with the way out that only the command line knows. */
+import { messageOf } from "../libs/utils/errors.ts";
+import { describeOsError } from "../libs/utils/os_errors.ts";
+import { readable } from "./output.ts";
+
+/** What helps beyond what the message says. */
+function wayOut(why: string): string {
+  if (why.startsWith("Cannot authenticate: no known key")) {
+    return "; the public keys in .neon must have one that fits its private key, and daemons that " +
+      'run read them at "neon stop" and "neon start"';
+  }
+  const isDown = /Cannot reach the (pageserver|compute host|safekeeper) at/.test(why);
+  return isDown && !why.includes('"neon start"') ? '; "neon start" starts it' : "";
+}
+
+/** The line for what was thrown; `args` are the words of the command line that it may repeat. */
+export function errorText(thrown: unknown, args: readonly string[]): string {
+  const why = describeOsError(thrown) ?? messageOf(thrown);
+  return readable(why + wayOut(why), args);
+}
