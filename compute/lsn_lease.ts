@@ -22,6 +22,8 @@ const log = logger("compute", "lease");
 const RENEW_AFTER = 1 / 3;
 /** Pause after a renewal that did not reach the pageserver, and the shortest between any two. */
 const RETRY_MS = 5000;
+/** The longest: a third of the ten minutes that pageservers give, whatever the clocks show. */
+const RENEW_MS_MAX = 200_000;
 
 /** Takes the lease; returns until when it is valid, in Unix ms. Throws BadRequest if refused. */
 export async function takeLease(spec: EndpointSpec, lsn: Lsn): Promise<number> {
@@ -51,6 +53,14 @@ interface LeaseOptions {
   readonly position: () => Promise<Lsn | undefined>;
 }
 
+/**
+ * How long to wait before a lease is renewed that is valid until `validUntil` by the pageserver's
+ * clock; ours shows `now` and may be wrong, or have jumped.
+ */
+export function renewAfterMs(validUntil: number, now: number): number {
+  return Math.min(RENEW_MS_MAX, Math.max(RETRY_MS, (validUntil - now) * RENEW_AFTER));
+}
+
 /** See the head of the file. */
 export class LsnLease {
   readonly #options: LeaseOptions;
@@ -67,10 +77,9 @@ export class LsnLease {
 
   #waitFor(validUntil: number): void {
     if (this.#given) return;
-    const left = (validUntil - Date.now()) * RENEW_AFTER;
     this.#timer = setTimeout(() => {
       void this.#renew();
-    }, validUntil === 0 ? 0 : Math.max(left, RETRY_MS));
+    }, validUntil === 0 ? 0 : renewAfterMs(validUntil, Date.now()));
   }
 
   async #renew(): Promise<void> {

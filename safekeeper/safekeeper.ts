@@ -68,7 +68,8 @@ export function startSafekeeper(
   publisher.start(() => timelines.all());
   for (const timeline of timelines.all()) publisher.publishSoon(timeline);
   const recovery = new RecoveryLoop(config.id, token);
-  const maintenance = setInterval(() => timelines.maintain(Date.now()), MAINTENANCE_INTERVAL_MS);
+  const maintain = () => timelines.maintain(performance.now());
+  const maintenance = setInterval(maintain, MAINTENANCE_INTERVAL_MS);
   return {
     pgAddress,
     httpAddress,

@@ -47,7 +47,7 @@ export class Timelines {
   peerToken: TokenSource | undefined;
   /** Timelines that are on their way. */
   readonly #pulls = new Map<string, Promise<string>>();
-  #lastCheckpointMs = 0;
+  #lastCheckpointMs = -Infinity;
   #closed = false;
 
   /**

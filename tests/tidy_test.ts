@@ -35,6 +35,20 @@ const PURE = [
   "pageserver/walredo/",
 ];
 
+/**
+ * Who may look at the clock on the wall: it is for others to read, or theirs. It jumps, so that
+ * nothing is measured with it; durations are differences of performance.now().
+ */
+const WALL_CLOCK = [
+  "cli/control_plane/status.ts", // since when a daemon runs, as the control plane noted
+  "compute/lsn_lease.ts", // leases say until when, and are renewed early enough by any clock
+  "compute/wal_proposer/postgres_stream.ts", // times in replication messages
+  "libs/auth/authenticator.ts", // tokens say until when
+  "libs/remote_storage/config.ts", // ages of files
+  "pageserver/main.ts", // leases, times in replication messages
+  "safekeeper/wal_sender.ts", // times in replication messages
+];
+
 interface SourceFile {
   readonly path: string;
   readonly text: string;
@@ -117,6 +131,13 @@ Deno.test("imports point down: libs, then roles through their clients, then the 
     }
   }
   assert.deepEqual(offences, []);
+});
+
+Deno.test("no duration is measured with a clock that may jump", () => {
+  const looking = SOURCES.filter(({ isTest, text }) =>
+    !isTest && /\bDate\.now\b|\bnew Date\(\)/.test(text)
+  );
+  assert.deepEqual(looking.map(({ path }) => path).sort(), WALL_CLOCK);
 });
 
 Deno.test("pure cores use no clock, no randomness, no timers and no I/O", () => {
