@@ -24,6 +24,9 @@ import {
 } from "./messages.ts";
 import { type Subscriber, SubscriberRegistry, timelineKey } from "./registry.ts";
 
+/** Longest message; they have some 300 bytes, and thousands may wait for a slow subscriber. */
+const MESSAGE_BYTES_MAX = 4096;
+
 const TIMELINE_INFO = "SAFEKEEPER_TIMELINE_INFO";
 
 interface SubscribeRequest {
@@ -68,7 +71,7 @@ export async function serveBroker(
 ): Promise<BrokerServer> {
   const registry = new SubscriberRegistry();
   const admit = admissionBy(authenticator);
-  const server = new Server();
+  const server = new Server({ "grpc.max_receive_message_length": MESSAGE_BYTES_MAX });
   server.addService(brokerService().service, {
     PublishSafekeeperInfo: (
       call: ServerReadableStream<WireTimelineInfo, unknown>,

@@ -21,7 +21,7 @@ import { until } from "../tests/support/waiting.ts";
 import { MEMORY_DIRECTORY, withDirectory } from "./safekeeper_fixture.ts";
 import { expectedWal, SEGMENT, START, TestSafekeeper, TestWriter } from "./wal_backup_fixture.ts";
 
-const SHARE = Number(Deno.env.get("NEON_CRASH_SHARE") ?? 0.05);
+const SHARE = Number(Deno.env.get("NEON_CRASH_SHARE") ?? 0.04);
 /** Of so many points, one is followed by a whole round. */
 const ROUND_EVERY = 4;
 

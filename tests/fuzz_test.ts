@@ -16,7 +16,7 @@ Deno.test("a safekeeper outlives damaged dialogues, and its other clients do not
 });
 
 Deno.test("the HTTP APIs answer damaged requests, and keep nothing that cannot be read", async () => {
-  await fuzzSafekeeperApi(seededRandom("safekeeper API"), 300);
-  await fuzzPageserverApi(seededRandom("pageserver API"), 300);
-  await fuzzComputeApi(seededRandom("compute API"), 200);
+  await fuzzSafekeeperApi(seededRandom("safekeeper API"), 200);
+  await fuzzPageserverApi(seededRandom("pageserver API"), 200);
+  await fuzzComputeApi(seededRandom("compute API"), 100);
 });

@@ -4,15 +4,41 @@
  *
  * A failed write (a full disk) may be tried again: what was meant to be written is still known. A
  * failed sync may not: the system may have dropped what it could not write, and a second sync that
- * succeeds says nothing about it (hence SyncFailed, which nobody tries again).
+ * succeeds says nothing about it (hence SyncFailed, which nobody tries again). A lack of file
+ * descriptors is waited out: it says nothing about the disk, and passes.
  */
 import { dirname } from "node:path";
 import { writeAll } from "../../libs/utils/durable.ts";
 import { messageOf } from "../../libs/utils/errors.ts";
+import { logger } from "../../libs/utils/log.ts";
+
+const log = logger("pageserver", "files");
+
+/** Pause before a file is opened again, and how often that is tried: for ten minutes. */
+const PAUSE_MS = 100;
+const TRIES_MAX = 6000;
 
 /** A sync has failed: what was written before is in doubt until the next start. */
 export class SyncFailed extends Error {
   override readonly name: string = "SyncFailed";
+}
+
+/** Whether this process, or the machine, has no file descriptors left. */
+export function isOutOfDescriptors(thrown: unknown): boolean {
+  const code = (thrown as { code?: unknown } | null)?.code;
+  return code === "EMFILE" || code === "ENFILE";
+}
+
+async function open(path: string, options: Deno.OpenOptions): Promise<Deno.FsFile> {
+  for (let tries = 1;; tries++) {
+    try {
+      return await Deno.open(path, options);
+    } catch (thrown) {
+      if (!isOutOfDescriptors(thrown) || tries === TRIES_MAX) throw thrown;
+      if (tries === 1) log.warn("waiting for a file descriptor to open {path}", { path });
+      await new Promise((resolve) => setTimeout(resolve, PAUSE_MS));
+    }
+  }
 }
 
 /** Syncs a file. Throws SyncFailed. */
@@ -28,7 +54,7 @@ export async function syncFile(file: Deno.FsFile): Promise<void> {
 export async function syncDirectory(path: string): Promise<void> {
   let directory: Deno.FsFile;
   try {
-    directory = await Deno.open(path, { read: true });
+    directory = await open(path, { read: true });
   } catch (thrown) {
     throw new SyncFailed(messageOf(thrown));
   }
@@ -45,7 +71,7 @@ export async function syncDirectory(path: string): Promise<void> {
  */
 export async function replaceFileAsync(path: string, bytes: Uint8Array): Promise<void> {
   const temporary = `${path}.___temp`;
-  const file = await Deno.open(temporary, { write: true, create: true, truncate: true });
+  const file = await open(temporary, { write: true, create: true, truncate: true });
   try {
     writeAll(file, bytes);
     await syncFile(file);

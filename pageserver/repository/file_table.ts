@@ -8,6 +8,7 @@
 import { closeSync, openSync, readSync } from "node:fs";
 import { assert } from "../../libs/utils/assert.ts";
 import { Corrupt } from "../../libs/utils/errors.ts";
+import { isOutOfDescriptors } from "./durable_async.ts";
 
 /** One immutable (or append-only) file that pages are read from. */
 export interface LayerFile {
@@ -80,11 +81,18 @@ export class FileTable {
 
   #openFile(file: LayerFile): void {
     if (this.#open.length >= this.#handlesMax) this.#evict();
-    try {
-      file.descriptor = openSync(file.path, "r");
-    } catch (thrown) {
-      if ((thrown as { code?: string }).code !== "ENOENT") throw thrown;
-      throw new Corrupt(`Cannot read layer file "${file.path}": it is missing`);
+    for (;;) {
+      try {
+        file.descriptor = openSync(file.path, "r");
+        break;
+      } catch (thrown) {
+        if ((thrown as { code?: string }).code === "ENOENT") {
+          throw new Corrupt(`Cannot read layer file "${file.path}": it is missing`);
+        }
+        // Out of descriptors, another one of ours goes
+        if (!isOutOfDescriptors(thrown) || this.#open.length === 0) throw thrown;
+        this.#evict();
+      }
     }
     this.opens++;
     this.#open.push(file);
