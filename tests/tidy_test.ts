@@ -41,6 +41,7 @@ const PURE = [
  */
 const WALL_CLOCK = [
   "cli/control_plane/status.ts", // since when a daemon runs, as the control plane noted
+  "cli/control_plane/tokens.ts", // since when and until when a token is good
   "compute/lsn_lease.ts", // leases say until when, and are renewed early enough by any clock
   "compute/wal_proposer/postgres_stream.ts", // times in replication messages
   "libs/auth/authenticator.ts", // tokens say until when
