@@ -104,6 +104,18 @@ function troubles(status: NeonStatus): string[] {
   });
 }
 
+/** Changes of safekeepers that have not ended, a line each. */
+function changes(status: NeonStatus): string[] {
+  return status.safekeeper_changes.map(({ id, change }) => {
+    if (change === "joining") return ` safekeeper ${id} is being added: neon safekeeper add`;
+    if (change === "leaving") {
+      return ` safekeeper ${id} is being removed: neon safekeeper remove ${id}`;
+    }
+    return ` safekeeper ${id} is being replaced by ${change.replaced_by}: ` +
+      `neon safekeeper replace ${id}`;
+  });
+}
+
 /** The screen. `width` is that of the terminal, Infinity where there is none. */
 export function statusLines(status: NeonStatus, width: number): string[] {
   const table = (header: string[], rows: string[][], flexible: number[]) =>
@@ -114,6 +126,7 @@ export function statusLines(status: NeonStatus, width: number): string[] {
     [0],
     width,
   );
+  lines.push(...changes(status));
   for (const tenant of status.tenants) {
     const shown = treeRows(tenant.branches).slice(0, BRANCHES_MAX);
     const about = `PostgreSQL ${tenant.pg_version}${tenant.is_default ? ", the default" : ""}`;

@@ -77,6 +77,7 @@ function status(name = "main"): NeonStatus {
         memory_bytes: null,
       },
     ],
+    safekeeper_changes: [],
     remote_storage: { local_path: "/srv/neon" },
   };
 }
@@ -101,6 +102,20 @@ Deno.test("statusLines() shows daemons, the tree of branches and endpoints", () 
     "remote storage /srv/neon",
     "",
     "logs: neon logs [-f], or the files *.log below .neon",
+  ]);
+});
+
+Deno.test("statusLines() says what is under way with safekeepers", () => {
+  const changing = {
+    ...status(),
+    safekeeper_changes: [{ id: 1, change: { replaced_by: 4 } }, {
+      id: 5,
+      change: "joining" as const,
+    }],
+  };
+  assert.deepEqual(statusLines(changing, Infinity).slice(2, 4), [
+    " safekeeper 1 is being replaced by 4: neon safekeeper replace 1",
+    " safekeeper 5 is being added: neon safekeeper add",
   ]);
 });
 

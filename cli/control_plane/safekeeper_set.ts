@@ -24,15 +24,30 @@ export function lastingSafekeepers(config: Nodes): SafekeeperConfig[] {
   return config.safekeepers.filter((safekeeper) => !isLeaving(safekeeper));
 }
 
+/** What is under way with a safekeeper. */
+export type SafekeeperChange = "joining" | "leaving" | { readonly replaced_by: number };
+
+/** See SafekeeperChange; null if nothing is. */
+export function changeOf(safekeeper: SafekeeperConfig): SafekeeperChange | null {
+  const { replaced_by, leaving, joining } = safekeeper;
+  if (replaced_by !== undefined) return { replaced_by };
+  return leaving === true ? "leaving" : joining === true ? "joining" : null;
+}
+
 /** Whom a timeline of these safekeepers is to have, in the order of their ids. */
 export function wantedMembers(config: Nodes, members: readonly number[]): number[] {
   const wanted = new Set(
     config.safekeepers.filter((safekeeper) => safekeeper.joining === true).map(({ id }) => id),
   );
   for (const member of members) {
-    const known = config.safekeepers.find(({ id }) => id === member);
-    if (known?.replaced_by !== undefined) wanted.add(known.replaced_by);
-    else if (known === undefined || !isLeaving(known)) wanted.add(member);
+    let known = config.safekeepers.find(({ id }) => id === member);
+    // One that takes a place may have to be replaced itself
+    while (known?.replaced_by !== undefined) {
+      const { replaced_by: next } = known;
+      known = config.safekeepers.find(({ id }) => id === next);
+    }
+    if (known === undefined) wanted.add(member);
+    else if (!isLeaving(known)) wanted.add(known.id);
   }
   return [...wanted].sort((a, b) => a - b);
 }

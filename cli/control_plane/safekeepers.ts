@@ -23,7 +23,14 @@ import {
 import { changeMembers, majorityMissing } from "./member_change.ts";
 import { withDirectoryLock } from "./repo_dir.ts";
 import { safekeeperRole } from "./roles.ts";
-import { addSafekeeper, forgetSafekeeper, isLeaving, wantedMembers } from "./safekeeper_set.ts";
+import {
+  addSafekeeper,
+  changeOf,
+  forgetSafekeeper,
+  isLeaving,
+  type SafekeeperChange,
+  wantedMembers,
+} from "./safekeeper_set.ts";
 import {
   changeTimelineRecord,
   listTenantRecords,
@@ -231,7 +238,7 @@ async function settle(env: Environment, report: SafekeeperReport): Promise<void>
   for (const safekeeper of config.safekeepers) {
     const isNew = safekeeper.joining === true ||
       config.safekeepers.some(({ replaced_by }) => replaced_by === safekeeper.id);
-    if (!isNew) continue;
+    if (!isNew || isLeaving(safekeeper)) continue;
     report.starting?.(safekeeperRole(env, safekeeper));
     report.started?.(safekeeperRole(env, safekeeper), await startSafekeeper(env, safekeeper));
   }
@@ -300,7 +307,7 @@ export interface ListedSafekeeper extends RoleStatus {
   /** Timelines that are on record to be on it. */
   timelines: number;
   /** What is under way with it. */
-  change: "joining" | "leaving" | { replaced_by: number } | null;
+  change: SafekeeperChange | null;
 }
 
 /** All safekeepers. */
@@ -313,13 +320,7 @@ export function listSafekeepers(env: Environment): Promise<ListedSafekeeper[]> {
       ...await roleStatus(role),
       http_address: role.listen[1]!,
       timelines: records.filter(({ safekeepers }) => safekeepers.includes(config.id)).length,
-      change: config.replaced_by !== undefined
-        ? { replaced_by: config.replaced_by }
-        : config.leaving === true
-        ? "leaving"
-        : config.joining === true
-        ? "joining"
-        : null,
+      change: changeOf(config),
     };
   }));
 }

@@ -17,6 +17,7 @@ import { type Environment, repoPath } from "./environment.ts";
 import { allRoles, type RoleStatus, roleStatus } from "./lifecycle.ts";
 import { processInfo } from "./process_info.ts";
 import { treeRows } from "../timeline_tree.ts";
+import { changeOf, type SafekeeperChange } from "./safekeeper_set.ts";
 import { listTenantRecords, loadTenantRecord, type TimelineRecord } from "./tenant_records.ts";
 
 /** Longest wait for one answer. */
@@ -75,6 +76,8 @@ export interface NeonStatus {
   daemons: DaemonStatus[];
   tenants: TenantStatus[];
   endpoints: (ListedEndpoint & Footprint)[];
+  /** Safekeepers that a command is replacing, adding or removing, or has not finished with. */
+  safekeeper_changes: { id: number; change: SafekeeperChange }[];
   remote_storage: StorageLocation | null;
 }
 
@@ -239,6 +242,10 @@ export async function neonStatus(
       const directory = `${endpointFiles}/${endpoint.endpoint}`;
       const disk = diskUsage(directory, deadline);
       return { ...endpoint, ...footprint(endpoint.pid, `${directory}/postgres.log`, disk) };
+    }),
+    safekeeper_changes: env.config.safekeepers.flatMap((safekeeper) => {
+      const change = changeOf(safekeeper);
+      return change === null ? [] : [{ id: safekeeper.id, change }];
     }),
     remote_storage: env.config.remote_storage ?? null,
   };
