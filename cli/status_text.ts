@@ -44,7 +44,7 @@ export function durationText(seconds: number | null): string {
 /** How far behind: "all" is there, or what is missing. */
 function lagText(lag: number | null): string {
   if (lag === null) return UNKNOWN;
-  return lag < 8 ? "all" : `-${sizeText(lag)}`;
+  return lag < 8 ? "all" : `all but ${sizeText(lag)}`;
 }
 
 function daemonRows(status: NeonStatus): string[][] {
