@@ -132,6 +132,7 @@ export function pageserverRole(env: Environment, config: PageserverConfig): Role
       listen,
       statusUrl: `http://${config.listen_http_addr}/v1/status`,
       main: programFile("pageserver/main.ts"),
+      work: "slices",
       permissions: pageserverPermissions({
         directory,
         listen,

@@ -11,7 +11,7 @@ import { parseAddress } from "../../libs/utils/address.ts";
 import { messageOf, TimedOut, Unavailable } from "../../libs/utils/errors.ts";
 import { describeOsError } from "../../libs/utils/os_errors.ts";
 import { livePid } from "../../libs/utils/pid_file.ts";
-import { daemonEnvironment } from "./daemon_environment.ts";
+import { daemonEnvironment, type DaemonWork } from "./daemon_environment.ts";
 import { isPortFree } from "./endpoint_records.ts";
 import { portHolder } from "./port_holder.ts";
 import { withDirectoryLock } from "./repo_dir.ts";
@@ -61,6 +61,8 @@ export interface Daemon {
   permissions: string[];
   /** Variables of our environment that it is given, too. */
   environment?: readonly string[];
+  /** What its event loop mostly has to do; messages unless told otherwise. */
+  work?: DaemonWork;
 }
 
 /** What a start did. */
@@ -173,7 +175,7 @@ function spawn(daemon: Daemon): Deno.ChildProcess {
     ],
     cwd: daemon.directory,
     clearEnv: true,
-    env: daemonEnvironment(daemon.environment ?? []),
+    env: daemonEnvironment(daemon.environment ?? [], daemon.work),
     detached: true,
     stdin: "null",
     stdout: "null",
