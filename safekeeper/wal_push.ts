@@ -14,6 +14,7 @@ import {
 import { ByteWriter } from "../libs/utils/bytes.ts";
 import { BadRequest, Forbidden, messageOf } from "../libs/utils/errors.ts";
 import { logger } from "../libs/utils/log.ts";
+import { Turns } from "../libs/utils/turns.ts";
 import { connectionCount, refusedMessages } from "./metrics.ts";
 import type { Proposer, Timeline } from "./timeline.ts";
 import type { Timelines } from "./timelines.ts";
@@ -113,6 +114,7 @@ async function handleAll(
   proposer: Proposer,
   heard: () => void,
 ): Promise<void> {
+  const turns = new Turns();
   for (;;) {
     let payload = copy.tryReceive();
     if (payload === undefined) {
@@ -123,5 +125,9 @@ async function handleAll(
     }
     // The payload is a view of the receive buffer: handled, and its WAL written, before the next.
     timeline.handle(decodeProposerMessage(payload), proposer);
+    const turn = turns.after(payload.length);
+    if (turn === undefined) continue;
+    timeline.kick();
+    await turn;
   }
 }

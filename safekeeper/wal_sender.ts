@@ -22,6 +22,7 @@ import { NO_HOT_STANDBY } from "../libs/safekeeper_protocol/messages.ts";
 import type { Term } from "../libs/safekeeper_protocol/term_history.ts";
 import { NotFound } from "../libs/utils/errors.ts";
 import { addLsn, formatLsn, INVALID_LSN, type Lsn } from "../libs/utils/lsn.ts";
+import { Turns } from "../libs/utils/turns.ts";
 import { connectionCount, remoteReadBytes, sentBytes } from "./metrics.ts";
 import type { Receiver } from "./receivers.ts";
 import type { RemoteWalReader } from "./remote_wal.ts";
@@ -33,6 +34,8 @@ const CHUNK_BYTES = 128 * 1024;
 
 /** Pause behind a message of less than a chunk: one for each commit would take the commits' CPU. */
 const GATHER_MS = 5;
+/** A pageserver needs longer for each, and nobody reads from it what was written just now. */
+const PAGESERVER_GATHER_MS = 20;
 
 /** A keepalive goes out after this much silence. */
 const KEEPALIVE_MS = 1000;
@@ -97,8 +100,14 @@ class WalSender implements Receiver {
       this.#silent = true;
     }, KEEPALIVE_MS);
     const replies = this.#readReplies();
+    const turns = new Turns();
     try {
-      while (!this.#ended) await this.#step();
+      while (!this.#ended) {
+        const { sentLsn } = this;
+        await this.#step();
+        const turn = turns.after(this.sentLsn - sentLsn);
+        if (turn !== undefined) await turn;
+      }
       await replies;
     } finally {
       clearInterval(ticker);
@@ -128,7 +137,8 @@ class WalSender implements Receiver {
       if (this.#reader.has(this.sentLsn)) this.#queueChunk(limit);
       else if (!await this.#queueRemoteChunk(limit)) return;
       await this.#copy.flush();
-      this.#gatherUntilMs = performance.now() + GATHER_MS;
+      const pauseMs = this.isPageserver ? PAGESERVER_GATHER_MS : GATHER_MS;
+      this.#gatherUntilMs = performance.now() + pauseMs;
       return;
     }
     await new Promise<void>((resolve) => this.#wake = resolve);

@@ -13,6 +13,7 @@
 import { Corrupt, messageOf } from "../../libs/utils/errors.ts";
 import { logger } from "../../libs/utils/log.ts";
 import { formatLsn, maxLsn } from "../../libs/utils/lsn.ts";
+import { Turns } from "../../libs/utils/turns.ts";
 import type { PgClient } from "../../libs/pgwire/client.ts";
 import type { CopyBoth } from "../../libs/pgwire/copy_both.ts";
 import {
@@ -195,6 +196,7 @@ export class PostgresStream {
 
   async #receive(copy: CopyBoth): Promise<void> {
     const proposer = this.#proposer;
+    const turns = new Turns();
     for (;;) {
       let payload = copy.tryReceive();
       if (payload === undefined) {
@@ -215,6 +217,8 @@ export class PostgresStream {
           );
         }
         proposer.append(lsn, payload.subarray(XLOG_DATA_HEADER_BYTES));
+        const turn = turns.after(length);
+        if (turn !== undefined) await turn;
       } else if (payload[0] === ReplicationTag.keepalive && payload[KEEPALIVE_REPLY_AT] !== 0) {
         this.#statusTime = postgresTime(Date.now());
         this.#acknowledge();
