@@ -1,18 +1,19 @@
 /**
  * Tells the broker where the timelines stand, so that pageservers know whom to ask for WAL.
  *
- * A timeline that appears or whose commit LSN moves is published at once, and then at most every 50
- * ms while it keeps moving; not at all while a pageserver streams it, which learns of it that way.
- * Once a second everything is published that is in use or that a pageserver does not have durably
- * yet: that also reaches a broker or a pageserver that was restarted. When neither is so any more,
- * that is published as well, for the other safekeepers. Of idle timelines a safekeeper speaks when
- * it starts, and when it hears of one that is behind: then that one knows from whom to catch up.
+ * A timeline that appears or whose commit LSN moves is published at once, and then at most every
+ * 250 ms while it keeps moving; not at all while a pageserver streams it, which learns of it that
+ * way. Once a second everything is published that is in use or that a pageserver does not have
+ * durably yet: that also reaches a broker or a pageserver that was restarted. When neither is so
+ * any more, that is published as well, for the other safekeepers. Of idle timelines a safekeeper
+ * speaks when it starts, and when it hears of one that is behind: then that one knows from whom to
+ * catch up.
  */
 import type { SafekeeperTimelineInfo } from "../broker/client.ts";
 import type { Timeline } from "./timeline.ts";
 import { brokerInfo, type PublishedIdentity } from "./timeline_info.ts";
 
-const COALESCE_MS = 50;
+const COALESCE_MS = 250;
 const REPEAT_MS = 1000;
 
 /** The part of the broker's client that is used here. */
