@@ -165,7 +165,7 @@ async function live(directory: string, recorder: FileRecorder): Promise<Promised
   life.elect(timeline, second.end, second);
   second.append(3, 1000);
   await life.write(timeline, second.end);
-  timelines.close();
+  await timelines.close();
   return life.promises;
 }
 
@@ -221,7 +221,7 @@ function check(directory: string, promised: Promised | undefined): Promised {
     const told = whole?.bytes().slice(0, flushLsn - START) ?? log;
     return { notes: 0, term: state.term + 1, log: told, whole };
   } finally {
-    timelines.close();
+    timelines.close().catch(() => {}); // ends after the check, on files that may be gone by then
   }
 }
 

@@ -87,9 +87,9 @@ export function reopenAsPartial(
 }
 
 /**
- * Makes a segment in which WAL will start at `start`, and its name durable: out of `spare`, a file
- * of zeros of that size, if there is one. Throws what the file system throws, for example when the
- * disk is full.
+ * Makes a segment in which WAL will start at `start`: out of `spare`, a file of zeros of that size,
+ * if there is one. Neither the file nor its name is durable yet. Throws what the file system
+ * throws, for example when the disk is full.
  */
 export function createSegment(
   directory: string,
@@ -105,9 +105,7 @@ export function createSegment(
   try {
     file.truncateSync(size);
     writePrologue(file, segmentStart(segment, size), start, identity);
-    file.syncSync();
     Deno.renameSync(temporary, segmentPath(directory, segment, size) + PARTIAL_SUFFIX);
-    fsyncDirectory(directory);
     return file;
   } catch (thrown) {
     file.close();
@@ -127,9 +125,8 @@ function writePrologue(file: Deno.FsFile, begin: Lsn, start: Lsn, identity: WalI
   }
 }
 
-/** Gives a full and synced segment its complete name, durably. */
+/** Gives a full and synced segment its complete name, durable once the directory is synced. */
 export function completeSegment(directory: string, segment: number, segmentSize: number): void {
   const path = segmentPath(directory, segment, segmentSize);
   Deno.renameSync(path + PARTIAL_SUFFIX, path);
-  fsyncDirectory(directory);
 }

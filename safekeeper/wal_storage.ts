@@ -8,8 +8,13 @@
  *
  * Appending is synchronous into the page cache; `flush` is asynchronous and syncs through a second
  * file descriptor, so that appends go on meanwhile and the next flush takes them all; a flush that
- * began before a truncation reports nothing new (wal_positions.ts has these rules). Where the disk
- * lately took no longer than a slice of work may, `flush` syncs in place: that saves a thread.
+ * began before a truncation reports nothing new (wal_positions.ts has these rules). Where there is
+ * little to sync, and that lately took a moment only, `flush` syncs in place: that saves a thread.
+ *
+ * A segment that is full stays open under its partial name, and the next one is begun, until a
+ * flush has synced it; then it gets its complete name. New names are made durable by the flush,
+ * too. So a crash may leave several partial segments: the WAL ends where whole records end, and an
+ * election removes what lies behind before anything is written.
  *
  * Failures: a failed write or truncation leaves bytes behind the end of the WAL in a state that we
  * do not know, so nothing may be written until a truncation has succeeded (every election
@@ -23,7 +28,7 @@ import { RecordCursor } from "../libs/postgres/wal/record_cursor.ts";
 import { segmentNumber, segmentStart } from "../libs/postgres/wal/segment.ts";
 import { WalStreamDecoder } from "../libs/postgres/wal/stream_decoder.ts";
 import { assert } from "../libs/utils/assert.ts";
-import { fsyncDirectory, readAt, writeAll } from "../libs/utils/durable.ts";
+import { fsyncDirectory, readAt, syncDirectory, writeAll } from "../libs/utils/durable.ts";
 import { Corrupt, messageOf, Unavailable } from "../libs/utils/errors.ts";
 import { addLsn, formatLsn, type Lsn } from "../libs/utils/lsn.ts";
 import { SpareSegment } from "./spare_segment.ts";
@@ -40,10 +45,15 @@ import {
 /** Bytes that finding the end of the WAL reads at a time. */
 const SCAN_BYTES = 1 << 20;
 
-/** Syncs that take less on average are done in place: as long as a slice of work may be. */
-const IN_PLACE_MS_MAX = 1;
+/** Syncs that take less on average are done in place, */
+const IN_PLACE_MS_MAX = 2;
+/** as long as they cover no more than this. */
+const IN_PLACE_BYTES_MAX = 256 * 1024;
 /** Weight of the newest sync in that average. */
 const SYNC_WEIGHT = 0.1;
+
+/** Full segments that may wait for a flush; a further one is synced in place. */
+const FULL_SEGMENTS_MAX = 8;
 
 /** The next segment is made ahead when this part of the open one is full. */
 const PREPARE_AT = 0.25;
@@ -66,7 +76,7 @@ interface WalStorageOptions {
   readonly joinLsns?: readonly Lsn[];
 }
 
-/** The segment that is being written. */
+/** A segment that is being written, or is full and not synced yet. */
 interface OpenSegment {
   readonly segment: number;
   readonly file: Deno.FsFile;
@@ -84,6 +94,10 @@ export class WalStorage {
   readonly #spare: SpareSegment;
   #decoder: WalStreamDecoder;
   #open: OpenSegment | undefined;
+  /** Full, and to be synced; lowest first. */
+  #full: OpenSegment[] = [];
+  /** A file was made whose size or name may not be durable. */
+  #hasNewFile = false;
   readonly #positions: WalPositions;
   /** How long a sync takes, as a moving average; unknown at first. */
   #syncMs: number | undefined;
@@ -223,8 +237,11 @@ export class WalStorage {
     assert(this.#open === undefined, "a segment is completed before the next");
     const { directory, version, segmentSize, systemId } = this.#options;
     const identity = { version, segmentSize, systemId: systemId() };
-    const file = reopenAsPartial(directory, segment, segmentSize) ??
-      createSegment(directory, segment, identity, lsn, this.#spare.take());
+    let file = reopenAsPartial(directory, segment, segmentSize);
+    if (file === undefined) {
+      file = createSegment(directory, segment, identity, lsn, this.#spare.take());
+      this.#hasNewFile = true;
+    }
     const syncFile = openSegment(directory, segment, this.#segmentSize, {
       read: true,
       write: true,
@@ -233,11 +250,11 @@ export class WalStorage {
     return this.#open;
   }
 
-  /** Syncs a full segment and gives it its complete name. */
+  /** The open segment is full. */
   #complete(open: OpenSegment): void {
-    this.#synced(() => open.file.syncDataSync());
-    completeSegment(this.#options.directory, open.segment, this.#segmentSize);
-    this.#closeOpen();
+    this.#open = undefined;
+    this.#full.push(open);
+    if (this.#full.length > FULL_SEGMENTS_MAX) this.#syncAll();
   }
 
   /** Runs a sync. */
@@ -264,34 +281,79 @@ export class WalStorage {
   async flush(): Promise<Lsn> {
     this.#checkOpen();
     const ticket = this.#positions.syncBegins();
-    // Without an open segment all was synced when the last one was completed.
-    if (this.#open !== undefined) await this.#sync(this.#open);
+    const full = [...this.#full];
+    const open = this.#open;
+    const hasNewFile = this.#hasNewFile;
+    this.#hasNewFile = false;
+    for (const each of full) if (this.#holds(each)) await this.#inBackground(each, hasNewFile);
+    if (open !== undefined && this.#holds(open)) await this.#sync(open, hasNewFile);
+    const named = this.#nameComplete(full);
+    if (hasNewFile || named) await this.#syncNames();
     this.#positions.synced(ticket);
     return this.flushLsn;
   }
 
-  async #sync(open: OpenSegment): Promise<void> {
+  /** False if a truncation has closed it meanwhile, or it was completed. */
+  #holds(segment: OpenSegment): boolean {
+    return this.#open === segment || this.#full.includes(segment);
+  }
+
+  async #sync(open: OpenSegment, withSize: boolean): Promise<void> {
     const begun = performance.now();
     const before = this.#syncMs;
-    if (before !== undefined && before < IN_PLACE_MS_MAX) {
-      this.#synced(() => open.syncFile.syncDataSync());
-    } else {
-      try {
-        await open.syncFile.syncData();
-      } catch (thrown) {
-        throw this.#syncFailed(thrown);
-      }
-    }
+    const isShort = before !== undefined && before < IN_PLACE_MS_MAX && !withSize &&
+      this.writeLsn - this.flushLsn <= IN_PLACE_BYTES_MAX;
+    if (isShort) this.#synced(() => open.syncFile.syncDataSync());
+    else await this.#inBackground(open, withSize);
     const tookMs = performance.now() - begun;
     this.#syncMs = before === undefined ? tookMs : before + (tookMs - before) * SYNC_WEIGHT;
+  }
+
+  async #inBackground({ syncFile }: OpenSegment, withSize: boolean): Promise<void> {
+    try {
+      await (withSize ? syncFile.sync() : syncFile.syncData());
+    } catch (thrown) {
+      throw this.#syncFailed(thrown);
+    }
+  }
+
+  /** Gives those of `synced` that are full their complete names; whether there were any. */
+  #nameComplete(synced: readonly OpenSegment[]): boolean {
+    const complete = this.#full.filter((each) => synced.includes(each));
+    for (const each of complete) {
+      completeSegment(this.#options.directory, each.segment, this.#segmentSize);
+      this.#full.splice(this.#full.indexOf(each), 1);
+      closeSegment(each);
+    }
+    return complete.length > 0;
+  }
+
+  async #syncNames(): Promise<void> {
+    try {
+      await syncDirectory(this.#options.directory);
+    } catch (thrown) {
+      throw this.#syncFailed(thrown);
+    }
   }
 
   /** Makes everything written durable before it returns. */
   flushSync(): Lsn {
     this.#checkOpen();
-    this.#synced(() => this.#open?.file.syncDataSync());
+    this.#syncAll();
     this.#positions.synced(this.#positions.syncBegins());
     return this.flushLsn;
+  }
+
+  /** Syncs all files, and their names, in place. */
+  #syncAll(): void {
+    this.#synced(() => {
+      const hasNewFile = this.#hasNewFile;
+      this.#hasNewFile = false;
+      for (const { file } of this.#full) file.syncSync();
+      if (hasNewFile) this.#open?.file.syncSync();
+      else this.#open?.file.syncDataSync();
+      if (this.#nameComplete(this.#full) || hasNewFile) fsyncDirectory(this.#options.directory);
+    });
   }
 
   /**
@@ -334,8 +396,9 @@ export class WalStorage {
   }
 
   #closeOpen(): void {
-    this.#open?.file.close();
-    this.#open?.syncFile.close();
+    for (const each of this.#full) closeSegment(each);
+    this.#full = [];
+    if (this.#open !== undefined) closeSegment(this.#open);
     this.#open = undefined;
   }
 
@@ -346,6 +409,11 @@ export class WalStorage {
     this.#spare.close();
     this.#closeOpen();
   }
+}
+
+function closeSegment({ file, syncFile }: OpenSegment): void {
+  file.close();
+  syncFile.close();
 }
 
 /** Writes a part of a file again, as it is, so that the next sync is about all of it. */

@@ -97,13 +97,17 @@ Deno.test("reopening finds the end over segments, and drops a torn tail", async 
     const torn = wal.append(1, 20_000);
     torn.fill(0, 12_000, 13_000); // a page that did not make it to the disk
     assert.deepEqual(segmentFiles(directory), [
-      "000000010000000000000001",
+      "000000010000000000000001.partial", // full, but no flush has synced it
       "000000010000000000000002.partial",
     ]);
     assert.throws(() => storage.write(whole, torn), Corrupt);
     storage.close();
 
     const again = open(directory);
+    assert.deepEqual(segmentFiles(directory), [
+      "000000010000000000000001",
+      "000000010000000000000002.partial",
+    ]);
     assert.equal(again.flushLsn, whole);
     assert.throws(() => again.write(whole, torn.subarray(0, 10)), Unavailable);
     again.truncate(whole);
@@ -208,7 +212,7 @@ Deno.test("a full disk refuses the append and the storage works again after a tr
 /** Runs `run` on files of which the next sync fails, like on a disk with a bad sector. */
 async function withFailingSync(run: () => void | Promise<void>): Promise<void> {
   const { prototype } = Deno.FsFile;
-  const { syncDataSync, syncData } = prototype;
+  const { syncDataSync, syncSync, syncData, sync } = prototype;
   let left = 1;
   const fail = () => {
     if (left-- > 0) throw new Error("Input/output error (os error 5)");
@@ -217,15 +221,23 @@ async function withFailingSync(run: () => void | Promise<void>): Promise<void> {
     fail();
     syncDataSync.call(this);
   };
+  prototype.syncSync = function () {
+    fail();
+    syncSync.call(this);
+  };
   prototype.syncData = async function () {
     fail();
     await syncData.call(this);
+  };
+  prototype.sync = async function () {
+    fail();
+    await sync.call(this);
   };
   try {
     await run();
     assert.ok(left <= 0, "a sync has failed");
   } finally {
-    Object.assign(prototype, { syncDataSync, syncData });
+    Object.assign(prototype, { syncDataSync, syncSync, syncData, sync });
   }
 }
 
@@ -242,7 +254,8 @@ Deno.test("after a failed sync the WAL ends where it was durable, and goes on af
         if (way === "flush") await assert.rejects(storage.flush(), Unavailable);
         if (way === "flushSync") assert.throws(() => storage.flushSync(), Unavailable);
         if (way === "a full segment") {
-          assert.throws(() => storage.write(end, wal.append(1000, 10_000)), Unavailable);
+          storage.write(end, wal.append(1000, 10_000));
+          await assert.rejects(storage.flush(), Unavailable);
         }
         // The disk works again: nothing that was written before counts for that
         assert.equal(await storage.flush(), durable);

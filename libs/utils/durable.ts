@@ -15,6 +15,16 @@ export function fsyncDirectory(path: string): void {
   }
 }
 
+/** Like fsyncDirectory(), without holding anybody up. */
+export async function syncDirectory(path: string): Promise<void> {
+  const directory = Deno.openSync(path, { read: true });
+  try {
+    await directory.sync();
+  } finally {
+    directory.close();
+  }
+}
+
 /** Writes all of `bytes` at the file's current position. */
 export function writeAll(file: Deno.FsFile, bytes: Uint8Array): void {
   let done = 0;
