@@ -3,6 +3,7 @@
  * connections that make no sense are ended. `deno task test:fuzz` does more of the same.
  */
 import { seededRandom } from "./load/random.ts";
+import { fuzzCodecs } from "./fuzz/codecs.ts";
 import { fuzzComputeApi, fuzzPageserverApi, fuzzSafekeeperApi } from "./fuzz/http_apis.ts";
 import { fuzzPageService } from "./fuzz/page_service.ts";
 import { fuzzWalService } from "./fuzz/wal_service.ts";
@@ -19,4 +20,8 @@ Deno.test("the HTTP APIs answer damaged requests, and keep nothing that cannot b
   await fuzzSafekeeperApi(seededRandom("safekeeper API"), 200);
   await fuzzPageserverApi(seededRandom("pageserver API"), 200);
   await fuzzComputeApi(seededRandom("compute API"), 100);
+});
+
+Deno.test("decoders refuse damaged messages in their own words", async () => {
+  await fuzzCodecs(seededRandom("decoders"), 20_000);
 });

@@ -6,12 +6,14 @@
  */
 import { parseArgs } from "node:util";
 import { SeededRandom } from "../load/random.ts";
+import { fuzzCodecs } from "./codecs.ts";
 import { fuzzComputeApi, fuzzPageserverApi, fuzzSafekeeperApi } from "./http_apis.ts";
 import { fuzzPageService } from "./page_service.ts";
 import { fuzzWalService } from "./wal_service.ts";
 
 const CASES = 500;
 const TARGETS = {
+  "decoders": fuzzCodecs,
   "page service": fuzzPageService,
   "WAL service": fuzzWalService,
   "safekeeper API": fuzzSafekeeperApi,
@@ -35,4 +37,4 @@ for (let seed = first; seed < first + count; seed++) {
     }
   }
 }
-console.log(`${count} seeds, ${CASES} cases at each of ${Object.keys(TARGETS).length} ports`);
+console.log(`${count} seeds, ${CASES} cases at each of ${Object.keys(TARGETS).join(", ")}`);
