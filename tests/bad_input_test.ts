@@ -115,6 +115,8 @@ async function checkTogether(neon: TestNeon): Promise<void> {
   const env = neon.local.environment();
   const count = async () => (await neon.local.listTimelines()).length;
   const before = await count();
+  Deno.mkdirSync(`${neon.local.directory}/creating`, { recursive: true });
+  Deno.writeTextFileSync(`${neon.local.directory}/creating/half.json.___temp`, '{"ten');
   const branches = Array.from({ length: 4 }, () => neon.local.createBranch("wanted"));
   const outcomes = await Promise.allSettled(branches);
   assert.equal(outcomes.filter(({ status }) => status === "fulfilled").length, 1);

@@ -84,7 +84,11 @@ export async function undoInterrupted(env: Environment): Promise<void> {
   for (const name of names) {
     const path = join(directory, name);
     // Under the lock: a file that is there but not locked yet is not to be seen
-    const file = await withDirectoryLock(env.repoDir, () => lockedFile(path));
+    const file = await withDirectoryLock(env.repoDir, () => {
+      if (name.endsWith(".json")) return lockedFile(path);
+      removeFile(path); // of a command that was interrupted while it wrote: nothing had begun
+      return undefined;
+    });
     if (file === undefined) continue;
     try {
       await undo(env, parseRecord<Creation>(path, Deno.readTextFileSync(path), CREATION));
