@@ -23,6 +23,7 @@ import {
 } from "../libs/utils/id.ts";
 import { ifThere } from "../libs/utils/if_there.ts";
 import { logger } from "../libs/utils/log.ts";
+import { settleWithoutStragglers } from "../libs/utils/stragglers.ts";
 import { addLsn, formatLsn, type Lsn, parseLsn } from "../libs/utils/lsn.ts";
 import type { TokenSource } from "../libs/utils/token_source.ts";
 import { SafekeeperClient, type TimelineStatus } from "./client.ts";
@@ -32,6 +33,10 @@ import { planPull, type PullPlan, type PullSource } from "./pull_plan.ts";
 
 const log = logger("safekeeper", "pull");
 
+/** Longest wait for what a member says of the timeline. */
+const ANSWER_MS_MAX = 5000;
+/** Once one has answered, the others have this long: one of them may hang. */
+const STRAGGLERS_MS = 1000;
 /** A member that says nothing for so long is given up. */
 const SILENCE_MS_MAX = 30_000;
 
@@ -59,6 +64,8 @@ interface PullContext {
   readonly token: TokenSource | undefined;
   /** Where the timeline is to be. */
   readonly directory: string;
+  /** Throws if it may not be put there any more. */
+  checkWanted(): void;
 }
 
 /** Somebody who has the timeline. */
@@ -94,7 +101,9 @@ export async function pullTimeline(request: PullRequest, context: PullContext): 
   await copyWal(plan, walService, asking, temporary);
   writeControlFile(temporary, plan.state);
   fsyncDirectory(temporary);
-  ifThere(() => Deno.removeSync(context.directory, { recursive: true })); // no timeline: no control file
+  context.checkWanted();
+  // What is there has no control file: it is no timeline
+  ifThere(() => Deno.removeSync(context.directory, { recursive: true }));
   Deno.renameSync(temporary, context.directory);
   fsyncDirectory(context.directory.slice(0, context.directory.lastIndexOf("/")));
   log.info("{timeline} was pulled from {host}: WAL from {from} to {to} in {ms} ms", {
@@ -109,17 +118,17 @@ export async function pullTimeline(request: PullRequest, context: PullContext): 
 
 /** The member with the newest log. */
 async function newest(request: PullRequest, token: TokenSource | undefined): Promise<Found> {
-  const problems: string[] = [];
-  const answers = await Promise.all(request.httpHosts.map(async (host) => {
-    try {
-      return await ask(host, request, token);
-    } catch (thrown) {
-      problems.push(`${host}: ${messageOf(thrown)}`);
-      return undefined;
-    }
-  }));
-  const found = answers.filter((answer) => answer !== undefined);
+  const answers = await settleWithoutStragglers(
+    request.httpHosts.map((host) => ask(host, request, token)),
+    1,
+    STRAGGLERS_MS,
+  );
+  const found = answers.filter((answer) => answer.status === "fulfilled")
+    .map((answer) => answer.value);
   if (found.length > 0) return found.reduce((a, b) => isAhead(b.log, a.log) ? b : a);
+  const problems = answers.map((answer, i) =>
+    `${request.httpHosts[i]}: ${answer.status === "rejected" ? messageOf(answer.reason) : ""}`
+  );
   throw new Unavailable(
     `Cannot pull timeline ${request.timelineId}: no safekeeper has it (${problems.join("; ")})`,
   );
@@ -130,7 +139,7 @@ async function ask(
   request: PullRequest,
   token: TokenSource | undefined,
 ): Promise<Found> {
-  const client = new SafekeeperClient(host, token);
+  const client = new SafekeeperClient(host, token, ANSWER_MS_MAX);
   const [{ id }, status] = await Promise.all([
     client.status(),
     client.timelineStatus(request.tenantId, request.timelineId),

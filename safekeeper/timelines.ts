@@ -147,8 +147,12 @@ export class Timelines {
       hasRemote,
       token: this.peerToken,
       directory,
+      checkWanted: () => {
+        if (this.#closed) throw new Unavailable("Cannot go on: the safekeeper is stopping");
+        if (this.find(tenantId, timelineId) === undefined) return;
+        throw new Conflict(`Cannot pull timeline ${timelineId}: it was created meanwhile`);
+      },
     });
-    if (this.#closed) throw new Unavailable("Cannot go on: the safekeeper is stopping");
     try {
       this.#add(Timeline.open(directory, this.#nodeId, tenantId, timelineId));
     } catch (thrown) {

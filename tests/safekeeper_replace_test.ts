@@ -10,6 +10,7 @@ import { programFile } from "../cli/control_plane/supervisor.ts";
 import { SafekeeperClient } from "../safekeeper/client.ts";
 import { openSql, runNeon, type TestNeon, testWithNeon } from "./harness.ts";
 import { createLedger, Writers } from "./load/writers.ts";
+import { caughtUp } from "./support/replicas.ts";
 import { until } from "./support/waiting.ts";
 
 const WRITERS = 4;
@@ -177,4 +178,35 @@ testWithNeon("too few safekeepers refuse a replacement, in one line", {
   );
   assert.deepEqual(recordOf(neon).safekeepers, [1, 2, 3]);
   assert.equal(neon.local.environment().config.safekeepers.length, 3);
+});
+
+testWithNeon("all safekeepers change under a replica, idle branches and a host that was away", {
+  safekeepers: 3,
+}, async (neon) => {
+  const main = await neon.local.startEndpoint("main");
+  const sql = neon.connect(main);
+  await sql`create table t(n int)`;
+  await sql`insert into t values (1)`;
+  await neon.run("timeline", "branch", "--branch-name", "idle");
+  const options = { branch: "main", mode: "Replica" } as const;
+  const replica = neon.connect(await neon.local.startEndpoint("replica", options));
+  await neon.run("safekeeper", "replace", "1");
+  await sql`insert into t values (2)`;
+  await neon.killRole("compute");
+  await neon.run("safekeeper", "replace", "2");
+  await neon.run("compute", "start");
+  await sql`insert into t values (3)`;
+  await neon.run("safekeeper", "add");
+  await neon.run("safekeeper", "remove", "3");
+  await sql`insert into t values (4)`;
+  const { config } = neon.local.environment();
+  assert.deepEqual(config.safekeepers.map(({ id }) => id), [4, 5, 6]);
+  assert.deepEqual(recordOf(neon).safekeepers, [4, 5, 6]);
+  await neon.killRole("safekeeper 4");
+  await sql`insert into t values (5)`;
+  await caughtUp(replica, sql);
+  assert.equal((await replica`select from t`).count, 5);
+  const idle = neon.connect(await neon.local.startEndpoint("idle"));
+  await idle`insert into t values (2)`;
+  assert.equal((await idle`select from t`).count, 2);
 });

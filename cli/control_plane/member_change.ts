@@ -20,7 +20,9 @@ import { MembershipChange } from "../../libs/safekeeper_protocol/membership_chan
 import { Conflict, messageOf, NotFound, TimedOut, Unavailable } from "../../libs/utils/errors.ts";
 import type { TenantId, TimelineId } from "../../libs/utils/id.ts";
 import { parseLsn } from "../../libs/utils/lsn.ts";
+import { settleWithoutStragglers } from "../../libs/utils/stragglers.ts";
 import type { MembershipAnswer } from "../../safekeeper/client.ts";
+import { quorumOf } from "./branch_position.ts";
 import { computeClient, safekeeperClient } from "./clients.ts";
 import { LOOPBACK, type SafekeeperConfig, safekeeperConfig } from "./config.ts";
 import type { Environment } from "./environment.ts";
@@ -31,6 +33,8 @@ import { changeTimelineRecord, loadTenantRecord, type TimelineRecord } from "./t
 
 /** A safekeeper that does not answer a change for so long counts as away. */
 const ANSWER_MS_MAX = 5000;
+/** Once a majority has answered, the others have this long: one of them may hang. */
+const STRAGGLERS_MS = 1000;
 /** A change that nobody has brought further for so long is given up, for now. */
 const STUCK_MS_MAX = 30_000;
 /** Pauses between two looks at the new members. */
@@ -129,18 +133,22 @@ class Change {
     conf: MembershipConfiguration,
     take: (id: number, answer: MembershipAnswer) => void,
   ): Promise<void> {
-    await Promise.all(ids.map(async (id) => {
-      try {
+    const outcomes = await settleWithoutStragglers(
+      ids.map((id) => {
         const client = safekeeperClient(this.#env, this.#config(id), ANSWER_MS_MAX);
-        take(id, await client.switchMembership(this.#tenant, this.#timeline, conf));
+        return client.switchMembership(this.#tenant, this.#timeline, conf);
+      }),
+      quorumOf(ids.length),
+      STRAGGLERS_MS,
+    );
+    for (const [i, outcome] of outcomes.entries()) {
+      const id = ids[i]!;
+      if (outcome.status === "fulfilled") {
         this.#problems.delete(id);
-      } catch (thrown) {
-        const isAway = thrown instanceof Unavailable || thrown instanceof TimedOut ||
-          thrown instanceof NotFound;
-        if (!isAway) throw thrown;
-        this.#problems.set(id, messageOf(thrown));
-      }
-    }));
+        take(id, outcome.value);
+      } else if (isAway(outcome.reason)) this.#problems.set(id, messageOf(outcome.reason));
+      else throw outcome.reason;
+    }
   }
 
   /** Tells all the joint configuration; true if the final one is in force somewhere already. */
@@ -232,6 +240,10 @@ class Change {
       await new Promise((resolve) => setTimeout(resolve, pause));
     }
   }
+}
+
+function isAway(reason: unknown): boolean {
+  return reason instanceof Unavailable || reason instanceof TimedOut || reason instanceof NotFound;
 }
 
 /** Says which safekeepers have to answer. */

@@ -25,6 +25,10 @@ import {
   type TimelineRecord,
 } from "./tenant_records.ts";
 
+/** Longest wait for a safekeeper that has a timeline, and how often it is looked for. */
+const SOURCES_MS_MAX = 10_000;
+const SOURCES_LOOK_MS = 200;
+
 /** Once a majority has answered, the others have this long: one of them may hang. */
 const STRAGGLERS_MS = 2000;
 
@@ -114,7 +118,16 @@ async function pullMissing(
   if (record === undefined || sources.length === 0) return;
   const hosts = sources.map((id) => `${LOOPBACK}:${safekeeperConfig(env.config, id).http_port}`);
   const { current } = configurations(env, record);
-  await safekeeperClient(env, config).pullTimeline(tenant, timeline, hosts, current);
+  const deadline = performance.now() + SOURCES_MS_MAX;
+  for (;;) {
+    try {
+      await safekeeperClient(env, config).pullTimeline(tenant, timeline, hosts, current);
+      break;
+    } catch (thrown) {
+      if (!(thrown instanceof Unavailable) || performance.now() > deadline) throw thrown;
+      await new Promise((resolve) => setTimeout(resolve, SOURCES_LOOK_MS)); // they are starting, too
+    }
+  }
   await withDirectoryLock(
     env.repoDir,
     () =>

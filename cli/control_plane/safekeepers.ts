@@ -282,7 +282,7 @@ async function retire(
   report: SafekeeperReport,
 ): Promise<void> {
   const role = safekeeperRole(env, safekeeper);
-  await stopRole(role, "fast", report);
+  await stopRole(role, "kill", report); // it has nothing to keep, and may hang
   ifThere(() => Deno.removeSync(role.directory, { recursive: true }));
   await changeConfig(env, (config) => {
     for (const { tenant, timeline, record } of allTimelines(env)) {

@@ -302,7 +302,7 @@ export const VARIANTS: readonly Variant[] = [
   },
   {
     name: "a change of members leaves WAL to be acknowledged behind it",
-    seeds: 20_000,
+    seeds: 3000,
     file: ACCEPTOR,
     edits: [["const pending = this.#flushPending();", "const pending: Effect[] = [];"]],
   },
