@@ -3,15 +3,22 @@ import { PAGE_SIZE } from "../../libs/postgres/constants.ts";
 import { toLsn } from "../../libs/utils/lsn.ts";
 import { updateArena, updateArenaToken } from "./arena.ts";
 import { PageServiceFixture } from "./page_service_fixture.ts";
-import { hasCompiler, markedPage, markedPages, okLine, ProbeSite } from "./probe_fixture.ts";
+import {
+  hasCompiler,
+  IS_EMULATED,
+  markedPage,
+  markedPages,
+  okLine,
+  ProbeSite,
+} from "./probe_fixture.ts";
 
 const HAS_COMPILER = hasCompiler();
 const FILE = "base/1/1000";
 const zeroPage = new Uint8Array(PAGE_SIZE);
 const page = (block: number) => markedPage(1000, block);
 
-function libraryTest(name: string, body: () => Promise<void>): void {
-  Deno.test({ name: `lazy file library: ${name}`, ignore: !HAS_COMPILER, fn: body });
+function libraryTest(name: string, body: () => Promise<void>, ignore = false): void {
+  Deno.test({ name: `lazy file library: ${name}`, ignore: ignore || !HAS_COMPILER, fn: body });
 }
 
 libraryTest("a page is fetched at its first read and local from then on", async () => {
@@ -328,7 +335,7 @@ libraryTest("it refuses to run on an arena of another boot or with a changed hea
   match(changed.log, /header fails its checksum/);
 });
 
-libraryTest("no page goes back in time under races, truncation and kills", async () => {
+async function races(): Promise<void> {
   for (const [kills, seed] of [[0, 11], [1, 12]] as const) {
     const forks = [{ rel: 1000, blocks: 20000 }, { rel: 2000, blocks: 20000 }];
     await using site = new ProbeSite("torture.c", forks, { retrySeconds: 20 });
@@ -338,4 +345,7 @@ libraryTest("no page goes back in time under races, truncation and kills", async
     match(lines.at(-1)!, / bad 0$/);
     equal(site.statistics.errors, 0, log);
   }
-});
+}
+
+// A process under QEMU is told another start time of its own than others are, and so seems dead
+libraryTest("no page goes back in time under races, truncation and kills", races, IS_EMULATED);

@@ -2,14 +2,17 @@
  * For tests of the library without Postgres: a data directory with nothing but lazy files, a page
  * service for it, and the C programs of testdata/ compiled and started through the launcher as if
  * they were Postgres.
+ *
+ * With NEON_TEST_ARM64=1 on another machine they are cross-compiled and run by QEMU's user mode
+ * emulation, with the library for arm64: Debian's gcc-aarch64-linux-gnu and qemu-user.
  */
-import { join } from "node:path";
+import { basename, dirname, join } from "node:path";
 import type { LazyFork } from "../../libs/basebackup/lazy_files_map.ts";
 import { PAGE_SIZE } from "../../libs/postgres/constants.ts";
 import { newTenantId, newTimelineId } from "../../libs/utils/id.ts";
 import { toLsn } from "../../libs/utils/lsn.ts";
 import { type ArenaStatistics, readArenaStatistics } from "./arena.ts";
-import { compilerVersion, NATIVE, prebuiltLibrary } from "./build.ts";
+import { ARM64, compilerVersion, NATIVE, prebuiltLibrary } from "./build.ts";
 import { layOutFiles, type LayOutOptions } from "./lay_out.ts";
 import { LAUNCHER } from "./cluster_fixture.ts";
 import { bootId } from "./lazy_clone_fixture.ts";
@@ -18,9 +21,20 @@ import { PageServiceFixture, type PageSource } from "./page_service_fixture.ts";
 /** What torture.c looks for in a served page. */
 const SERVED_MARK = 0x5e17edn;
 
+/** Whether the programs run under emulation. */
+export const IS_EMULATED = NATIVE.platform !== ARM64.platform &&
+  Deno.env.get("NEON_TEST_ARM64") === "1";
+const TARGET = IS_EMULATED ? ARM64 : NATIVE;
+/** Becomes the program of its own name in arm64/: the library looks at the name. */
+const EMULATION = `#!/bin/sh
+exec qemu-aarch64 -L /usr/aarch64-linux-gnu "\${0%/*}/arm64/\${0##*/}" "$@"
+`;
+/** The shell and QEMU cannot load the library, and say so. */
+const NOT_FOR_US = /^ERROR: ld\.so: object .* cannot be preloaded/;
+
 /** True where the C programs can be compiled; otherwise says that tests are skipped. */
 export function hasCompiler(): boolean {
-  const has = Deno.build.os === "linux" && compilerVersion(NATIVE) !== undefined;
+  const has = Deno.build.os === "linux" && compilerVersion(TARGET) !== undefined;
   if (!has) console.log("tests of the lazy file library are skipped: there is no C compiler");
   return has;
 }
@@ -100,7 +114,7 @@ export class ProbeSite {
       args: [
         "start",
         "--library",
-        prebuiltLibrary(NATIVE),
+        prebuiltLibrary(TARGET),
         this.pgdata,
         logPath,
         this.arenaPath,
@@ -111,7 +125,8 @@ export class ProbeSite {
         ...args,
       ],
     }).output();
-    const all = Deno.readTextFileSync(logPath).split("\n").filter((line) => line !== "");
+    const all = Deno.readTextFileSync(logPath).split("\n")
+      .filter((line) => line !== "" && !(IS_EMULATED && NOT_FOR_US.test(line)));
     const isLog = (line: string) => line.startsWith("neon_lazy_files[");
     return {
       code,
@@ -130,8 +145,13 @@ export class ProbeSite {
   }
 }
 
-function compile(program: string, output: string): void {
-  const { success, stderr } = new Deno.Command(NATIVE.compiler, {
+function compile(program: string, path: string): void {
+  const output = IS_EMULATED ? join(dirname(path), "arm64", basename(path)) : path;
+  if (IS_EMULATED) {
+    Deno.mkdirSync(dirname(output), { recursive: true });
+    Deno.writeTextFileSync(path, EMULATION, { mode: 0o755 });
+  }
+  const { success, stderr } = new Deno.Command(TARGET.compiler, {
     // Fortified, as distributions build Postgres: it then calls other names of the same functions.
     args: ["-O2", "-D_FORTIFY_SOURCE=2", "-o", output, program],
     cwd: join(import.meta.dirname!, "testdata"),
