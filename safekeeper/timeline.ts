@@ -302,10 +302,13 @@ export class Timeline {
     this.#runAll([this.#core.acceptor.amendBackup(changes)]);
   }
 
-  /** Removes WAL segments that nobody needs; the positions that allow it are made durable first. */
-  removeOldWal(): void {
+  /**
+   * Removes WAL segments that nobody needs; the positions that allow it are made durable first.
+   * Resolves when they are gone; never rejects, but throws if the positions cannot be written.
+   */
+  removeOldWal(): Promise<void> {
     const { storage } = this.#files;
-    if (storage === undefined) return;
+    if (storage === undefined) return Promise.resolve();
     const { state, commitLsn, flushLsn, peerHorizonLsn, remoteConsistentLsn, backupLsn } =
       this.#core.acceptor;
     const horizon = removalHorizon({
@@ -318,10 +321,16 @@ export class Timeline {
       sentLsns: [...this.receivers].map((receiver) => receiver.sentLsn),
     });
     const segment = segmentNumber(horizon, state.walSegmentSize);
-    if (segment <= this.#removedBelow) return;
+    if (segment <= this.#removedBelow) return Promise.resolve();
     this.checkpoint();
-    removedSegments.inc(storage.removeBelow(horizon));
     this.#removedBelow = segment;
+    return storage.removeBelow(horizon).then((count) => removedSegments.inc(count), (thrown) => {
+      // What is left is removed with the next ones
+      log.warning("{timeline}: cannot remove old WAL: {why}", {
+        timeline: this.timelineId,
+        why: messageOf(thrown),
+      });
+    });
   }
 
   /** WAL before was removed from the disk. */

@@ -123,14 +123,14 @@ Deno.test("WAL goes once pageserver, commit and peers are past it, and the state
     const files = () =>
       [...Deno.readDirSync(timeline.directory)].filter((entry) => /^0/.test(entry.name)).length;
     assert.equal(files(), 3);
-    timeline.removeOldWal();
+    await timeline.removeOldWal();
     timeline.takeFeedback({ ...FEEDBACK, remoteConsistentLsn: wal.end });
-    timeline.removeOldWal();
+    await timeline.removeOldWal();
     assert.equal(files(), 3, "nothing is committed yet");
     append(timeline, proposer, new Uint8Array(0), wal.end);
     const answer = proposer.sent.at(-1) as AppendResponse;
     assert.equal(answer.feedback?.remoteConsistentLsn, wal.end);
-    timeline.removeOldWal();
+    await timeline.removeOldWal();
     assert.equal(files(), 1);
     await timelines.close();
     assert.deepEqual(proposer.failures.length, 1);

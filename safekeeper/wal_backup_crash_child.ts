@@ -49,7 +49,7 @@ async function main(): Promise<void> {
       await writer.writeTo((writer.end + ROUND_BYTES) as Lsn);
       console.log(`acknowledged ${writer.end}`);
       await backup.tick();
-      safekeeper.consumed();
+      await safekeeper.consumed();
     }
     writer.close();
     while (timeline.proposers.size > 0) await new Promise((resolve) => setTimeout(resolve, 1));

@@ -74,7 +74,7 @@ async function assertConverges(directory: string, storage: RemoteStorage): Promi
   writer.close();
   await until("the writer has left", () => timeline.proposers.size === 0);
   await backup.tick();
-  safekeeper.consumed();
+  await safekeeper.consumed();
   await backup.tick();
   assert.ok(timeline.isOffloaded);
   assert.deepEqual(safekeeper.local(), []);

@@ -105,9 +105,9 @@ export class TestSafekeeper {
   }
 
   /** The pageserver has everything, durably, and old WAL goes. */
-  consumed(): void {
+  consumed(): Promise<void> {
     this.timeline.remoteConsistent(this.timeline.acceptor.commitLsn);
-    this.timeline.removeOldWal();
+    return this.timeline.removeOldWal();
   }
 
   /** Receives committed WAL from `from` to its end, as a pageserver does. */

@@ -43,7 +43,7 @@ async function rest(safekeeper: TestSafekeeper): Promise<void> {
   const { timeline, backup } = safekeeper;
   await until("all have left", () => timeline.proposers.size + timeline.receivers.size === 0);
   await backup.tick();
-  safekeeper.consumed();
+  await safekeeper.consumed();
   await backup.tick();
   assert.ok(timeline.isOffloaded);
 }
@@ -64,7 +64,7 @@ async function live(directory: string, recorder: FileRecorder): Promise<Promised
       await writer.writeTo((writer.end + SEGMENT * segments) as Lsn);
       promise(writer.end);
       await safekeeper.backup.tick();
-      safekeeper.consumed();
+      await safekeeper.consumed();
     }
     writer.close();
     await rest(safekeeper);

@@ -56,14 +56,14 @@ Deno.test("whole segments are uploaded as they are, removed, and served from the
     const writer = await TestWriter.elect(safekeeper.address);
     await writer.writeTo((12 * SEGMENT + 5000) as Lsn);
     assert.ok(safekeeper.timeline.active);
-    safekeeper.consumed();
+    await safekeeper.consumed();
     assert.equal(safekeeper.local()[0], name(3), "what is not backed up stays");
     const before = Deno.readFileSync(`${safekeeper.timeline.directory}/${name(3)}`);
     await safekeeper.backup.tick();
     assert.deepEqual(await safekeeper.remote(), [3, 4, 5, 6, 7, 8, 9, 10, 11].map(name));
     assert.equal(safekeeper.timeline.acceptor.backupLsn, 12 * SEGMENT);
     assert.ok(Buffer.from(Deno.readFileSync(`${remote}/${PREFIX}${name(3)}`)).equals(before));
-    safekeeper.consumed();
+    await safekeeper.consumed();
     assert.deepEqual(safekeeper.local(), [name(11), `${name(12)}.partial`]);
     await assertServes(safekeeper);
     await assertServes(safekeeper, (START + 3 * SEGMENT) as Lsn);
@@ -106,7 +106,7 @@ Deno.test("one safekeeper uploads for all, another one when it is away", async (
     assert.equal(settled().filter((uploaded) => uploaded).length, 1, "one of them");
     tell(first, 1 - first);
     assert.deepEqual(settled(), [true, true]);
-    safekeepers[1 - first]!.consumed();
+    await safekeepers[1 - first]!.consumed();
     assert.equal(safekeepers[1 - first]!.local().length, 2);
     for (const writer of writers) await writer.writeTo((8 * SEGMENT + 100) as Lsn);
     const other = safekeepers[1 - first]!;
@@ -135,7 +135,7 @@ Deno.test("an idle timeline leaves the disk, and comes back for a writer and for
     await tick(1000);
     const [, , partial] = await safekeeper.remote();
     assert.match(partial!, new RegExp(`^${name(5)}_1_[0-9A-F]{16}_[0-9A-F]{16}_sk1.partial$`));
-    safekeeper.consumed();
+    await safekeeper.consumed();
     writer.close();
     await alone(safekeeper);
     await tick(0);
@@ -181,7 +181,7 @@ Deno.test("remote storage that comes later begins with the WAL that is still the
     let safekeeper = new TestSafekeeper(directory, undefined);
     let writer = await TestWriter.elect(safekeeper.address);
     await writer.writeTo((6 * SEGMENT + 5000) as Lsn);
-    safekeeper.consumed();
+    await safekeeper.consumed();
     assert.deepEqual(safekeeper.local(), [`${name(6)}.partial`]);
     await assert.rejects(assertServes(safekeeper), /is not on this safekeeper/);
     writer.close();
@@ -191,7 +191,7 @@ Deno.test("remote storage that comes later begins with the WAL that is still the
     writer = await TestWriter.elect(safekeeper.address);
     await writer.writeTo((9 * SEGMENT + 5000) as Lsn);
     await safekeeper.backup.tick();
-    safekeeper.consumed();
+    await safekeeper.consumed();
     assert.deepEqual(await safekeeper.remote(), [6, 7, 8].map(name));
     assert.deepEqual(safekeeper.local(), [name(8), `${name(9)}.partial`]);
     await assertServes(safekeeper, (6 * SEGMENT) as Lsn);
@@ -208,7 +208,7 @@ Deno.test("a timeline that ends with its segment comes back as well", async () =
     assert.equal(writer.end, 4 * SEGMENT);
     writer.close();
     await alone(safekeeper);
-    safekeeper.consumed();
+    await safekeeper.consumed();
     for (let i = 0; i < 2; i++) await safekeeper.backup.tick();
     assert.ok(safekeeper.timeline.isOffloaded);
     await assertServes(safekeeper);
@@ -223,7 +223,7 @@ Deno.test("WAL that is not what was uploaded does not come back", async () => {
     await writer.writeTo((4 * SEGMENT + 5000) as Lsn);
     writer.close();
     await alone(safekeeper);
-    safekeeper.consumed();
+    await safekeeper.consumed();
     await safekeeper.backup.tick();
     await safekeeper.backup.tick();
     assert.ok(safekeeper.timeline.isOffloaded);
@@ -271,12 +271,12 @@ Deno.test("while remote storage fails WAL stays, and goes when it works again", 
     await writer.writeTo((6 * SEGMENT + 100) as Lsn);
     await safekeeper.backup.tick();
     assert.equal(safekeeper.timeline.acceptor.backupLsn, 4 * SEGMENT);
-    safekeeper.consumed();
+    await safekeeper.consumed();
     assert.equal(safekeeper.local()[0], name(3), "the one that ends at the horizon is kept");
     broken = false;
     await safekeeper.backup.tick();
     assert.equal(safekeeper.timeline.acceptor.backupLsn, 6 * SEGMENT);
-    safekeeper.consumed();
+    await safekeeper.consumed();
     assert.deepEqual(safekeeper.local(), [name(5), `${name(6)}.partial`]);
     await assertServes(safekeeper);
     writer.close();

@@ -23,6 +23,7 @@
  * sync would prove nothing. A truncation drops those pages. A restart may find them, so it writes
  * anew what it finds and does not know to be durable.
  */
+import { setImmediate } from "node:timers/promises";
 import type { PgVersion } from "../libs/postgres/versions.ts";
 import { RecordCursor } from "../libs/postgres/wal/record_cursor.ts";
 import { segmentNumber, segmentStart } from "../libs/postgres/wal/segment.ts";
@@ -30,6 +31,7 @@ import { WalStreamDecoder } from "../libs/postgres/wal/stream_decoder.ts";
 import { assert } from "../libs/utils/assert.ts";
 import { fsyncDirectory, readAt, syncDirectory, writeAll } from "../libs/utils/durable.ts";
 import { Corrupt, messageOf, Unavailable } from "../libs/utils/errors.ts";
+import { ifThere } from "../libs/utils/if_there.ts";
 import { addLsn, formatLsn, type Lsn } from "../libs/utils/lsn.ts";
 import { SpareSegment } from "./spare_segment.ts";
 import { WalPositions } from "./wal_positions.ts";
@@ -48,7 +50,7 @@ const SCAN_BYTES = 1 << 20;
 /** Syncs that take less on average are done in place, */
 const IN_PLACE_MS_MAX = 2;
 /** as long as they cover no more than this. */
-const IN_PLACE_BYTES_MAX = 256 * 1024;
+const IN_PLACE_BYTES_MAX = 64 * 1024;
 /** Weight of the newest sync in that average. */
 const SYNC_WEIGHT = 0.1;
 
@@ -386,13 +388,24 @@ export class WalStorage {
     this.#positions.truncated();
   }
 
-  /** Removes whole segments below `lsn` but for the one that ends there; returns how many. */
-  removeBelow(lsn: Lsn): number {
+  /**
+   * Removes whole segments below `lsn` but for the one that ends there, one in each turn of the
+   * event loop, since that takes milliseconds; resolves to how many.
+   */
+  async removeBelow(lsn: Lsn): Promise<number> {
     const keep = segmentNumber(addLsn(lsn, -1), this.#segmentSize);
     const { directory } = this.#options;
     const old = listSegments(directory, this.#segmentSize).filter((file) => file.segment < keep);
-    for (const file of old) Deno.removeSync(file.path);
-    return old.length;
+    let removed = 0;
+    for (const { path } of old) {
+      if (this.#closed) break; // others may use the directory
+      ifThere(() => {
+        Deno.removeSync(path);
+        removed++;
+      });
+      await setImmediate();
+    }
+    return removed;
   }
 
   #closeOpen(): void {

@@ -300,7 +300,7 @@ Deno.test("opening writes anew what is not known to be durable, before it is syn
 });
 
 Deno.test("removeBelow() keeps the segment that holds the horizon", async () => {
-  await withDirectory((directory) => {
+  await withDirectory(async (directory) => {
     const storage = create(directory);
     const wal = new TestWal(START);
     const boundary = (3 * SEGMENT) as Lsn;
@@ -309,9 +309,9 @@ Deno.test("removeBelow() keeps the segment that holds the horizon", async () => 
     wal.append(1000, 9000);
     storage.write(START, wal.bytes());
     storage.flushSync();
-    assert.equal(storage.removeBelow(boundary), 1);
-    assert.equal(storage.removeBelow((boundary + 8) as Lsn), 1);
-    assert.equal(storage.removeBelow((boundary + 8) as Lsn), 0);
+    assert.equal(await storage.removeBelow(boundary), 1);
+    assert.equal(await storage.removeBelow((boundary + 8) as Lsn), 1);
+    assert.equal(await storage.removeBelow((boundary + 8) as Lsn), 0);
     storage.close();
     assert.throws(() => open(directory, (2 * SEGMENT) as Lsn), Corrupt);
     const again = open(directory, commitLsn);
