@@ -66,6 +66,8 @@ const STRANDED_MS_MAX = 10_000;
 const BATCH_BYTES = 512 * 1024;
 /** A rise of the commit LSN is told to a safekeeper to which no WAL went for so long. */
 const COMMIT_NOTICE_MS = 2;
+/** Where WAL goes all the time, and carries the commit LSN, that is looked at less often. */
+const COMMIT_NOTICE_BUSY_MS = 10;
 /** Mean pause after a lost campaign, times the number of campaigns. */
 const CAMPAIGN_PAUSE_MS = 100;
 
@@ -387,17 +389,17 @@ export class WalProposer implements LinkEvents {
       this.#waiters = this.#waiters.filter((waiter) => waiter.lsn > commitLsn);
       for (const waiter of due) waiter.resolve();
     }
-    this.#armCommitNotice();
+    this.#armCommitNotice(COMMIT_NOTICE_MS);
   }
 
-  #armCommitNotice(): void {
+  #armCommitNotice(ms: number): void {
     if (this.#commitNoticeArmed) return;
     this.#commitNoticeArmed = true;
     const timer = setTimeout(() => {
       this.#timers.delete(timer);
       this.#commitNoticeArmed = false;
       this.#noticeCommit();
-    }, COMMIT_NOTICE_MS);
+    }, ms);
     this.#timers.add(timer);
   }
 
@@ -407,7 +409,7 @@ export class WalProposer implements LinkEvents {
     for (let peer = 0; peer < this.#links.length; peer++) {
       if (!this.#proposer.owesCommit(peer)) continue;
       if (this.#links[peer]!.lastSentMs < quietSince) this.#conversation.heartbeat(peer);
-      else this.#armCommitNotice();
+      else this.#armCommitNotice(COMMIT_NOTICE_BUSY_MS);
     }
   }
 
