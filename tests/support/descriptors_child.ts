@@ -108,11 +108,13 @@ async function safekeeper(directory: string): Promise<void> {
     using _none = hog();
     wal.append(60, 30_000); // over the end of the segment
     assert.throws(() => append(1), /Too many open files/);
-    assert.throws(() => vote(2), /Too many open files/);
+    vote(2); // it syncs the segment that is full, whose descriptors serve the vote then
+    using _rest = hog();
+    assert.throws(() => vote(3), /Too many open files/);
   }
-  assert.deepEqual(votes, [1], "no vote that is not durable");
-  elect(3);
-  append(3);
+  assert.deepEqual(votes, [1, 2], "no vote that is not durable");
+  elect(4);
+  append(4);
   assert.equal(timeline.acceptor.writeLsn, wal.end);
   await timelines.close();
   const again = new Timelines(directory, 1);
