@@ -29,8 +29,6 @@ export interface ConversationPorts {
   leave(peer: number): void;
   /** Another membership is in force. */
   membership(membership: MembershipConfiguration): void;
-  /** The commit LSN rose, and no answer to an append is the reason. */
-  committed(): void;
   /** Calls `campaign` after a random pause. */
   retry(campaigns: number): void;
   /** The election is won. */
@@ -169,9 +167,6 @@ export class Conversation {
           break;
         case "membership":
           this.#ports.membership(effect.membership);
-          break;
-        case "committed":
-          this.#ports.committed();
           break;
         case "retry":
           this.#ports.retry(effect.campaigns);

@@ -447,7 +447,6 @@ export class WalProposer implements LinkEvents {
       },
       leave: (peer) => void this.#links[peer]!.stop(),
       membership: (membership) => this.options.onMembership?.(membership),
-      committed: () => this.#committed(),
       retry: (campaigns) => this.#campaignLater(campaigns),
       elected: () => {
         const { term, startLsn, history } = this.#proposer;

@@ -108,11 +108,9 @@ export class Peers {
     const joined = members
       .filter(({ id }) => !this.all.some((p) => p.id === id && p.phase !== "left"))
       .map((member) => ({ peer: this.all.push(newPeer(member.id)) - 1, member }));
-    const isNext = membership.generation === this.#membership.generation + 1;
-    const flushed = new Float64Array(this.all.length);
-    // Who left in one that we missed, and came back, may have less than it acknowledged then
-    if (isNext) flushed.set(this.flushed);
-    this.flushed = flushed;
+    // What was acknowledged before does not count: somebody else may have won a later term by a
+    // majority of the old members, and who acknowledged be a majority of the new ones
+    this.flushed = new Float64Array(this.all.length);
     this.#membership = membership;
     this.#quorum = new Quorum(this.all.map((p) => p.phase === "left" ? -1 : p.id), membership);
     return { joined, left };

@@ -18,9 +18,9 @@
  *
  * The members of the timeline may change meanwhile. Whoever changes them tells the proposer, or a
  * safekeeper does with its greeting; from then on a quorum is what the newer membership says, and
- * all greet again. A term that was won is kept: no other can have been won that commits beside it,
- * since the memberships in between share majorities (tests/simulation/operator.ts has the rules
- * for whoever changes them).
+ * all greet and acknowledge again. A term that was won is kept: whoever may have won a later one
+ * is known to every quorum of the newer membership, which then refuses ours (the rules for whoever
+ * changes members are in libs/safekeeper_protocol/membership_change.ts).
  *
  * Cold answers come back as effects (`takeEffects`); the hot calls `nextAppend` and `appended`
  * allocate nothing.
@@ -68,8 +68,6 @@ export type Effect =
   | { readonly kind: "leave"; readonly peer: number }
   /** Another membership is in force here. */
   | { readonly kind: "membership"; readonly membership: MembershipConfiguration }
-  /** The commit LSN rose, because a quorum is something else now. */
-  | { readonly kind: "committed" }
   /** The campaign was lost: call `campaign` after a random pause. */
   | { readonly kind: "retry"; readonly campaigns: number }
   | { readonly kind: "elected" }
@@ -240,7 +238,6 @@ export class Proposer {
     for (const { peer, member } of joined) this.#effects.push({ kind: "join", peer, member });
     if (this.#state === "campaigning") this.#state = "collecting"; // the votes are gone
     this.#effects.push({ kind: "membership", membership });
-    if (this.#advanceCommit()) this.#effects.push({ kind: "committed" });
   }
 
   /** Starts a campaign as soon as a quorum has greeted; the driver repeats a lost one. */
@@ -442,11 +439,6 @@ export class Proposer {
     if (term !== this.#term || !this.isStreaming(peer) || flushLsn > p.sentLsn) return false;
     if (flushLsn < this.#startLsn || flushLsn <= this.#members.flushed[peer]!) return false;
     this.#members.flushed[peer] = flushLsn;
-    return this.#advanceCommit();
-  }
-
-  /** Looks what a quorum has. True if the commit LSN rose. */
-  #advanceCommit(): boolean {
     const reached = this.#quorum.lsnReached(this.#members.flushed);
     const rises = reached > this.#commitLsn;
     if (rises) {

@@ -119,7 +119,6 @@ export class SimEndpoint {
       },
       membership: ({ generation }) =>
         world.note?.(`${this.name} goes over to membership ${generation}`),
-      committed: () => this.#committed(),
       retry: (campaigns) => {
         const pauseMs = CAMPAIGN_PAUSE_MS * campaigns * world.random.between(0.5, 1.5);
         this.#later(pauseMs, () => {

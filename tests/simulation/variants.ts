@@ -307,10 +307,14 @@ export const VARIANTS: readonly Variant[] = [
     edits: [["const pending = this.#flushPending();", "const pending: Effect[] = [];"]],
   },
   {
-    name: "acknowledgements outlive memberships that were missed",
+    name: "acknowledgements outlive a change of members",
     seeds: 20_000,
     file: PEERS,
-    edits: [["if (isNext) flushed", "flushed"]],
+    edits: [[
+      "this.flushed = new Float64Array(this.all.length);",
+      "const flushed = new Float64Array(this.all.length);\n" +
+      "    flushed.set(this.flushed);\n    this.flushed = flushed;",
+    ]],
   },
   {
     name: "the quorum stays as it was when the members change",
