@@ -42,7 +42,7 @@ function isPreloaded(neon: TestNeon, endpoint: string): boolean {
   return Deno.readTextFileSync(`/proc/${neon.postmasterPid(endpoint)}/maps`).includes(LIBRARY);
 }
 
-testWithNeon("eager endpoints have what lazy ones have", {}, async (neon) => {
+testWithNeon("eager endpoints have what lazy ones have, and write", {}, async (neon) => {
   const main = neon.connect(await neon.local.startEndpoint("main"));
   await load(main);
   const [row] = await main`select pg_current_wal_flush_lsn()::text as lsn`;
@@ -75,10 +75,12 @@ testWithNeon("eager endpoints have what lazy ones have", {}, async (neon) => {
     neon.signalRole("pageserver", "SIGCONT");
   }
   await stopWhileFetching(neon);
+  await writeEagerly(neon);
 });
 
-testWithNeon("an eager primary writes, and its successor has it all", {}, async (neon) => {
-  await load(neon.connect(await neon.local.startEndpoint("main")));
+/** An eager primary writes, and its lazy successor has it all. */
+async function writeEagerly(neon: TestNeon): Promise<void> {
+  for (const name of ["lazy", "eager", "replica", "late"]) await neon.local.stopEndpoint(name);
   const log = () => Deno.readTextFileSync(neon.role("compute").logFile);
   const maps = () => [...log().matchAll(/(\d+) of free space maps/g)].map(([, n]) => Number(n));
   const restart = async (...options: string[]) => {
@@ -107,7 +109,7 @@ testWithNeon("an eager primary writes, and its successor has it all", {}, async 
   assert.ok(maps()[2]! > 0, "maps that were changed are carried");
   assert.deepEqual(await contents(sql), after);
   assert.equal((await sql`select from fleeting`).length, 0);
-});
+}
 
 /** A start that fetches can be ended, and leaves nothing that is in the way of the next one. */
 async function stopWhileFetching(neon: TestNeon): Promise<void> {
