@@ -7,6 +7,9 @@
  *
  *   Invariant: from <= at <= last_record_lsn of the timeline.
  *
+ * A page is worth a slot when it was hard to rebuild, or when somebody asks for it again: who reads
+ * a whole table asks for each page once, and would only push out what others use.
+ *
  * The map from (object, block) to the slot lives with the timeline (ServedTimeline.cachedPages), so
  * that a timeline which is gone takes its map along; the slots are reused when the clock hand
  * passes.
@@ -16,6 +19,11 @@ import type { Lsn } from "../../libs/utils/lsn.ts";
 import type { ObjectId } from "../repository/key_interner.ts";
 
 const TWO_32 = 4294967296;
+
+/** Rebuilding a page from so many records costs as much as some system calls. */
+const EASY_RECORDS_MAX = 8;
+/** Pages asked for once that are remembered: a power of two. */
+const ASKED_FOR = 32768;
 
 /** What a slot belongs to while it is free. */
 const NOBODY = new Map<number, number>();
@@ -32,6 +40,8 @@ export class PageCache {
   readonly #key: Float64Array;
   readonly #used: Uint8Array;
   readonly #slots: number;
+  // What was asked for, by a hash; two pages that share a place forget each other.
+  readonly #asked = new Float64Array(ASKED_FOR);
   #hand = 0;
 
   constructor(capacityBytes: number) {
@@ -50,6 +60,16 @@ export class PageCache {
     const slot = pages.get(object * TWO_32 + block);
     if (slot !== undefined) this.#used[slot] = 1;
     return slot;
+  }
+
+  /** Whether a page without a slot should have one, now that `records` had to be applied to it. */
+  isWorthASlot(object: ObjectId, block: number, records: number): boolean {
+    if (records > EASY_RECORDS_MAX) return true;
+    const place = (Math.imul(object, 0x9e3779b1) + Math.imul(block, 0x85ebca6b)) & (ASKED_FOR - 1);
+    const key = object * TWO_32 + block + 1;
+    if (this.#asked[place] === key) return true;
+    this.#asked[place] = key;
+    return false;
   }
 
   /** A slot for a page that has none; its content and LSNs are the caller's to set at once. */

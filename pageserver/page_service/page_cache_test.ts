@@ -49,3 +49,13 @@ Deno.test("PageCache.drop() frees a slot", () => {
   assert.equal(cache.find(pages, object(1), 1), undefined);
   assert.equal(pages.size, 0);
 });
+
+Deno.test("A page is worth a slot at the second request, or if many records make it", () => {
+  const cache = new PageCache(PAGE_SIZE);
+  assert.equal(cache.isWorthASlot(object(1), 1, 100), true);
+  for (let block = 0; block < 1000; block++) {
+    assert.equal(cache.isWorthASlot(object(1), block, 1), false);
+  }
+  assert.equal(cache.isWorthASlot(object(2), 1, 1), false);
+  assert.equal(cache.isWorthASlot(object(1), 999, 1), true);
+});

@@ -25,7 +25,7 @@ export class PageReader {
   readonly #cache: PageCache;
   readonly #collected = new Reconstruction();
   readonly #target: PageTarget;
-  /** For versions older than the cached one, which are not worth a slot. */
+  /** For what is not worth a slot, such as versions older than the cached one. */
   readonly #scratch: PageTarget;
   readonly #key: RedoKey = {
     kind: "relation",
@@ -86,12 +86,25 @@ export class PageReader {
   #page(served: ServedTimeline, object: ObjectId, block: number, lsn: Lsn): PageTarget {
     const cache = this.#cache;
     const slot = cache.find(served.cachedPages, object, block);
+    const { timeline } = served;
     if (slot === undefined) {
-      return this.#rebuildInSlot(served, object, block, lsn, undefined);
+      timeline.collect(object, block, lsn, this.#collected);
+      if (!cache.isWorthASlot(object, block, this.#collected.recordCount)) {
+        return this.#once(served);
+      }
+      return this.#rebuildInSlot(served, cache.take(served.cachedPages, object, block), lsn);
     }
-    if (lsn > cache.at[slot]!) return this.#rebuildInSlot(served, object, block, lsn, slot);
+    if (lsn > cache.at[slot]!) {
+      timeline.collect(object, block, lsn, this.#collected, cache.at[slot]! as Lsn);
+      return this.#rebuildInSlot(served, slot, lsn);
+    }
     if (lsn >= cache.from[slot]!) return this.#inSlot(slot);
-    served.timeline.collect(object, block, lsn, this.#collected);
+    timeline.collect(object, block, lsn, this.#collected);
+    return this.#once(served);
+  }
+
+  /** Makes the page of what was collected for this one reader. */
+  #once(served: ServedTimeline): PageTarget {
     this.#reconstruct(served, this.#scratch);
     return this.#scratch;
   }
@@ -101,19 +114,10 @@ export class PageReader {
     return this.#target;
   }
 
-  /** Brings the slot's page (or a new slot) to `lsn`. */
-  #rebuildInSlot(
-    served: ServedTimeline,
-    object: ObjectId,
-    block: number,
-    lsn: Lsn,
-    known: number | undefined,
-  ): PageTarget {
+  /** Brings the slot's page to `lsn`, with what was collected for it. */
+  #rebuildInSlot(served: ServedTimeline, slot: number, lsn: Lsn): PageTarget {
     const cache = this.#cache;
     const collected = this.#collected;
-    const after = known === undefined ? undefined : cache.at[known]! as Lsn;
-    served.timeline.collect(object, block, lsn, collected, after);
-    const slot = known ?? cache.take(served.cachedPages, object, block);
     const target = this.#inSlot(slot);
     if (collected.continues && collected.recordCount === 0) {
       cache.at[slot] = lsn;

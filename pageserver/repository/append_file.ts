@@ -23,11 +23,12 @@ import {
   BLOB_BYTES_MAX,
   BLOB_HEADER_BYTES,
   BLOB_REGION_BYTES_MAX,
+  CACHE_PAGE_BYTES,
   encodeHeader,
   HEADER_BYTES,
   type LayerOwner,
 } from "./layer_format.ts";
-import { CACHE_PAGE_BYTES, type PageCache } from "./page_cache.ts";
+import type { PageCache } from "./page_cache.ts";
 import type { Reconstruction } from "./reconstruction.ts";
 import type { Resources } from "./resources.ts";
 
@@ -102,7 +103,8 @@ export class AppendFile {
       crc = this.#bufferView.getUint32(at + 4, true);
     } else {
       const page = Math.floor(position / CACHE_PAGE_BYTES);
-      const at = this.#cache.page(this.file, page) + position % CACHE_PAGE_BYTES;
+      const at = this.#cache.valuePage(this.file, page, this.#wholePages) +
+        position % CACHE_PAGE_BYTES;
       length = this.#cache.view.getUint32(at, true);
       crc = this.#cache.view.getUint32(at + 4, true);
     }
@@ -148,9 +150,16 @@ export class AppendFile {
     Deno.removeSync(this.file.path);
   }
 
+  /** Pages that are in the file. */
+  get #wholePages(): number {
+    return this.#flushedBytes / CACHE_PAGE_BYTES;
+  }
+
   #read(position: number, length: number, into: Uint8Array, at: number): void {
     const cached = Math.max(0, Math.min(length, this.#flushedBytes - position));
-    if (cached > 0) this.#cache.read(this.file, position, cached, into, at);
+    if (cached > 0) {
+      this.#cache.readValue(this.file, position, cached, this.#wholePages, into, at);
+    }
     if (cached === length) return;
     const from = position + cached - this.#flushedBytes;
     into.set(this.#buffer.subarray(from, from + length - cached), at + cached);

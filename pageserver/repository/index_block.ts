@@ -14,10 +14,10 @@ import {
   BLOCK_ITEM_BYTES,
   BLOCK_ITEMS,
   BLOCK_ITEMS_MAX,
+  CACHE_PAGE_BYTES,
   readLsn,
   writeLsn,
 } from "./layer_format.ts";
-import { CACHE_PAGE_BYTES } from "./page_cache.ts";
 
 /** Objects in the block at `block`. */
 export function blockObjects(view: DataView, block: number): number {

@@ -39,7 +39,9 @@ import { decodeHex } from "../../libs/utils/hex.ts";
 import type { TenantId, TimelineId } from "../../libs/utils/id.ts";
 import { type Lsn, lsnFromHalves, lsnHigh, lsnLow } from "../../libs/utils/lsn.ts";
 import { formatKey, type Key, keyFromBytes, writeKey } from "./key.ts";
-import { CACHE_PAGE_BYTES } from "./page_cache.ts";
+
+/** Bytes of a page of a layer file, as it is cached and as an index block is long. */
+export const CACHE_PAGE_BYTES = 8192;
 
 const FORMAT_VERSION = 1;
 const HEADER_MAGIC = 0x59414c4e; // "NLAY"

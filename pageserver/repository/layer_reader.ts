@@ -24,6 +24,7 @@ import {
 import { LayerDirectory } from "./layer_directory.ts";
 import {
   BLOB_HEADER_BYTES,
+  CACHE_PAGE_BYTES,
   checkHeader,
   decodeTrailer,
   DIRECTORY_ENTRY_BYTES,
@@ -33,7 +34,7 @@ import {
   type LayerTrailer,
   readLsn,
 } from "./layer_format.ts";
-import { CACHE_PAGE_BYTES, type PageCache } from "./page_cache.ts";
+import type { PageCache } from "./page_cache.ts";
 import type { Reconstruction } from "./reconstruction.ts";
 import type { Resources } from "./resources.ts";
 
@@ -162,12 +163,21 @@ export class LayerReader implements LayerSource {
   readBlob(position: number, into: Reconstruction): number {
     const { view } = this.#cache;
     const page = Math.floor(position / CACHE_PAGE_BYTES);
-    const at = this.#cache.page(this.#file, page) + position % CACHE_PAGE_BYTES;
+    const { firstIndexPage } = this.#trailer; // what comes before are values
+    const at = this.#cache.valuePage(this.#file, page, firstIndexPage) +
+      position % CACHE_PAGE_BYTES;
     const length = view.getUint32(at, true);
     const crc = view.getUint32(at + 4, true);
     checkBlobLength(length, position, this.#file.path);
     const offset = into.reserve(length);
-    this.#cache.read(this.#file, position + BLOB_HEADER_BYTES, length, into.bytes, offset);
+    this.#cache.readValue(
+      this.#file,
+      position + BLOB_HEADER_BYTES,
+      length,
+      firstIndexPage,
+      into.bytes,
+      offset,
+    );
     checkBlob(into.bytes, offset, length, crc, position, this.#file.path);
     return offset;
   }

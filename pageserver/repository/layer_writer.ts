@@ -16,6 +16,7 @@ import { type Key, makeKey } from "./key.ts";
 import type { KeyInterner, ObjectId } from "./key_interner.ts";
 import { writeDirectoryEntry } from "./layer_directory.ts";
 import {
+  CACHE_PAGE_BYTES,
   DIRECTORY_ENTRY_BYTES,
   encodeTrailer,
   type LayerDescription,
@@ -24,7 +25,6 @@ import {
   type LayerOwner,
 } from "./layer_format.ts";
 import { type MemoryIndex, NO_ENTRY } from "./memory_index.ts";
-import { CACHE_PAGE_BYTES } from "./page_cache.ts";
 import { sortInSlices } from "./sliced_sort.ts";
 
 /** Entries between pauses. */

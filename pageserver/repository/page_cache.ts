@@ -5,15 +5,16 @@
  * Only whole pages that never change again are asked for: any page of a finished layer, and the
  * pages of an ephemeral file that have been written out in full. A slot's bytes are good until the
  * next call that may load a page. `verified` is a mark of the caller's: index blocks are
- * checksummed once per load instead of once per read.
+ * checksummed once per load instead of once per read. Values are asked for with `valuePage`: rows
+ * of pages that are read once pass beside the cache (read_ahead.ts).
  *
  * The hash is chained through `next`: slots and buckets are small integers, -1 ends a chain.
  */
 import { assert } from "../../libs/utils/assert.ts";
 import type { FileTable, LayerFile } from "./file_table.ts";
+import { CACHE_PAGE_BYTES } from "./layer_format.ts";
+import { READ_AHEAD_BYTES, ReadAhead } from "./read_ahead.ts";
 
-/** Bytes of a page of a layer file. */
-export const CACHE_PAGE_BYTES = 8192;
 const PAGE_SHIFT = 13;
 const PAGE_MASK = CACHE_PAGE_BYTES - 1;
 
@@ -31,6 +32,7 @@ export class PageCache {
   readonly #verified: Uint8Array;
   readonly #next: Int32Array;
   readonly #buckets: Int32Array;
+  readonly #ahead: ReadAhead;
   #hand = 0;
   /** Counters for the metrics page. */
   hits = 0;
@@ -40,7 +42,7 @@ export class PageCache {
   constructor(cacheBytes: number, files: FileTable) {
     this.#files = files;
     this.#slots = Math.max(8, Math.floor(cacheBytes / CACHE_PAGE_BYTES));
-    this.bytes = new Uint8Array(this.#slots * CACHE_PAGE_BYTES);
+    this.bytes = new Uint8Array(this.capacityBytes + READ_AHEAD_BYTES);
     this.view = new DataView(this.bytes.buffer);
     this.#slotFile = new Uint32Array(this.#slots);
     this.#slotPage = new Uint32Array(this.#slots);
@@ -48,11 +50,12 @@ export class PageCache {
     this.#verified = new Uint8Array(this.#slots);
     this.#next = new Int32Array(this.#slots).fill(-1);
     this.#buckets = new Int32Array(2 ** Math.ceil(Math.log2(this.#slots))).fill(-1);
+    this.#ahead = new ReadAhead(files, this.bytes, this.capacityBytes);
   }
 
-  /** Bytes of the slab: the cache's limit. */
+  /** Bytes of all slots: the cache's limit. */
   get capacityBytes(): number {
-    return this.bytes.length;
+    return this.#slots * CACHE_PAGE_BYTES;
   }
 
   /**
@@ -60,6 +63,30 @@ export class PageCache {
    */
   page(file: LayerFile, page: number): number {
     const bucket = this.#bucketOf(file.id, page);
+    const found = this.#find(file, page, bucket);
+    return found >= 0 ? found : this.#load(file, page, bucket);
+  }
+
+  /**
+   * The same of a page with values, which may be read with the pages behind it: all before
+   * `pagesEnd` are there and never change.
+   */
+  valuePage(file: LayerFile, page: number, pagesEnd: number): number {
+    const bucket = this.#bucketOf(file.id, page);
+    const found = this.#find(file, page, bucket);
+    if (found >= 0) return found;
+    const ahead = this.#ahead.find(file, page);
+    if (ahead >= 0) {
+      this.hits++;
+      return ahead;
+    }
+    const read = this.#ahead.miss(file, page, pagesEnd);
+    if (read < 0) return this.#load(file, page, bucket);
+    this.misses++;
+    return read;
+  }
+
+  #find(file: LayerFile, page: number, bucket: number): number {
     for (let slot = this.#buckets[bucket]!; slot >= 0; slot = this.#next[slot]!) {
       if (this.#slotPage[slot] === page && this.#slotFile[slot] === file.id) {
         this.#recent[slot] = 1;
@@ -67,6 +94,10 @@ export class PageCache {
         return slot * CACHE_PAGE_BYTES;
       }
     }
+    return -1;
+  }
+
+  #load(file: LayerFile, page: number, bucket: number): number {
     this.misses++;
     const slot = this.#freeSlot();
     const offset = slot * CACHE_PAGE_BYTES;
@@ -90,13 +121,21 @@ export class PageCache {
     this.#verified[offset >>> PAGE_SHIFT] = 1;
   }
 
-  /** Copies `length` bytes at `position` of `file` into into[at..]. */
-  read(file: LayerFile, position: number, length: number, into: Uint8Array, at: number): void {
+  /** Copies `length` bytes of values at `position` of `file` into into[at..]; see valuePage. */
+  readValue(
+    file: LayerFile,
+    position: number,
+    length: number,
+    pagesEnd: number,
+    into: Uint8Array,
+    at: number,
+  ): void {
     let done = 0;
     while (done < length) {
       const inPage = (position + done) & PAGE_MASK;
       const count = Math.min(length - done, CACHE_PAGE_BYTES - inPage);
-      const from = this.page(file, Math.floor((position + done) / CACHE_PAGE_BYTES)) + inPage;
+      const page = Math.floor((position + done) / CACHE_PAGE_BYTES);
+      const from = this.valuePage(file, page, pagesEnd) + inPage;
       into.set(this.bytes.subarray(from, from + count), at + done);
       done += count;
     }

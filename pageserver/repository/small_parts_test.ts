@@ -2,17 +2,18 @@
  * Tests of the small parts: the memory index, sorting in slices, the layer map, waiters, the cache.
  */
 import assert from "node:assert/strict";
+import { Buffer } from "node:buffer";
 import fc from "fast-check";
 import { TimedOut, Unavailable } from "../../libs/utils/errors.ts";
 import { toLsn } from "../../libs/utils/lsn.ts";
 import { FileTable } from "./file_table.ts";
 import { makeKey } from "./key.ts";
 import type { ObjectId } from "./key_interner.ts";
-import type { LayerDescription } from "./layer_format.ts";
+import { CACHE_PAGE_BYTES, type LayerDescription } from "./layer_format.ts";
 import { LayerMap } from "./layer_map.ts";
 import { LsnWaiters } from "./lsn_waiters.ts";
 import { MemoryIndex, NO_ENTRY } from "./memory_index.ts";
-import { CACHE_PAGE_BYTES, PageCache } from "./page_cache.ts";
+import { PageCache } from "./page_cache.ts";
 import { sortInSlices } from "./sliced_sort.ts";
 import { pause } from "./repository_fixture.ts";
 
@@ -131,23 +132,36 @@ Deno.test("the page cache gives the file's bytes however small it and the handle
   const directory = Deno.makeTempDirSync();
   const files = new FileTable(2);
   const cache = new PageCache(8 * CACHE_PAGE_BYTES, files);
+  const pages = 50;
   const handles = [0, 1, 2, 3].map((n) => {
     const path = `${directory}/${n}`;
-    const bytes = Uint8Array.from(
-      { length: 5 * CACHE_PAGE_BYTES },
-      (_, i) => (i * 31 + n * 7) >>> 3,
+    const words = Uint32Array.from(
+      { length: pages * CACHE_PAGE_BYTES / 4 },
+      (_, i) => i * 31 + n * 7,
     );
+    const bytes = new Uint8Array(words.buffer);
     Deno.writeFileSync(path, bytes);
     return { file: files.register(path), bytes };
   });
-  const read = fc.tuple(fc.nat(3), fc.nat(4 * CACHE_PAGE_BYTES), fc.nat(CACHE_PAGE_BYTES));
-  const into = new Uint8Array(CACHE_PAGE_BYTES);
+  // Of one file, values of one length one behind the other: some long enough to be read ahead
+  const reads = fc.record({
+    n: fc.nat(3),
+    position: fc.nat(pages * CACHE_PAGE_BYTES),
+    length: fc.integer({ min: 1, max: 2 * CACHE_PAGE_BYTES }),
+    count: fc.oneof(fc.constant(1), fc.nat(40)),
+  });
+  const into = new Uint8Array(2 * CACHE_PAGE_BYTES);
   fc.assert(
-    fc.property(read, ([n, position, length]) => {
+    fc.property(reads, ({ n, position, length, count }) => {
       const { file, bytes } = handles[n]!;
-      cache.read(file, position, length, into, 0);
-      assert.ok(into.subarray(0, length).every((byte, i) => byte === bytes[position + i]));
-      assert.ok(files.openCount <= 2);
+      for (let i = 0; i < count; i++) {
+        const from = position + i * length;
+        if (from + length > bytes.length) break;
+        cache.readValue(file, from, length, pages, into, 0);
+        const expected = bytes.subarray(from, from + length);
+        assert.equal(Buffer.compare(into.subarray(0, length), expected), 0);
+        assert.ok(files.openCount <= 2);
+      }
     }),
     { numRuns: 500 },
   );
@@ -157,7 +171,8 @@ Deno.test("the page cache gives the file's bytes however small it and the handle
   assert.equal(cache.isVerified(offset), false);
   cache.markVerified(offset);
   assert.equal(cache.isVerified(cache.page(first.file, 0)), true);
-  assert.throws(() => cache.page(first.file, 5), /ends before/);
+  assert.throws(() => cache.valuePage(first.file, pages, pages), /ends before/);
+  assert.throws(() => cache.page(first.file, pages), /ends before/);
   for (const { file } of handles) files.release(file);
   assert.equal(files.openCount, 0);
   Deno.removeSync(directory, { recursive: true });
