@@ -10,6 +10,15 @@ import { MessageType, readError } from "./messages.ts";
 import type { MessageReader } from "./message_reader.ts";
 import type { SendBuffer } from "./send_buffer.ts";
 
+/** A payload in the receive buffer: bytes[bodyStart, bodyEnd). */
+export interface Received {
+  readonly bytes: Uint8Array;
+  /** A view of `bytes`. */
+  readonly view: DataView;
+  readonly bodyStart: number;
+  readonly bodyEnd: number;
+}
+
 /** One end of a COPY BOTH stream. */
 export class CopyBoth {
   readonly #reader: MessageReader;
@@ -28,22 +37,40 @@ export class CopyBoth {
    * when the other side ended the stream or the connection. Throws ServerError if it sent an error.
    */
   async receive(): Promise<Uint8Array | undefined> {
-    while (!this.#ended) {
-      if (!(await this.#reader.next())) break;
-      if (this.#reader.type === MessageType.copyData) return this.#reader.body();
-      this.#control();
-    }
-    this.#ended = true;
-    return undefined;
+    return await this.next() ? this.#reader.body() : undefined;
   }
 
   /** Like `receive`, but returns undefined at once where it would have to wait. */
   tryReceive(): Uint8Array | undefined {
-    while (!this.#ended && this.#reader.tryNext()) {
-      if (this.#reader.type === MessageType.copyData) return this.#reader.body();
+    return this.tryNext() ? this.#reader.body() : undefined;
+  }
+
+  /**
+   * Like `receive`, without an object for the payload: it lies in `received`, valid until the next
+   * call.
+   */
+  async next(): Promise<boolean> {
+    while (!this.#ended) {
+      if (!(await this.#reader.next())) break;
+      if (this.#reader.type === MessageType.copyData) return true;
       this.#control();
     }
-    return undefined;
+    this.#ended = true;
+    return false;
+  }
+
+  /** Like `next`, but returns false at once where it would have to wait. */
+  tryNext(): boolean {
+    while (!this.#ended && this.#reader.tryNext()) {
+      if (this.#reader.type === MessageType.copyData) return true;
+      this.#control();
+    }
+    return false;
+  }
+
+  /** Where the payload lies that `next` moved to. */
+  get received(): Received {
+    return this.#reader;
   }
 
   /** True if `receive` would not wait. */

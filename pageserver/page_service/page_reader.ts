@@ -25,7 +25,10 @@ export class PageReader {
   readonly #cache: PageCache;
   readonly #collected = new Reconstruction();
   readonly #target: PageTarget;
-  /** For what is not worth a slot, such as versions older than the cached one. */
+  /**
+   * For what is not worth a slot, such as versions older than the cached one. In the slab of what
+   * was collected: copies within one array are cheaper, and make no objects.
+   */
   readonly #scratch: PageTarget;
   readonly #key: RedoKey = {
     kind: "relation",
@@ -41,8 +44,8 @@ export class PageReader {
   constructor(cacheBytes: number) {
     this.#cache = new PageCache(cacheBytes);
     this.#target = { bytes: this.#cache.bytes, view: this.#cache.view, offset: 0 };
-    const scratch = new Uint8Array(PAGE_SIZE);
-    this.#scratch = { bytes: scratch, view: new DataView(scratch.buffer), offset: 0 };
+    const { bytes, view } = this.#collected;
+    this.#scratch = { bytes, view, offset: 0 };
   }
 
   /**
@@ -105,8 +108,13 @@ export class PageReader {
 
   /** Makes the page of what was collected for this one reader. */
   #once(served: ServedTimeline): PageTarget {
-    this.#reconstruct(served, this.#scratch);
-    return this.#scratch;
+    const collected = this.#collected;
+    const scratch = this.#scratch;
+    scratch.offset = collected.hasImage ? 0 : collected.reserve(PAGE_SIZE);
+    scratch.bytes = collected.bytes;
+    scratch.view = collected.view;
+    this.#reconstruct(served, scratch);
+    return scratch;
   }
 
   #inSlot(slot: number): PageTarget {

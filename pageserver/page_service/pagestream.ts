@@ -75,41 +75,59 @@ class Pagestream {
     const { timeline } = this.#context.served;
     // A branch reads its ancestors' pages: they must have arrived up to the branch points.
     await this.#wait(timeline.startLsn);
-    for (;;) {
-      let payload = await this.#copy.receive();
-      if (payload === undefined) return;
+    while (await this.#copy.next()) {
       let count = 0;
-      while (payload !== undefined) {
+      do {
         count++;
-        await this.#handle(payload);
-        if (this.#copy.queuedBytes > QUEUED_BYTES_MAX || count === BATCH_REQUESTS) break;
-        payload = this.#copy.tryReceive();
-      }
+        const late = this.#handle();
+        if (late !== undefined) await late;
+      } while (
+        count < BATCH_REQUESTS && this.#copy.queuedBytes <= QUEUED_BYTES_MAX && this.#copy.tryNext()
+      );
       pageServiceMetrics.batchSize.observe(count);
       await this.#copy.flush();
-      if (this.#copy.ended) return;
     }
   }
 
-  /** Decodes and answers one request; what goes wrong is the answer. */
-  async #handle(payload: Uint8Array): Promise<void> {
+  /**
+   * Decodes and answers one request; what goes wrong with it is the answer. Returns a promise only
+   * where the answer has to wait.
+   */
+  #handle(): Promise<void> | undefined {
     const request = this.#request;
-    const { timeline } = this.#context.served;
-    request.decode(this.#context.version, payload);
-    const began = this.#context.now();
+    const { served, version, now } = this.#context;
+    const began = now();
+    request.decode(version, this.#copy.received);
     try {
       checkLsns(request);
-      if (request.notModifiedSince > timeline.lastRecordLsn) {
-        await this.#copy.flush();
-        await this.#wait(request.notModifiedSince);
-        this.#answer(request, request.notModifiedSince);
-      } else {
-        this.#answer(request, Math.min(request.requestLsn, timeline.lastRecordLsn) as Lsn);
-      }
+      const { lastRecordLsn } = served.timeline;
+      if (request.notModifiedSince > lastRecordLsn) return this.#answerLate(request, began);
+      this.#answer(request, Math.min(request.requestLsn, lastRecordLsn) as Lsn);
     } catch (thrown) {
-      pageServiceMetrics.errors.inc();
-      queueError(this.#copy, request, messageOf(thrown));
+      this.#refuse(request, thrown);
     }
+    this.#observe(request, began);
+    return undefined;
+  }
+
+  /** Answers when what is not to be missed has arrived. */
+  async #answerLate(request: PagestreamRequest, began: number): Promise<void> {
+    await this.#copy.flush();
+    try {
+      await this.#wait(request.notModifiedSince);
+      this.#answer(request, request.notModifiedSince);
+    } catch (thrown) {
+      this.#refuse(request, thrown);
+    }
+    this.#observe(request, began);
+  }
+
+  #refuse(request: PagestreamRequest, thrown: unknown): void {
+    pageServiceMetrics.errors.inc();
+    queueError(this.#copy, request, messageOf(thrown));
+  }
+
+  #observe(request: PagestreamRequest, began: number): void {
     pageServiceMetrics.query[request.tag]!.observe((this.#context.now() - began) / 1000);
   }
 

@@ -18,7 +18,7 @@
  */
 import { BadRequest } from "../../libs/utils/errors.ts";
 import { type Lsn, lsnFromHalves } from "../../libs/utils/lsn.ts";
-import type { CopyBoth } from "../../libs/pgwire/copy_both.ts";
+import type { CopyBoth, Received } from "../../libs/pgwire/copy_both.ts";
 
 /** Protocol versions of this page service. */
 export type PagestreamVersion = 2 | 3;
@@ -46,8 +46,6 @@ const AnswerTag = {
 const BODY_BYTES = [13, 13, 17, 4, 5];
 /** Request id and both LSNs, the most that an error echoes. */
 const ERROR_ECHO_BYTES = 24;
-/** Request id, both LSNs and the largest body. */
-const REQUEST_BYTES_MAX = 41;
 /** An LSN whose high half is beyond this exceeds 2^53: only 2^64-1, "latest", is sent like that. */
 const LSN_HIGH_MAX = 0x1fffff;
 const encoder = new TextEncoder();
@@ -65,37 +63,39 @@ export class PagestreamRequest {
   block = 0;
   slruKind = 0;
   segment = 0;
-  /** What a version 3 answer echoes: the request after its tag. */
-  readonly echo = new Uint8Array(REQUEST_BYTES_MAX);
+  /**
+   * What a version 3 answer echoes: the request after its tag, echo[echoStart, +echoBytes). It is
+   * where the request arrived, so an answer is assembled before the next request is received.
+   */
+  echo: Uint8Array = new Uint8Array(0);
+  echoStart = 0;
   echoBytes = 0;
 
-  /** Reads `payload`. Throws BadRequest for an unknown tag or a wrong length. */
-  decode(version: PagestreamVersion, payload: Uint8Array): void {
-    const tag = payload[0] ?? -1;
+  /** Reads what was received. Throws BadRequest for an unknown tag or a wrong length. */
+  decode(version: PagestreamVersion, received: Received): void {
+    const { bytes, view, bodyStart } = received;
+    const length = received.bodyEnd - bodyStart;
+    const tag = length > 0 ? bytes[bodyStart]! : -1;
     const bodyBytes = BODY_BYTES[tag];
     if (bodyBytes === undefined) {
       throw new BadRequest(`Cannot handle a page service request: its tag is ${tag}`);
     }
     const headerBytes = version === 3 ? 25 : 17;
-    if (payload.length !== headerBytes + bodyBytes) {
+    if (length !== headerBytes + bodyBytes) {
       throw new BadRequest(
-        `Cannot handle a page service request with tag ${tag}: it has ${payload.length} bytes, ` +
+        `Cannot handle a page service request with tag ${tag}: it has ${length} bytes, ` +
           `expected ${headerBytes + bodyBytes}`,
       );
     }
-    const view = new DataView(payload.buffer, payload.byteOffset, payload.length);
-    let at = version === 3 ? 9 : 1;
+    let at = bodyStart + (version === 3 ? 9 : 1);
     const high = view.getUint32(at);
     this.requestLsn = high > LSN_HIGH_MAX ? Infinity : lsnFromHalves(high, view.getUint32(at + 4));
     this.notModifiedSince = lsnFromHalves(view.getUint32(at + 8), view.getUint32(at + 12));
     at += 16;
     this.tag = tag;
-    if (version === 3) {
-      this.echo.set(payload.subarray(1));
-      this.echoBytes = payload.length - 1;
-    } else {
-      this.echoBytes = 0;
-    }
+    this.echo = bytes;
+    this.echoStart = bodyStart + 1;
+    this.echoBytes = version === 3 ? length - 1 : 0;
     this.#decodeBody(view, at);
   }
 
@@ -119,9 +119,10 @@ export class PagestreamRequest {
 function reserve(copy: CopyBoth, request: PagestreamRequest, tag: number, bytes: number): number {
   const at = copy.reserve(1 + request.echoBytes + bytes);
   const out = copy.sendBytes;
+  const { echo, echoStart, echoBytes } = request;
   out[at] = tag;
-  for (let i = 0; i < request.echoBytes; i++) out[at + 1 + i] = request.echo[i]!;
-  return at + 1 + request.echoBytes;
+  for (let i = 0; i < echoBytes; i++) out[at + 1 + i] = echo[echoStart + i]!;
+  return at + 1 + echoBytes;
 }
 
 /** Reserves a page answer; the page goes to the returned offset of `copy.sendBytes`. */
@@ -170,7 +171,7 @@ export function queueError(copy: CopyBoth, request: PagestreamRequest, message: 
   const at = copy.reserve(1 + echoBytes + text.length + 1);
   const out = copy.sendBytes;
   out[at] = AnswerTag.error;
-  out.set(request.echo.subarray(0, echoBytes), at + 1);
+  out.set(request.echo.subarray(request.echoStart, request.echoStart + echoBytes), at + 1);
   out.set(text, at + 1 + echoBytes);
   out[at + 1 + echoBytes + text.length] = 0;
 }

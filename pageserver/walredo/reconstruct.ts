@@ -33,8 +33,9 @@ interface CollectedPage {
 const cursor = new RecordCursor();
 
 /**
- * Builds the page `key` in `page`. Throws RedoError if a record cannot be applied or if there is
- * nothing to begin with, Corrupt for a record that cannot be decoded.
+ * Builds the page `key` in `page`, which may be the collected image itself. Throws RedoError if a
+ * record cannot be applied or if there is nothing to begin with, Corrupt for a record that cannot
+ * be decoded.
  */
 export function reconstructPage(
   collected: CollectedPage,
@@ -48,7 +49,9 @@ export function reconstructPage(
         `Cannot reconstruct ${describeKey(key)}: its image has ${collected.imageLength} bytes`,
       );
     }
-    page.bytes.set(collected.bytes.subarray(0, PAGE_SIZE), page.offset);
+    if (page.bytes !== collected.bytes || page.offset !== 0) {
+      page.bytes.set(collected.bytes.subarray(0, PAGE_SIZE), page.offset);
+    }
   } else if (collected.recordCount === 0 && !collected.continues) {
     throw new RedoError(`Cannot reconstruct ${describeKey(key)}: no image and no records`);
   }
