@@ -5,8 +5,11 @@
  * Only whole pages that never change again are asked for: any page of a finished layer, and the
  * pages of an ephemeral file that have been written out in full. A slot's bytes are good until the
  * next call that may load a page. `verified` is a mark of the caller's: index blocks are
- * checksummed once per load instead of once per read. Values are asked for with `valuePage`: rows
- * of pages that are read once pass beside the cache (read_ahead.ts).
+ * checksummed once per load instead of once per read.
+ *
+ * Pages of values are asked for with `valuePage`. Most are read once, and new memory is dear, so
+ * rows of them pass beside the cache (read_ahead.ts), and others through a few slots of their own
+ * that are used in turn: only what is loaded again and again gets a slot of the cache.
  *
  * The hash is chained through `next`: slots and buckets are small integers, -1 ends a chain.
  */
@@ -16,6 +19,16 @@ import { CACHE_PAGE_BYTES } from "./layer_format.ts";
 import { READ_AHEAD_BYTES, ReadAhead } from "./read_ahead.ts";
 
 const PAGE_SHIFT = 13;
+/** Slots for values that are read for the first time. */
+const PASSING_SLOTS = 32;
+/**
+ * Loads of a page of values until it gets a slot. A page of the database often lies across two of
+ * them, and has its own cache at the second request; records of many pages are loaded more often.
+ */
+const LOADS_MIN = 5;
+/** Pages whose loads are counted: a power of two. */
+const COUNTED = 32768;
+const TWO_32 = 4294967296;
 const PAGE_MASK = CACHE_PAGE_BYTES - 1;
 
 /**
@@ -33,7 +46,11 @@ export class PageCache {
   readonly #next: Int32Array;
   readonly #buckets: Int32Array;
   readonly #ahead: ReadAhead;
+  // Loads of pages of values, by a hash; two pages that share a place forget each other.
+  readonly #loaded = new Float64Array(COUNTED);
+  readonly #loads = new Uint8Array(COUNTED);
   #hand = 0;
+  #passingHand = 0;
   /** Counters for the metrics page. */
   hits = 0;
   misses = 0;
@@ -42,15 +59,16 @@ export class PageCache {
   constructor(cacheBytes: number, files: FileTable) {
     this.#files = files;
     this.#slots = Math.max(8, Math.floor(cacheBytes / CACHE_PAGE_BYTES));
-    this.bytes = new Uint8Array(this.capacityBytes + READ_AHEAD_BYTES);
+    const all = this.#slots + PASSING_SLOTS; // those are behind the slots of the cache
+    this.bytes = new Uint8Array(all * CACHE_PAGE_BYTES + READ_AHEAD_BYTES);
     this.view = new DataView(this.bytes.buffer);
-    this.#slotFile = new Uint32Array(this.#slots);
-    this.#slotPage = new Uint32Array(this.#slots);
-    this.#recent = new Uint8Array(this.#slots);
-    this.#verified = new Uint8Array(this.#slots);
-    this.#next = new Int32Array(this.#slots).fill(-1);
+    this.#slotFile = new Uint32Array(all);
+    this.#slotPage = new Uint32Array(all);
+    this.#recent = new Uint8Array(all);
+    this.#verified = new Uint8Array(all);
+    this.#next = new Int32Array(all).fill(-1);
     this.#buckets = new Int32Array(2 ** Math.ceil(Math.log2(this.#slots))).fill(-1);
-    this.#ahead = new ReadAhead(files, this.bytes, this.capacityBytes);
+    this.#ahead = new ReadAhead(files, this.bytes, all * CACHE_PAGE_BYTES);
   }
 
   /** Bytes of all slots: the cache's limit. */
@@ -64,7 +82,7 @@ export class PageCache {
   page(file: LayerFile, page: number): number {
     const bucket = this.#bucketOf(file.id, page);
     const found = this.#find(file, page, bucket);
-    return found >= 0 ? found : this.#load(file, page, bucket);
+    return found >= 0 ? found : this.#load(file, page, bucket, this.#freeSlot());
   }
 
   /**
@@ -81,9 +99,12 @@ export class PageCache {
       return ahead;
     }
     const read = this.#ahead.miss(file, page, pagesEnd);
-    if (read < 0) return this.#load(file, page, bucket);
-    this.misses++;
-    return read;
+    if (read >= 0) {
+      this.misses++;
+      return read;
+    }
+    const slot = this.#isWorthASlot(file, page) ? this.#freeSlot() : this.#passingSlot();
+    return this.#load(file, page, bucket, slot);
   }
 
   #find(file: LayerFile, page: number, bucket: number): number {
@@ -97,9 +118,8 @@ export class PageCache {
     return -1;
   }
 
-  #load(file: LayerFile, page: number, bucket: number): number {
+  #load(file: LayerFile, page: number, bucket: number, slot: number): number {
     this.misses++;
-    const slot = this.#freeSlot();
     const offset = slot * CACHE_PAGE_BYTES;
     this.#files.readExactly(file, page * CACHE_PAGE_BYTES, CACHE_PAGE_BYTES, this.bytes, offset);
     this.#slotFile[slot] = file.id;
@@ -162,6 +182,30 @@ export class PageCache {
       }
       this.#recent[slot] = 0;
     }
+  }
+
+  /** The next of the slots that values pass through, in no chain. */
+  #passingSlot(): number {
+    const slot = this.#slots + this.#passingHand;
+    this.#passingHand = (this.#passingHand + 1) % PASSING_SLOTS;
+    if (this.#slotFile[slot] !== 0) {
+      this.#unlink(slot);
+      this.evictions++;
+    }
+    return slot;
+  }
+
+  /** Counts a load of a page of values; whether it should have a slot of the cache now. */
+  #isWorthASlot(file: LayerFile, page: number): boolean {
+    const place = (Math.imul(file.id, 0x9e3779b1) + page) & (COUNTED - 1);
+    const key = file.id * TWO_32 + page;
+    if (this.#loaded[place] !== key) {
+      this.#loaded[place] = key;
+      this.#loads[place] = 0;
+    }
+    if (this.#loads[place]! >= LOADS_MIN - 1) return true;
+    this.#loads[place]!++;
+    return false;
   }
 
   #unlink(slot: number): void {
