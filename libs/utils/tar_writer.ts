@@ -55,11 +55,29 @@ export class TarWriter {
     this.#owed = sizeBytes;
   }
 
-  /** The next part of the file that was begun. */
+  /** The next part of the file that was begun; the bytes have to stay until it resolves. */
   async append(content: Uint8Array): Promise<void> {
-    assert(content.length <= this.#owed, "a tar entry gets no more content than its header says");
-    this.#owed -= content.length;
+    this.#owe(content);
     await this.#write(content);
+  }
+
+  /** Sees to it that the next `bytes` (a chunk at most) can be appended at once. */
+  async makeRoom(bytes: number): Promise<void> {
+    if (this.#used + bytes > CHUNK_BYTES) await this.#flush();
+  }
+
+  /**
+   * As append(), for bytes that others may change as soon as the caller waits for anything: they
+   * are copied when it returns. Room for them was made before.
+   */
+  appendNow(content: Uint8Array): void {
+    assert(
+      this.#used + content.length <= CHUNK_BYTES,
+      "there is room for what is appended at once",
+    );
+    this.#owe(content);
+    this.#chunk.set(content, this.#used);
+    this.#used += content.length;
   }
 
   /** Ends the file that was begun. */
@@ -72,6 +90,11 @@ export class TarWriter {
   async finish(): Promise<void> {
     await this.#write(tarEnd());
     await this.#flush();
+  }
+
+  #owe(content: Uint8Array): void {
+    assert(content.length <= this.#owed, "a tar entry gets no more content than its header says");
+    this.#owed -= content.length;
   }
 
   async #flush(): Promise<void> {

@@ -29,3 +29,31 @@ Deno.test("TarWriter writes what a tar reader reads, whatever the sizes", async 
   assert.deepEqual([0, 1, 2, 3].map((i) => parts[i * 50_000 + 49_999]), [0, 1, 2, 3]);
   assert.equal(await reader.next(), undefined);
 });
+
+Deno.test("TarWriter.appendNow() has copied the bytes when it returns", async () => {
+  const chunks: Uint8Array[] = [];
+  const page = new Uint8Array(8192);
+  const tar = new TarWriter(async (chunk) => {
+    page.fill(0xff); // as another reader does while the chunk is on its way
+    await Promise.resolve();
+    chunks.push(chunk.slice());
+  });
+  await tar.beginFile("pages", 40 * page.length);
+  for (let i = 0; i < 40; i++) {
+    await tar.makeRoom(page.length);
+    tar.appendNow(page.fill(i));
+    page.fill(0xff);
+  }
+  await tar.endFile();
+  await tar.finish();
+
+  const reader = new TarReader((async function* () {
+    yield* chunks;
+  })());
+  await reader.next();
+  const body = await reader.wholeBody(40 * page.length);
+  assert.ok(chunks.length > 2);
+  for (let i = 0; i < 40; i++) {
+    assert.deepEqual(body.subarray(i * 8192, (i + 1) * 8192), new Uint8Array(8192).fill(i));
+  }
+});

@@ -59,6 +59,7 @@ import { relmapKey, twophaseKey, twophaseXid } from "../repository/key.ts";
 import type { ServedTimeline } from "../served_timeline.ts";
 import { dataDirectories, EMPTY_FILES, FULL_BACKUP_CONFIGURATION, versionFile } from "./layout.ts";
 import { runningTransactions } from "./running_transactions.ts";
+import type { PageTarget } from "../walredo/types.ts";
 
 /** Bytes of zeros written at once into a WAL segment. */
 const ZERO_RUN_BYTES = 128 * 1024;
@@ -136,8 +137,8 @@ export class Basebackup {
       for (const { segment, blocks } of served.relations.slruSegments(kind, lsn)) {
         await this.#tar.beginFile(slruSegmentPath(kind, segment), blocks * PAGE_SIZE);
         for (let block = 0; block < blocks; block++) {
-          const page = reader.slruPage(served, kind, segment, block, lsn);
-          await this.#tar.append(page.bytes.subarray(page.offset, page.offset + PAGE_SIZE));
+          await this.#tar.makeRoom(PAGE_SIZE);
+          this.#appendPage(reader.slruPage(served, kind, segment, block, lsn));
         }
         await this.#tar.endFile();
       }
@@ -194,6 +195,11 @@ export class Basebackup {
     await this.#tar.file(STANDBY_START_NAME, encodeStandbyStart(this.#standby));
   }
 
+  /** A page is the reader's until the next one is read, by whomever: it is copied at once. */
+  #appendPage({ bytes, offset }: PageTarget): void {
+    this.#tar.appendNow(bytes.subarray(offset, offset + PAGE_SIZE));
+  }
+
   /** Sends the pages of `source` as the segment files of `target`. */
   async #fork(source: RelTag, blocks: number, target: RelTag): Promise<void> {
     const { served, reader, lsn } = this.#options;
@@ -209,8 +215,8 @@ export class Basebackup {
       const end = Math.min(blocks, first + RELATION_SEGMENT_PAGES);
       await this.#tar.beginFile(relationSegmentPath(target, segment), (end - first) * PAGE_SIZE);
       for (let block = first; block < end; block++) {
-        const page = reader.relationPage(served, source, object, block, lsn);
-        await this.#tar.append(page.bytes.subarray(page.offset, page.offset + PAGE_SIZE));
+        await this.#tar.makeRoom(PAGE_SIZE);
+        this.#appendPage(reader.relationPage(served, source, object, block, lsn));
       }
       await this.#tar.endFile();
     }
