@@ -2,6 +2,7 @@
  * `deno task quickstart`: from a clean checkout to a running PostgreSQL in one command. Everything
  * that is there already is used, so it may be run again at any time.
  */
+import { parseArgs } from "node:util";
 import { openEnvironment } from "./control_plane/environment.ts";
 import { connectionString, startEndpoint } from "./control_plane/endpoints.ts";
 import { DEFAULT_PG_VERSION, initEnvironment } from "./control_plane/init.ts";
@@ -9,28 +10,59 @@ import { MAIN_BRANCH } from "./control_plane/config.ts";
 import { startAll } from "./control_plane/lifecycle.ts";
 import { repoDirectory } from "./control_plane/repo_dir.ts";
 import { createTenant } from "./control_plane/tenants.ts";
-import { NotFound } from "../libs/utils/errors.ts";
+import { messageOf, NotFound } from "../libs/utils/errors.ts";
 import { errorText } from "./error_text.ts";
 import { printError, printLine } from "./output.ts";
 import { terminalProgress, waitingFor } from "./waiting.ts";
 import { lifecyclePrinter } from "./role_command.ts";
 import { runCommands } from "./sql_client.ts";
 
+const HELP = `Usage: deno task quickstart [--port-base PORT]
+
+Makes a local Neon in .neon, or uses the one that is there, starts it, and runs a query.
+
+  --port-base PORT   a new one uses this port and those after it (see neon init --help)
+  --help             show this`;
+
 const progress = terminalProgress();
 
+/** The port that a new local Neon begins at, if it was named. Ends the program for wrong usage. */
+function portBaseOf(args: string[]): number | undefined {
+  const fail = (why: string): never => {
+    printError(`${why} (deno task quickstart --help shows how)`);
+    Deno.exit(2);
+  };
+  try {
+    const { values } = parseArgs({
+      args,
+      options: { "port-base": { type: "string" }, help: { type: "boolean", short: "h" } },
+    });
+    if (values.help) {
+      printLine(HELP);
+      Deno.exit(0);
+    }
+    const named = values["port-base"];
+    if (named === undefined) return undefined;
+    return /^[0-9]{1,5}$/.test(named) ? Number(named) : fail(`"${named}" is no port`);
+  } catch (thrown) {
+    return fail(messageOf(thrown).split(". ")[0]!);
+  }
+}
+
 /** The local Neon of this directory, made if there is none. */
-async function environment() {
+async function environment(portBase: number | undefined) {
   try {
     return openEnvironment();
   } catch (thrown) {
     if (!(thrown instanceof NotFound)) throw thrown;
-    const options = { pgVersion: DEFAULT_PG_VERSION };
+    const ports = portBase === undefined ? {} : { portBase };
+    const options = { pgVersion: DEFAULT_PG_VERSION, ...ports };
     return await waitingFor("Preparing", initEnvironment(repoDirectory(), options, progress));
   }
 }
 
 async function main(): Promise<void> {
-  await environment();
+  await environment(portBaseOf(Deno.args));
   await waitingFor(
     "Waiting for the daemons",
     startAll(openEnvironment(), lifecyclePrinter(openEnvironment())),

@@ -1,12 +1,10 @@
 /**
  * From a clean clone to the first query, by the README's one command: with nothing downloaded, and
- * with everything in the caches. `neon init` comes before it, because the ports have to be free.
+ * with everything in the caches. Its ports are others than usual, because those may be in use.
  */
 import { join } from "node:path";
-import { stringify } from "smol-toml";
-import { configOnFreePorts } from "../../cli/local_neon.ts";
+import { isPortFree } from "../../cli/control_plane/endpoint_records.ts";
 import { programFile } from "../../cli/control_plane/supervisor.ts";
-import { PG_MAJOR } from "../stock_postgres.ts";
 import type { Group } from "./row.ts";
 
 async function run(cwd: string, env: Record<string, string>, command: string, args: string[]) {
@@ -14,6 +12,19 @@ async function run(cwd: string, env: Record<string, string>, command: string, ar
     .output();
   if (success) return;
   throw new Error(`${command} ${args.join(" ")} failed: ${new TextDecoder().decode(stderr)}`);
+}
+
+/** Where a port base is looked for, and how many ports have to be free behind one. */
+const BASE_MIN = 12_000;
+const BASE_MAX = 30_000;
+const PORTS = 150;
+
+function freePortBase(): number {
+  for (let base = BASE_MIN; base < BASE_MAX; base += PORTS) {
+    const ports = Array.from({ length: PORTS }, (_, n) => base + n);
+    if (ports.every((port) => isPortFree("127.0.0.1", port))) return base;
+  }
+  throw new Error(`Cannot find ${PORTS} free ports in a row`);
 }
 
 /** Seconds from the start of `git clone` until the query has answered. */
@@ -24,14 +35,11 @@ async function cloneToQuery(directory: string, caches: string): Promise<number> 
     NEON_DENO: Deno.execPath(),
     NEON_REPO_DIR: join(directory, ".neon"),
   };
-  const { broker, compute, pageservers, safekeepers } = configOnFreePorts(1, PG_MAJOR);
+  const ports = ["--port-base", String(freePortBase())];
   const begun = performance.now();
   await run(Deno.cwd(), env, "git", ["clone", "--quiet", programFile("."), directory]);
   try {
-    const ports = stringify({ broker, compute, pageservers, safekeepers });
-    Deno.writeTextFileSync(join(directory, "ports.toml"), ports);
-    await run(directory, env, "bin/neon", ["init", "--config", "ports.toml"]);
-    await run(directory, env, Deno.execPath(), ["task", "quickstart"]);
+    await run(directory, env, Deno.execPath(), ["task", "quickstart", ...ports]);
     return (performance.now() - begun) / 1000;
   } finally {
     await run(directory, env, "bin/neon", ["stop", "-m", "immediate"]);
