@@ -14,6 +14,11 @@ interface CommandEntry {
 
 /** All commands, in the order in which help lists them. */
 export const COMMANDS: Readonly<Record<string, CommandEntry>> = {
+  quickstart: {
+    summary: "from nothing to a running PostgreSQL in one command",
+    group: "Everyday:",
+    load: () => import("./commands/quickstart.ts"),
+  },
   init: {
     summary: "make a new local Neon in .neon",
     group: "Everyday:",

@@ -177,7 +177,7 @@ Deno.test("every export is used by another file", () => {
 Deno.test("every file is reached by an import, is an entry point or is a test", () => {
   const reached = new Set(SOURCES.flatMap(ownImports));
   const entry =
-    /(^|\/)(main|mod|build|quickstart)\.ts$|_test\.ts$|_worker\.ts$|^bench\/|\/bench\.ts$|_bench\.ts$/;
+    /(^|\/)(main|mod|build)\.ts$|_test\.ts$|_worker\.ts$|^bench\/|\/bench\.ts$|_bench\.ts$/;
   const mentioned = (path: string) =>
     SOURCES.some((file) => file.path !== path && file.text.includes(path.split("/").at(-1)!));
   const orphans = SOURCES.map((file) => file.path)

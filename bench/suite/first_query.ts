@@ -39,7 +39,7 @@ async function cloneToQuery(directory: string, caches: string): Promise<number> 
   const begun = performance.now();
   await run(Deno.cwd(), env, "git", ["clone", "--quiet", programFile("."), directory]);
   try {
-    await run(directory, env, Deno.execPath(), ["task", "quickstart", ...ports]);
+    await run(directory, env, "bin/neon", ["quickstart", ...ports]);
     return (performance.now() - begun) / 1000;
   } finally {
     await run(directory, env, "bin/neon", ["stop", "-m", "immediate"]);

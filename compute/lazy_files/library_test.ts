@@ -1,6 +1,7 @@
 import { deepEqual, equal, match, ok, throws } from "node:assert/strict";
 import { PAGE_SIZE } from "../../libs/postgres/constants.ts";
 import { toLsn } from "../../libs/utils/lsn.ts";
+import { until } from "../../tests/support/waiting.ts";
 import { updateArena, updateArenaToken } from "./arena.ts";
 import { PageServiceFixture } from "./page_service_fixture.ts";
 import {
@@ -70,7 +71,8 @@ function inOrder(from: number, to: number): { steps: string[]; expected: string[
 libraryTest("a sequential reader's next run is asked for ahead, each page once", async () => {
   await using site = new ProbeSite("probe.c", [{ blocks: 1600 }]);
   await site.run(`scan,${FILE},800`);
-  ok(site.pages.requests > site.statistics.pagesFetched, "a run was under way at the end");
+  const { pagesFetched } = site.statistics;
+  await until("a run was asked for ahead", () => site.pages.requests > pagesFetched);
   await using whole = new ProbeSite("probe.c", [{ blocks: 1600 }]);
   const all = inOrder(0, 1600);
   deepEqual((await whole.run(`scan,${FILE},1600`, ...all.steps)).lines.slice(1), all.expected);
