@@ -202,6 +202,21 @@ testWithNeon("a second primary on a timeline is refused while the first runs", {
   assert.deepEqual([...await neon.connect(second)`select 1 as one`], [{ one: 1 }]);
 });
 
+testWithNeon("timeline branch --start gives a branch with PostgreSQL on it", {}, async (neon) => {
+  await neon.run("endpoint", "start", "main");
+  await neon.run("sql", "main", "-c", "create table t as select 42 as n");
+  const branch = ["timeline", "branch", "--branch-name", "pr_17", "--start"];
+  const { connection_string } = JSON.parse(await neon.run(...branch, "--json"));
+  const sql = openSql(Number(new URL(connection_string).port));
+  try {
+    assert.deepEqual([...await sql`select n from t`], [{ n: 42 }]);
+  } finally {
+    await sql.end();
+  }
+  const again = await neon.run(...branch, "--if-not-exists");
+  assert.ok(again.includes(connection_string), again);
+});
+
 testWithNeon("timeline branch --if-not-exists may run twice", {}, async (neon) => {
   const args = ["timeline", "branch", "--branch-name", "dev", "--if-not-exists"];
   assert.match(await neon.run(...args), /^Created timeline/);

@@ -73,10 +73,12 @@ export async function copies(
 }
 
 async function branchAndQuery(local: LocalNeon, name: string): Promise<void> {
-  await timedCommand(local, "timeline", "branch", "--branch-name", name);
-  const { stdout } = await timedCommand(local, "endpoint", "start", name, "--json");
-  const { address } = JSON.parse(stdout) as { address: string };
-  await firstQuery(endpointTarget(Number(address.split(":")[1])));
+  const { stdout } = await timedCommand(
+    local,
+    ...["timeline", "branch", "--branch-name", name, "--start", "--json"],
+  );
+  const { port } = new URL((JSON.parse(stdout) as { connection_string: string }).connection_string);
+  await firstQuery(endpointTarget(Number(port)));
 }
 
 async function templateAndQuery(stock: StockPostgres): Promise<void> {

@@ -6,6 +6,7 @@ import { createTimeline } from "../control_plane/tenants.ts";
 import { createBranch, listTimelines } from "../control_plane/timelines.ts";
 import { withExamples } from "../help.ts";
 import { count, lsn, tenantId, time, timelineId } from "../options.ts";
+import type { TenantId } from "../../libs/utils/id.ts";
 import { printHint, printJson, printLine } from "../output.ts";
 import { terminalProgress, waitingFor } from "../waiting.ts";
 import { treeLines } from "../timeline_tree.ts";
@@ -44,6 +45,16 @@ function create() {
   );
 }
 
+/** Starts the endpoint of the branch's name, making it if need be; where it is then. */
+async function startOn(tenant: TenantId, branchName: string): Promise<string> {
+  const { connectionString, startEndpoint } = await import("../control_plane/endpoints.ts");
+  const { record } = await waitingFor(
+    `Waiting for PostgreSQL on ${branchName}`,
+    startEndpoint(openEnvironment(), tenant, branchName, { branch: branchName, tenant }),
+  );
+  return connectionString(record.pg_port);
+}
+
 function branch() {
   const made = new Command("branch")
     .description("make a branch: by default of everything that is committed on main now")
@@ -59,6 +70,7 @@ function branch() {
     .option("--tenant-id <tenant>", TENANT_HELP, tenantId)
     .option("--timeline-id <id>", "its id (default: a random one)", timelineId)
     .option("--if-not-exists", "succeed when a branch of that name is there already")
+    .option("--start", "and start an endpoint of the branch's name on it")
     .option("--json", "print JSON")
     .action(async (options) => {
       const env = openEnvironment();
@@ -78,22 +90,30 @@ function branch() {
         }),
       );
       const { timelineId: timeline, ancestorBranch } = created;
-      if (options.json) {
-        printJson({ branch_name: options.branchName, timeline_id: timeline, lsn: created.lsn });
-        return;
-      }
-      if (created.already) {
+      if (!options.json && created.already) {
         printHint(`branch ${options.branchName} is there already: timeline ${timeline}`);
-        return;
+      } else if (!options.json) {
+        printLine(
+          `Created timeline '${timeline}' at Lsn ${created.lsn} for tenant: ${tenant}. ` +
+            `Ancestor timeline: '${ancestorBranch}'`,
+        );
       }
-      printLine(
-        `Created timeline '${timeline}' at Lsn ${created.lsn} for tenant: ${tenant}. ` +
-          `Ancestor timeline: '${ancestorBranch}'`,
-      );
+      const url = options.start ? await startOn(tenant, options.branchName) : undefined;
+      if (options.json) {
+        printJson({
+          branch_name: options.branchName,
+          timeline_id: timeline,
+          lsn: created.lsn,
+          ...(url === undefined ? {} : { connection_string: url }),
+        });
+      } else if (url !== undefined) {
+        printLine(`Starting postgres at '${url}'`);
+      }
     });
   return withExamples(
     made,
     ["neon timeline branch --branch-name dev"],
+    ["neon timeline branch --branch-name pr-17 --start", "with PostgreSQL on it, in one command"],
     ["neon timeline branch --branch-name dev2 --ancestor-branch-name dev"],
     ["neon timeline branch --branch-name before --ancestor-start-lsn 0/16F9A00"],
     ["neon timeline branch --branch-name old --ancestor-start-timestamp '1 hour ago'"],
