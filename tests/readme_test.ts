@@ -7,6 +7,7 @@ import { existsSync } from "node:fs";
 import { dirname, join } from "node:path";
 import { stringify } from "smol-toml";
 import { configOnFreePorts } from "../cli/local_neon.ts";
+import { figuresOf, markdown } from "../bench/suite/results.ts";
 import { programFile } from "../cli/control_plane/supervisor.ts";
 import { logTails } from "./harness.ts";
 
@@ -98,4 +99,12 @@ Deno.test("docs/README.md lists every page, and no link leads nowhere", () => {
     }
   }
   assert.deepEqual(dead, []);
+});
+
+Deno.test("the README shows the figures that were measured last", () => {
+  const readme = Deno.readTextFileSync(programFile("README.md"));
+  const measured = Deno.readTextFileSync(programFile("bench/results/figures.md"));
+  assert.equal(figuresOf(readme), measured.trim());
+  const figures = JSON.parse(Deno.readTextFileSync(programFile("bench/results/figures.json")));
+  assert.equal(markdown(figures), measured);
 });

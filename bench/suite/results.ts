@@ -25,7 +25,7 @@ export function markdown({ date, machine, settings, groups }: Figures): string {
 }
 
 /** The part of the README between the marks. Throws an Error if they are not there. */
-function figuresOf(readme: string): string {
+export function figuresOf(readme: string): string {
   const [from, to] = [readme.indexOf(BEGIN), readme.indexOf(END)];
   if (from < 0 || to < from) throw new Error("README.md has no place for figures");
   return readme.slice(from + BEGIN.length, to).trim();
