@@ -43,5 +43,6 @@ export function save(figures: Figures): void {
   );
   const path = programFile("README.md");
   const readme = Deno.readTextFileSync(path);
-  Deno.writeTextFileSync(path, readme.replace(figuresOf(readme), text.trim()));
+  const [before, after] = [readme.split(BEGIN)[0]!, readme.split(END)[1]!];
+  Deno.writeTextFileSync(path, `${before}${BEGIN}\n\n${text}\n${END}${after}`);
 }
