@@ -30,7 +30,6 @@ export function findPostgres17(): PostgresBinaries[] {
   const named = Deno.env.get("NEON_TEST_PG_BIN");
   const caches = [`${home}/.cache/neon/postgres`, "/var/cache/neon/postgres"];
   const candidates = named !== undefined ? named.split(":") : [
-    `${home}/.cache/pg-source/pg17/bin`,
     ...caches.flatMap((cache) => directoriesIn(cache)).flatMap((dir) => [`${dir}/bin`]),
     "/usr/lib/postgresql/17/bin",
   ];
