@@ -29,6 +29,13 @@ export async function query(target: Target, ...queries: string[]): Promise<(stri
   }
 }
 
+/** How long `work` takes. */
+export async function timedMs(work: () => Promise<unknown>): Promise<number> {
+  const begun = performance.now();
+  await work();
+  return performance.now() - begun;
+}
+
 /** Runs a command; returns what it printed and how long it took. */
 export async function timedCommand(
   local: LocalNeon,

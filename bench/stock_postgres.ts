@@ -22,6 +22,12 @@ const USER = "cloud_admin";
 const READY_MS_MAX = 30_000;
 const READY_LOOK_MS = 10;
 
+/** Runs a program to its end. Throws an Error with what it said if it fails. */
+function run(program: string, args: string[], options: Deno.CommandOptions = {}): void {
+  const { success, stderr } = new Deno.Command(program, { ...options, args }).outputSync();
+  if (!success) throw new Error(`${program} failed: ${new TextDecoder().decode(stderr)}`);
+}
+
 /** One cluster, running. */
 export class StockPostgres implements AsyncDisposable {
   readonly target: Target;
@@ -104,13 +110,10 @@ export class StockPostgres implements AsyncDisposable {
     const parent = dirname(primary.#directory);
     const copy = new StockPostgres(primary.#binDir, primary.#user, parent, port, primary.#settings);
     try {
-      const { success, stderr } = await new Deno.Command(program, {
-        args: [
-          ...["-D", copy.dataDir, "-h", "127.0.0.1", "-p", String(primaryPort), "-U", user],
-          ...["--checkpoint=fast", "--wal-method=stream"],
-        ],
-      }).output();
-      if (!success) throw new Error(`${program} failed: ${new TextDecoder().decode(stderr)}`);
+      run(program, [
+        ...["-D", copy.dataDir, "-h", "127.0.0.1", "-p", String(primaryPort), "-U", user],
+        ...["--checkpoint=fast", "--wal-method=stream"],
+      ]);
       copy.#giveToUser();
       await copy.#launch();
       return copy;
@@ -123,17 +126,11 @@ export class StockPostgres implements AsyncDisposable {
   /** pg_basebackup ran as ourselves: where it is, the server's user may have no access. */
   #giveToUser(): void {
     if (this.#user === undefined) return;
-    const owner = `${this.#user.uid}:${this.#user.gid}`;
-    const { success } = new Deno.Command("chown", { args: ["-R", owner, this.dataDir] })
-      .outputSync();
-    if (!success) throw new Error(`Cannot give ${this.dataDir} to ${owner}`);
+    run("chown", ["-R", `${this.#user.uid}:${this.#user.gid}`, this.dataDir]);
   }
 
   #copyOf(primary: StockPostgres): void {
-    const { success, stderr } = new Deno.Command("cp", {
-      args: ["-a", primary.dataDir, this.dataDir],
-    }).outputSync();
-    if (!success) throw new Error(`cp failed: ${new TextDecoder().decode(stderr)}`);
+    run("cp", ["-a", primary.dataDir, this.dataDir]);
     Deno.writeTextFileSync(join(this.dataDir, "standby.signal"), "");
   }
 
@@ -143,12 +140,10 @@ export class StockPostgres implements AsyncDisposable {
   }
 
   #initdb(options: readonly string[]): void {
-    const { success, stderr } = new Deno.Command(join(this.#binDir, "initdb"), {
-      args: ["-D", this.dataDir, ...options],
+    run(join(this.#binDir, "initdb"), ["-D", this.dataDir, ...options], {
       cwd: this.#directory,
       ...commandUser(this.#user),
-    }).outputSync();
-    if (!success) throw new Error(`initdb failed: ${new TextDecoder().decode(stderr)}`);
+    });
   }
 
   async #launch(): Promise<void> {

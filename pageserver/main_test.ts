@@ -5,12 +5,7 @@ import { newTenantId, newTimelineId } from "../libs/utils/id.ts";
 import { livePid } from "../libs/utils/pid_file.ts";
 import { PageserverClient } from "./client.ts";
 import { clusterTar } from "./cluster_fixture.ts";
-
-function freePort(): number {
-  const listener = Deno.listen({ hostname: "127.0.0.1", port: 0 });
-  listener.close();
-  return listener.addr.port;
-}
+import { freePort } from "../tests/support/free_port.ts";
 
 const ROOT = new URL("..", import.meta.url).pathname;
 

@@ -230,13 +230,7 @@ Deno.test("power loss behind any step on the files loses nothing that was promis
     const root = `${directory}/life`;
     Deno.mkdirSync(root);
     const recorder = new FileRecorder(root);
-    recorder.begin();
-    let promises: Promised[];
-    try {
-      promises = await live(root, recorder);
-    } finally {
-      recorder.end();
-    }
+    const promises = await recorder.during(() => live(root, recorder));
     const random = seededRandom(11);
     const points = await atEveryStep(
       recorder.notes,

@@ -127,13 +127,7 @@ Deno.test("power loss while WAL goes to remote storage and back loses nothing", 
     const root = `${scratch}/life`;
     Deno.mkdirSync(root);
     const recorder = new FileRecorder(root);
-    recorder.begin();
-    let promises: Promised[];
-    try {
-      promises = await live(root, recorder);
-    } finally {
-      recorder.end();
-    }
+    const promises = await recorder.during(() => live(root, recorder));
     const random = seededRandom("wal backup power loss");
     const points = await atEveryStep(
       recorder.notes,

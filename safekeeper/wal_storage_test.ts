@@ -274,16 +274,14 @@ Deno.test("after a failed sync the WAL ends where it was durable, and goes on af
 });
 
 Deno.test("opening writes anew what is not known to be durable, before it is synced", async () => {
-  await withDirectory((directory) => {
+  await withDirectory(async (directory) => {
     const storage = create(directory);
     const wal = new TestWal(START);
     const bytes = wal.append(1700, 10_000); // over two segments
     storage.write(START, bytes);
     storage.close();
     const recorder = new FileRecorder(directory);
-    recorder.begin();
-    const again = open(directory);
-    recorder.end();
+    const again = await recorder.during(() => open(directory));
     const { notes } = recorder;
     const isWritten = (handle: number) =>
       notes.some((note) => note.kind === "write" && note.handle === handle);

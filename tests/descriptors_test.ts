@@ -6,6 +6,7 @@ import assert from "node:assert/strict";
 import { connect } from "node:net";
 import { PgClient } from "../libs/pgwire/client.ts";
 import { until } from "./support/waiting.ts";
+import { freePort } from "./support/free_port.ts";
 
 /** A daemon has about thirty when it begins. */
 const DESCRIPTORS = 64;
@@ -30,11 +31,6 @@ Deno.test("a flush waits for file descriptors, and votes and WAL that need some 
   assert.equal(new TextDecoder().decode(stdout), "went on\n");
   Deno.removeSync(directory, { recursive: true });
 });
-
-function freePort(): number {
-  using listener = Deno.listen({ hostname: "127.0.0.1", port: 0 });
-  return listener.addr.port;
-}
 
 interface DaemonKind {
   readonly role: string;

@@ -1,16 +1,10 @@
 /** Work on much data at once: COPY, an index build, VACUUM. */
-import { query } from "../our_side.ts";
+import { query, timedMs } from "../our_side.ts";
 import type { Group, Row } from "./row.ts";
 import { inTurns, type Side, valuesOf } from "./sides.ts";
 
 /** About 130 bytes a row in the table. */
 const MAKE_ROWS = "SELECT n, md5(n::text), repeat('x', 60), now() FROM generate_series(1, ROWS) n";
-
-async function timedMs(side: Side, ...statements: string[]): Promise<number> {
-  const begun = performance.now();
-  await query(side.target, ...statements);
-  return performance.now() - begun;
-}
 
 /**
  * Measures on a table of `rows` rows, which the servers read from one file in `directory`: one
@@ -43,7 +37,10 @@ export async function bulk(
       if (before.length > 0) await query(side.target, ...before);
       await side.settle();
       const of = times[at]!;
-      of.set(side.name, [...of.get(side.name) ?? [], await timedMs(side, timed)]);
+      of.set(side.name, [
+        ...of.get(side.name) ?? [],
+        await timedMs(() => query(side.target, timed)),
+      ]);
     }
     await query(side.target, "DROP INDEX bulk_digest_idx");
   });

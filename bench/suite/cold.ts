@@ -2,7 +2,7 @@
  * First reads: after a restart of everything, with none of the files in the page cache. Ours has
  * not a page of its own then: each comes from the pageserver, out of its layer files.
  */
-import { query } from "../our_side.ts";
+import { query, timedMs } from "../our_side.ts";
 import type { Group } from "./row.ts";
 import { inTurns, type Side, valuesOf } from "./sides.ts";
 
@@ -14,13 +14,11 @@ interface Times {
   readsMs: number;
 }
 
-async function timedMs(side: Side, statements: readonly string[]): Promise<number> {
+async function coldMs(side: Side, statements: readonly string[]): Promise<number> {
   await side.restartCold();
   // What the first session of a server costs is not what is measured
   await query(side.target, "SELECT 1");
-  const begun = performance.now();
-  await query(side.target, ...statements);
-  return performance.now() - begun;
+  return await timedMs(() => query(side.target, ...statements));
 }
 
 /** Rows to read, the same for all sides of a round: spread evenly, from another start each time. */
@@ -40,8 +38,8 @@ export async function cold(
 ): Promise<Group> {
   for (const side of sides) await query(side.target, "VACUUM pgbench_accounts", "CHECKPOINT");
   const results = await inTurns(sides, rounds, async (side, round): Promise<Times> => ({
-    scanMs: await timedMs(side, ["SELECT sum(abalance) FROM pgbench_accounts"]),
-    readsMs: await timedMs(side, readsByKey(scale * ACCOUNTS_OF_A_BRANCH, round)) / READS,
+    scanMs: await coldMs(side, ["SELECT sum(abalance) FROM pgbench_accounts"]),
+    readsMs: await coldMs(side, readsByKey(scale * ACCOUNTS_OF_A_BRANCH, round)) / READS,
   }));
   return {
     title: "First reads, nothing cached anywhere",

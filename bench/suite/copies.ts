@@ -5,7 +5,7 @@
  */
 import { dirname, join } from "node:path";
 import { configOnFreePorts, type LocalNeon } from "../../cli/local_neon.ts";
-import { endpointTarget, query, settle, timedCommand } from "../our_side.ts";
+import { endpointTarget, query, settle, timedCommand, timedMs } from "../our_side.ts";
 import { initialise, type Target } from "../pgbench.ts";
 import { PG_MAJOR, StockPostgres } from "../stock_postgres.ts";
 import type { Group, Row } from "./row.ts";
@@ -17,12 +17,6 @@ const FIRST_QUERY = "SELECT abalance FROM pgbench_accounts WHERE aid = 77777";
 async function firstQuery(target: Target): Promise<void> {
   const { length } = await query(target, FIRST_QUERY);
   if (length !== 1) throw new Error("The copy does not have the row");
-}
-
-async function timedMs(work: () => Promise<void>): Promise<number> {
-  const begun = performance.now();
-  await work();
-  return performance.now() - begun;
 }
 
 /** Measures with databases of pgbench's `scales`. */

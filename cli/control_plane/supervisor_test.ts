@@ -9,11 +9,7 @@ import {
   startDaemon,
   stopDaemon,
 } from "./supervisor.ts";
-
-function freePort(): number {
-  using listener = Deno.listen({ hostname: "127.0.0.1", port: 0 });
-  return (listener.addr as Deno.NetAddr).port;
-}
+import { freePort } from "../../tests/support/free_port.ts";
 
 /** A storage broker, the smallest of the daemons, in a directory of its own. */
 async function withBroker(test: (daemon: Daemon) => Promise<void>): Promise<void> {

@@ -6,43 +6,25 @@ import { DbState, decodeControlFile } from "../../libs/postgres/control_file.ts"
 import type { RelTag } from "../../libs/postgres/relation.ts";
 import { PgClient } from "../../libs/pgwire/client.ts";
 import type { CopyBoth } from "../../libs/pgwire/copy_both.ts";
-import { servePg } from "../../libs/pgwire/server.ts";
 import { ByteReader, ByteWriter } from "../../libs/utils/bytes.ts";
 import { addLsn, formatLsn, type Lsn } from "../../libs/utils/lsn.ts";
 import { TarReader } from "../../libs/utils/tar.ts";
-import { HEAP, SYSTEM_ID, type TestCluster, u32s, withCluster } from "../cluster_fixture.ts";
-import { servePageServiceSession } from "./commands.ts";
+import { HEAP, SYSTEM_ID, type TestCluster, u32s } from "../cluster_fixture.ts";
+import { withPageService } from "./cluster_service_fixture.ts";
 
 const LATEST = 2n ** 64n - 1n;
 const WAIT_LSN_TIMEOUT_MS = 300;
 
-/** Runs `body` with a page service on the cluster, and its port. */
+/** Runs `body` with a page service on the cluster, a client of it, and its port. */
 function withService(
   body: (cluster: TestCluster, client: PgClient, port: number) => Promise<void>,
 ): Promise<void> {
-  return withCluster(async (cluster) => {
-    const stopping = new AbortController();
-    const server = servePg({
-      hostname: "127.0.0.1",
-      port: 0,
-      onConnection: (session) =>
-        servePageServiceSession(session, {
-          manager: cluster.manager,
-          reader: cluster.reader,
-          waitLsnTimeoutMs: WAIT_LSN_TIMEOUT_MS,
-          signal: stopping.signal,
-          now: () => performance.now(),
-          unixNow: () => 1_800_000_000_000,
-        }),
-    });
-    const address = { hostname: "127.0.0.1", port: server.port };
-    const client = await PgClient.connect(address, { user: "test" });
+  return withPageService(WAIT_LSN_TIMEOUT_MS, async (cluster, port) => {
+    const client = await PgClient.connect({ hostname: "127.0.0.1", port }, { user: "test" });
     try {
-      await body(cluster, client, server.port);
+      await body(cluster, client, port);
     } finally {
       client.close();
-      stopping.abort();
-      await server.close();
     }
   });
 }

@@ -227,12 +227,7 @@ Deno.test("power loss behind any step on a pageserver's files loses nothing that
     Deno.mkdirSync(root);
     const recorder = new FileRecorder(root);
     const promises = new Promises(recorder);
-    recorder.begin();
-    try {
-      await live(root, promises);
-    } finally {
-      recorder.end();
-    }
+    await recorder.during(() => live(root, promises));
     const random = seededRandom("pageserver power loss");
     const points = await atEveryStep(
       recorder.notes,

@@ -2,11 +2,10 @@
 import assert from "node:assert/strict";
 import { PgClient } from "../../libs/pgwire/client.ts";
 import type { CopyBoth } from "../../libs/pgwire/copy_both.ts";
-import { servePg } from "../../libs/pgwire/server.ts";
 import { ByteWriter } from "../../libs/utils/bytes.ts";
 import { formatLsn } from "../../libs/utils/lsn.ts";
-import { HEAP, type TestCluster, withCluster } from "../../pageserver/cluster_fixture.ts";
-import { servePageServiceSession } from "../../pageserver/page_service/commands.ts";
+import { HEAP, type TestCluster } from "../../pageserver/cluster_fixture.ts";
+import { withPageService } from "../../pageserver/page_service/cluster_service_fixture.ts";
 import type { SeededRandom } from "../load/random.ts";
 import { assertOwnsNoFault, exchange } from "./exchange.ts";
 import { damaged, type PgMessage } from "./pg_dialogue.ts";
@@ -15,6 +14,7 @@ const LATEST = 2n ** 64n - 1n;
 /** Cases between two questions of the neighbour. */
 const NEIGHBOUR_EVERY = 10;
 const TOGETHER = 4;
+const WAIT_LSN_TIMEOUT_MS = 20;
 
 function request(version: 2 | 3, tag: number, body: (writer: ByteWriter) => void): Uint8Array {
   const writer = new ByteWriter("big").u8(tag);
@@ -65,22 +65,7 @@ async function assertServes(copy: CopyBoth): Promise<void> {
 
 /** Runs so many cases. */
 export async function fuzzPageService(random: SeededRandom, cases: number): Promise<void> {
-  await withCluster(async (cluster) => {
-    const stopping = new AbortController();
-    const server = servePg({
-      hostname: "127.0.0.1",
-      port: 0,
-      onConnection: (session) =>
-        servePageServiceSession(session, {
-          manager: cluster.manager,
-          reader: cluster.reader,
-          waitLsnTimeoutMs: 20,
-          signal: stopping.signal,
-          now: () => performance.now(),
-          unixNow: () => 1_800_000_000_000,
-        }),
-    });
-    const { port } = server;
+  await withPageService(WAIT_LSN_TIMEOUT_MS, async (cluster, port) => {
     const { tenantId, timelineId } = cluster.timeline;
     const neighbour = await PgClient.connect({ hostname: "127.0.0.1", port }, {
       user: "neighbour",
@@ -101,8 +86,6 @@ export async function fuzzPageService(random: SeededRandom, cases: number): Prom
       assert.ok(cluster.manager.interner.size <= objects + 8, "what was asked for is remembered");
     } finally {
       neighbour.close();
-      stopping.abort();
-      await server.close();
     }
   });
 }

@@ -54,13 +54,9 @@ export async function atEveryStep<Seen>(
     const seen = await within(left, `restart ${where}`, async () => {
       disk.leave(left, "everything", chance);
       const recorder = new FileRecorder(left, firstHandle);
-      recorder.begin();
-      try {
-        return await check(left, i + 1);
-      } finally {
-        recorder.end();
-        for (const one of recorder.notes) again.play(one);
-      }
+      const promised = await recorder.during(() => check(left, i + 1));
+      for (const one of recorder.notes) again.play(one);
+      return promised;
     });
     await within(left, `power loss after a restart ${where}`, () => {
       again.leave(left, "nothing", chance);

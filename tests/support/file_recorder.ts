@@ -85,8 +85,18 @@ export class FileRecorder {
     return this.#handles;
   }
 
+  /** Notes what `work` does with files, up to its end. */
+  async during<Result>(work: () => Promise<Result> | Result): Promise<Result> {
+    this.#begin();
+    try {
+      return await work();
+    } finally {
+      this.#restore();
+    }
+  }
+
   /** Replaces the file functions. */
-  begin(): void {
+  #begin(): void {
     const functions = picked(Deno, NAMES);
     const { prototype } = Deno.FsFile;
     const methods = picked(prototype, METHODS);
@@ -96,11 +106,6 @@ export class FileRecorder {
     };
     this.#replaceNames(functions);
     this.#replaceMethods(methods);
-  }
-
-  /** Puts Deno's own functions back. */
-  end(): void {
-    this.#restore();
   }
 
   /** The path from the root; undefined for files that are not below it. */

@@ -11,6 +11,7 @@ import { StockPostgres } from "../redo_judge/stock_postgres.ts";
 import { runSuite } from "../regress/suite.ts";
 import type { SuiteFiles } from "../regress/types.ts";
 import { type RecordedRun, SETTINGS } from "./scenario.ts";
+import { freePort } from "../support/free_port.ts";
 
 /** psql and the library that it and isolationtester need, by their folder in an installation. */
 const PROGRAMS = { bin: "src/bin/psql/psql", lib: "src/interfaces/libpq/libpq.so.5" };
@@ -62,11 +63,6 @@ export async function runRegressionSuites(
     await server.remove();
     throw thrown;
   }
-}
-
-function freePort(): number {
-  using listener = Deno.listen({ hostname: "127.0.0.1", port: 0 });
-  return listener.addr.port;
 }
 
 /** Images of everything are tens of gigabytes: with the fastest method that the server has. */
