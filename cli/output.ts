@@ -5,6 +5,7 @@
  * --json the same rows come as one JSON value. On a terminal there is one passing line, which the
  * next one, or anything else that is printed, overwrites.
  */
+import process from "node:process";
 import { styleText } from "node:util";
 
 const encoder = new TextEncoder();
@@ -154,6 +155,6 @@ export function readable(message: string, args: readonly string[]): string {
 
 /** Prints an error: one line (and the log it quotes), marked as such. */
 export function printError(message: string): void {
-  const mark = Deno.stderr.isTerminal() && !Deno.noColor ? styleText("red", "error:") : "error:";
+  const mark = styleText("red", "error:", { stream: process.stderr });
   printHint(`${mark} ${message}`);
 }

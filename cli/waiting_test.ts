@@ -19,6 +19,15 @@ function hasScript(): boolean {
   }
 }
 
+/** This process's environment without what says whether colours are wanted: CI systems set these. */
+function withoutColourSettings(): Record<string, string> {
+  const env = Deno.env.toObject();
+  for (const name of Object.keys(env)) {
+    if (/^(TERM|CI|.*COLOR.*)$/.test(name)) delete env[name];
+  }
+  return env;
+}
+
 /** What the program writes, on a terminal or into pipes. */
 function output(onTerminal: boolean, env: Record<string, string>): string {
   const file = Deno.makeTempFileSync({ suffix: ".ts" });
@@ -29,12 +38,10 @@ function output(onTerminal: boolean, env: Record<string, string>): string {
     const [command, ...args] = onTerminal
       ? ["script", "-qec", [Deno.execPath(), ...run].join(" "), "/dev/null"]
       : [Deno.execPath(), ...run];
-    const clean = { ...Deno.env.toObject() };
-    delete clean["NO_COLOR"];
     const { stdout, stderr } = new Deno.Command(command!, {
       args,
       clearEnv: true,
-      env: { ...clean, ...env },
+      env: { ...withoutColourSettings(), ...env },
       stdin: "null",
     }).outputSync();
     return new TextDecoder().decode(stdout) + new TextDecoder().decode(stderr);
@@ -44,17 +51,19 @@ function output(onTerminal: boolean, env: Record<string, string>): string {
 }
 
 Deno.test({
-  name: "waitingFor() shows a passing line on a terminal, and colours unless NO_COLOR is set",
+  name: "waitingFor() shows a passing line on a terminal, and colours unless unwanted",
   ignore: !hasScript(),
   fn: () => {
-    const coloured = output(true, {});
+    const coloured = output(true, { TERM: "xterm" });
     const lines = coloured.split("\r\x1b[K");
     const waits = lines.slice(1, -1);
     assert.ok(waits.length > 0 && waits.every((line) => line === "Digging ... 0 s"), coloured);
     assert.equal(lines.at(-1), "done\r\n\x1b[31merror:\x1b[39m too deep\r\n");
-    const plain = output(true, { NO_COLOR: "1" });
-    assert.match(plain, /Digging/);
-    assert.ok(plain.endsWith("done\r\nerror: too deep\r\n"), plain);
+    for (const env of [{ TERM: "xterm", NO_COLOR: "1" }, { TERM: "dumb" }]) {
+      const plain = output(true, env);
+      assert.match(plain, /Digging/);
+      assert.ok(plain.endsWith("done\r\nerror: too deep\r\n"), plain);
+    }
   },
 });
 
