@@ -5,11 +5,16 @@
 import { seededRandom } from "./load/random.ts";
 import { fuzzCodecs } from "./fuzz/codecs.ts";
 import { fuzzComputeApi, fuzzPageserverApi, fuzzSafekeeperApi } from "./fuzz/http_apis.ts";
+import { fuzzLazyLibrary } from "./fuzz/lazy_library.ts";
 import { fuzzPageService } from "./fuzz/page_service.ts";
 import { fuzzWalService } from "./fuzz/wal_service.ts";
 
 Deno.test("a page service outlives damaged dialogues, and its other clients do not notice", async () => {
   await fuzzPageService(seededRandom("page service"), 120);
+});
+
+Deno.test("the lazy file library takes no wrong page and waits for none without end", async () => {
+  await fuzzLazyLibrary(seededRandom("lazy library"), 300);
 });
 
 Deno.test("a safekeeper outlives damaged dialogues, and its other clients do not notice", async () => {

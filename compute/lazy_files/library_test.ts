@@ -117,11 +117,11 @@ libraryTest("an error of the page service is EIO and a log line", async () => {
     if (request.block < 20) return;
     payload[0] = 103;
     payload.fill(0, 25);
-    payload.set(new TextEncoder().encode("no such block"), 25);
+    payload.set(new TextEncoder().encode("no such\nblock\x7f\u0085!"), 25);
   };
   const { lines, log } = await site.run(`pread,${FILE},20,1`, `pread,${FILE},16,3`);
   deepEqual(lines, ["errno 5", okLine(page(16), page(17), page(18))]);
-  match(log, /cannot give block 20 of relation 1663\/1\/1000 fork 0: no such block/);
+  match(log, /cannot give block 20 of relation 1663\/1\/1000 fork 0: no such block {3}!/);
   // Reading ahead into the missing part is nobody's error.
   const ahead = await site.run(...[0, 2, 4, 8].map((block) => `pread,${FILE},${block},4`));
   ok(ahead.lines.every((line) => line.startsWith("ok ")), ahead.lines.join());

@@ -8,6 +8,7 @@ import { parseArgs } from "node:util";
 import { SeededRandom } from "../load/random.ts";
 import { fuzzCodecs } from "./codecs.ts";
 import { fuzzComputeApi, fuzzPageserverApi, fuzzSafekeeperApi } from "./http_apis.ts";
+import { fuzzLazyLibrary } from "./lazy_library.ts";
 import { fuzzPageService } from "./page_service.ts";
 import { fuzzWalService } from "./wal_service.ts";
 
@@ -16,6 +17,7 @@ const TARGETS = {
   "decoders": fuzzCodecs,
   "page service": fuzzPageService,
   "WAL service": fuzzWalService,
+  "lazy library": fuzzLazyLibrary,
   "safekeeper API": fuzzSafekeeperApi,
   "pageserver API": fuzzPageserverApi,
   "compute API": fuzzComputeApi,

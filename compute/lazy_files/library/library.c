@@ -50,7 +50,7 @@ void lazy_log(const char *message, const arena_entry *entry, uint32_t page, cons
     }
     if (detail) {
         text_string(&line, ": ");
-        for (; *detail; detail++) text_char(&line, *detail >= ' ' ? *detail : ' ');
+        for (; *detail; detail++) text_char(&line, *detail >= ' ' && *detail < 0x7f ? *detail : ' ');
     }
     if (error) {
         text_string(&line, " (errno ");

@@ -47,7 +47,7 @@
 #define FIRST_PAUSE_US 5000
 #define LONGEST_PAUSE_US 500000
 #define WAKE_UP_SECONDS 1   /* how often a wait for the socket looks at the clock */
-#define SILENCE_MS_MAX 30000 /* an answer that takes longer is asked for again */
+#define MESSAGE_MS_MAX 30000 /* a message that takes longer is asked for again */
 
 enum { REFUSED = -1, LOST = -2 }; /* results of an attempt: final, or worth another connection */
 
@@ -141,37 +141,40 @@ static int send_all(const unsigned char *bytes, size_t length)
     return 0;
 }
 
-static int receive_more(long deadline_ms)
+/* `since_ms` is when the wait for a message began, 0 at its first call. */
+static int receive_more(long *since_ms, long deadline_ms)
 {
     if (received == RECEIVE_BYTES) return fail("more was sent than asked for", 0);
-    long silent_since = 0;
     for (;;) {
         long count = SYS(recvfrom, connection, receive_buffer + received,
                          RECEIVE_BYTES - received, 0, 0, 0);
+        if (count == 0) return fail("the connection was closed", 0);
+        if (count < 0 && count != -EINTR && count != -EAGAIN)
+            return fail("cannot receive", -count);
+        long now = monotonic_ms(); /* also of who sends a byte at a time */
+        if (*since_ms == 0) *since_ms = now;
+        long waited_ms = now - *since_ms;
+        if ((count < 0 || waited_ms >= WAKE_UP_SECONDS * 1000) && is_cancelled())
+            return fail("cancelled", 0);
+        if (now >= deadline_ms || waited_ms >= MESSAGE_MS_MAX) return fail("no answer", 0);
         if (count > 0) {
             received += (uint32_t)count;
             return 0;
         }
-        if (count == 0) return fail("the connection was closed", 0);
-        if (count != -EINTR && count != -EAGAIN) return fail("cannot receive", -count);
-        long now = monotonic_ms();
-        if (silent_since == 0) silent_since = now;
-        if (is_cancelled()) return fail("cancelled", 0);
-        if (now >= deadline_ms || now - silent_since >= SILENCE_MS_MAX)
-            return fail("no answer", 0);
     }
 }
 
 /* Moves to the next message. Its body stays where it is until the connection is used anew. */
 static int next_message(message *into, long deadline_ms)
 {
+    long since_ms = 0;
     while (received - consumed < MESSAGE_HEAD_BYTES)
-        if (receive_more(deadline_ms)) return -1;
+        if (receive_more(&since_ms, deadline_ms)) return -1;
     const unsigned char *head = receive_buffer + consumed;
     uint32_t length = get_big32(head + 1);
     if (length < 4 || length > RECEIVE_BYTES) return fail("a message has an impossible length", 0);
     while (received - consumed < 1 + length)
-        if (receive_more(deadline_ms)) return -1;
+        if (receive_more(&since_ms, deadline_ms)) return -1;
     into->type = (char)head[0];
     into->length = length - 4;
     into->body = receive_buffer + consumed + MESSAGE_HEAD_BYTES;
@@ -446,10 +449,12 @@ int fetch_pages(const arena_entry *entry, uint32_t first, uint32_t count, uint32
     arena_settings settings;
     if (lazy_settings(&settings)) return -1;
     long deadline_ms = monotonic_ms() + settings.retry_seconds * 1000l;
+    long answer_deadline_ms = deadline_ms + WAKE_UP_SECONDS * 1000; /* also without retries */
     long pause_us = 0; /* an old connection may just have gone stale: the first retry is at once */
     count_event(fetch_calls, 1);
     for (;;) {
-        int got = try_fetch(&settings, entry, first, count, required, ahead, pages, deadline_ms);
+        int got = try_fetch(&settings, entry, first, count, required, ahead, pages,
+                            answer_deadline_ms);
         if (got >= 0) {
             count_event(pages_fetched, got);
             return got;
