@@ -70,7 +70,7 @@ interface BrokerPackage {
 }
 
 /** Path of the protocol definition, which a daemon that uses it must be allowed to read. */
-const PROTO_PATH: string = new URL("./storage_broker.proto", import.meta.url).pathname;
+const PROTO_PATH: string = `${import.meta.dirname}/storage_broker.proto`;
 
 let service: ServiceClientConstructor | undefined;
 

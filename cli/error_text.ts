@@ -1,6 +1,7 @@
 /** What a command that has failed says, with the way out that only the command line knows. */
 import { messageOf } from "../libs/utils/errors.ts";
 import { describeOsError } from "../libs/utils/os_errors.ts";
+import { fetchFailure } from "./control_plane/fetch_failure.ts";
 import { readable } from "./output.ts";
 
 /** What helps beyond what the message says. */
@@ -11,6 +12,11 @@ function wayOut(why: string): string {
   }
   const isDown = /Cannot reach the (pageserver|compute host|safekeeper) at/.test(why);
   return isDown && !why.includes('"neon start"') ? '; "neon start" starts it' : "";
+}
+
+/** What is said when the program itself cannot be loaded. */
+export function loadFailure(thrown: unknown): string {
+  return `Cannot load the program: ${fetchFailure(messageOf(thrown))}`;
 }
 
 /** The line for what was thrown; `args` are the words of the command line that it may repeat. */

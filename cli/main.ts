@@ -4,9 +4,16 @@ import { VERSION } from "./version.ts";
 /** Runs one command; returns its exit code. */
 export async function runCommand(args: string[]): Promise<number> {
   Deno.exitCode = 0;
-  const { run } = await import("./program.ts");
-  await run(args).catch((thrown) => fail(thrown, args));
+  await import("./program.ts").catch(cannotLoad)
+    .then(({ run }) => run(args))
+    .catch((thrown) => fail(thrown, args));
   return Deno.exitCode;
+}
+
+/** The program comes without its libraries, which Deno fetches the first time. */
+async function cannotLoad(thrown: unknown): Promise<never> {
+  const { loadFailure } = await import("./error_text.ts");
+  throw new Error(loadFailure(thrown), { cause: thrown });
 }
 
 async function fail(thrown: unknown, args: string[]): Promise<void> {

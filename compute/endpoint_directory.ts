@@ -80,7 +80,9 @@ export class EndpointDirectory {
   /** Makes the endpoint's directory itself. */
   create(): void {
     makeDirectory(this.root);
-    if (!exists(this.userConf)) Deno.writeTextFileSync(this.userConf, USER_CONF, { mode: 0o644 });
+    if (exists(this.userConf)) return;
+    Deno.writeTextFileSync(this.userConf, USER_CONF);
+    Deno.chmodSync(this.userConf, 0o644); // PostgreSQL's user reads it, whatever our umask is
   }
 
   /**

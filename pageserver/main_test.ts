@@ -7,7 +7,7 @@ import { PageserverClient } from "./client.ts";
 import { clusterTar } from "./cluster_fixture.ts";
 import { freePort } from "../tests/support/free_port.ts";
 
-const ROOT = new URL("..", import.meta.url).pathname;
+const ROOT = join(import.meta.dirname!, "..");
 
 /** Starts the daemon with no more permissions than it needs. */
 function start(directory: string): Deno.ChildProcess {

@@ -1,4 +1,5 @@
 /** For tests of safekeepers: WAL of real records, proposers, daemons in temporary directories. */
+import { join } from "node:path";
 import { PgClient } from "../libs/pgwire/client.ts";
 import type { CopyBoth } from "../libs/pgwire/copy_both.ts";
 import { Rmgr, WAL_SEGMENT_SIZE } from "../libs/postgres/constants.ts";
@@ -186,7 +187,7 @@ export class Daemon {
   /** What it is permitted in earnest, without remote storage. */
   private static permissions(directory: string): string[] {
     const addon = crc32AddonPath();
-    const protocol = new URL("../broker/storage_broker.proto", import.meta.url).pathname;
+    const protocol = join(import.meta.dirname!, "../broker/storage_broker.proto");
     return [
       "--no-prompt",
       "--cached-only",
@@ -199,7 +200,7 @@ export class Daemon {
   }
 
   private static spawn(directory: string, permissions: string[]): Deno.ChildProcess {
-    const main = new URL("./main.ts", import.meta.url).pathname;
+    const main = join(import.meta.dirname!, "main.ts");
     return new Deno.Command(Deno.execPath(), {
       args: ["run", "--quiet", ...permissions, main, "-D", directory],
       stderr: "piped",

@@ -135,7 +135,7 @@ await measure("directory", `{local_path = "${target}"}`, segments);
 Deno.removeSync(target, { recursive: true });
 for (const [name, value] of Object.entries(TEST_CREDENTIALS)) Deno.env.set(name, value);
 const server = new Deno.Command(Deno.execPath(), {
-  args: ["run", "-A", new URL(import.meta.url).pathname, "serve-s3"],
+  args: ["run", "-A", import.meta.filename!, "serve-s3"],
   stdout: "piped",
 }).spawn();
 const reader = server.stdout.pipeThrough(new TextDecoderStream()).getReader();

@@ -34,7 +34,7 @@ async function liveAndDie(directory: string, remote: string, steps: number): Pro
       "run",
       "-A",
       "--no-check",
-      new URL("./wal_backup_crash_child.ts", import.meta.url).pathname,
+      `${import.meta.dirname}/wal_backup_crash_child.ts`,
       directory,
       remote,
       String(steps),

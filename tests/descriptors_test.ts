@@ -11,7 +11,7 @@ import { freePort } from "./support/free_port.ts";
 /** A daemon has about thirty when it begins. */
 const DESCRIPTORS = 64;
 const CROWD = 100;
-const ROOT = new URL("..", import.meta.url).pathname;
+const ROOT = `${import.meta.dirname}/../`;
 
 /** Runs a script with few descriptors. */
 function run(script: string, args: readonly string[], stdout: "piped" | "null"): Deno.ChildProcess {

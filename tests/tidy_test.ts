@@ -232,6 +232,13 @@ Deno.test("files and lines keep their limits", () => {
   assert.deepEqual(offences, []);
 });
 
+Deno.test("paths of our files are no pathnames of URLs, where spaces are %20", () => {
+  const offences = SOURCES.filter((file) =>
+    /import\.meta\.(url|resolve\([^)]*\))\)\.pathname/.test(withoutComments(file.text))
+  );
+  assert.deepEqual(offences.map((file) => file.path), []);
+});
+
 Deno.test("nothing is left for later", () => {
   const offences = SOURCES.filter((file) =>
     file.path !== "tests/tidy_test.ts" && /\b(TODO|FIXME|XXX|HACK)\b/.test(file.text)

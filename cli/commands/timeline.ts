@@ -1,11 +1,13 @@
 /** `neon timeline create|branch|list`. */
 import { Command, Option } from "@commander-js/extra-typings";
-import { MAIN_BRANCH } from "../control_plane/config.ts";
-import { openEnvironment, tenantOf } from "../control_plane/environment.ts";
+import { branchTimeline, MAIN_BRANCH } from "../control_plane/config.ts";
+import { isEndpointName, loadEndpointRecord } from "../control_plane/endpoint_records.ts";
+import { type Environment, openEnvironment, tenantOf } from "../control_plane/environment.ts";
 import { createTimeline } from "../control_plane/tenants.ts";
 import { createBranch, listTimelines } from "../control_plane/timelines.ts";
 import { withExamples } from "../help.ts";
 import { count, lsn, tenantId, time, timelineId } from "../options.ts";
+import { BadRequest, Conflict } from "../../libs/utils/errors.ts";
 import type { TenantId } from "../../libs/utils/id.ts";
 import { printHint, printJson, printLine } from "../output.ts";
 import { terminalProgress, waitingFor } from "../waiting.ts";
@@ -45,6 +47,24 @@ function create() {
   );
 }
 
+/** Throws if `--start` could not give a branch that is about to be made an endpoint of its name. */
+function checkStart(env: Environment, branchName: string): void {
+  if (!isEndpointName(branchName)) {
+    throw new BadRequest(
+      `Cannot start an endpoint of the branch's name "${branchName}": an endpoint's has up to 63 ` +
+        `letters, digits, "_" and "-"; go without --start, then "neon endpoint start NAME ` +
+        `--branch-name ${branchName}"`,
+    );
+  }
+  const record = loadEndpointRecord(env.repoDir, branchName);
+  if (record === undefined) return;
+  throw new Conflict(
+    `Cannot start an endpoint of the branch's name "${branchName}": it exists on timeline ` +
+      `${record.timeline_id}; "neon endpoint stop ${branchName} --destroy" first, or go without ` +
+      `--start`,
+  );
+}
+
 /** Starts the endpoint of the branch's name, making it if need be; where it is then. */
 async function startOn(tenant: TenantId, branchName: string): Promise<string> {
   const { connectionString, startEndpoint } = await import("../control_plane/endpoints.ts");
@@ -75,6 +95,8 @@ function branch() {
     .action(async (options) => {
       const env = openEnvironment();
       const tenant = tenantOf(env, options.tenantId);
+      const isThere = branchTimeline(env.config, tenant, options.branchName) !== undefined;
+      if (options.start && !isThere) checkStart(env, options.branchName);
       const created = await waitingFor(
         "Waiting for the pageserver to have all that is committed",
         createBranch(env, tenant, options.branchName, {

@@ -73,9 +73,14 @@ export function parseEndpointSettings(texts: readonly string[]): EndpointSetting
   }));
 }
 
-/** Throws BadRequest unless `name` can be an endpoint's name (it is a directory name as well). */
+/** Whether `name` can be an endpoint's name (it is a directory name as well). */
+export function isEndpointName(name: string): boolean {
+  return /^[A-Za-z0-9][A-Za-z0-9_-]{0,62}$/.test(name);
+}
+
+/** Throws BadRequest unless `name` can be an endpoint's name. */
 export function checkEndpointName(name: string): void {
-  if (/^[A-Za-z0-9][A-Za-z0-9_-]{0,62}$/.test(name)) return;
+  if (isEndpointName(name)) return;
   throw new BadRequest(
     `Cannot name an endpoint "${name}": use up to 63 letters, digits, "_" and "-"`,
   );

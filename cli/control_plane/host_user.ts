@@ -47,7 +47,9 @@ export function cacheDirectory(): string {
   if (named !== undefined && named !== "") return join(named, "neon");
   const home = Deno.env.get("HOME");
   if (home === undefined) {
-    throw new NotFound("Cannot find a cache directory: neither XDG_CACHE_HOME nor HOME is set");
+    throw new NotFound(
+      "Cannot find a cache directory: neither NEON_CACHE_DIR nor XDG_CACHE_HOME nor HOME is set",
+    );
   }
   return join(home, ".cache", "neon");
 }

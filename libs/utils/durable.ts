@@ -97,19 +97,26 @@ export function removeFile(path: string): void {
   });
 }
 
+/** Everybody may enter a directory. */
+const PASSABLE = 0o111;
+
 /**
  * Creates a directory and its missing parents, each made durable in its parent. One that is there
- * is synced, too: a process that was stopped in between may have left it only in memory.
+ * is synced, too: a process that was stopped in between may have left it only in memory. Everybody
+ * may enter it, whatever our umask is, because PostgreSQL may run as another user; who may read
+ * what is in it is the umask's.
  */
-export function makeDirectory(path: string, mode = 0o755): void {
+export function makeDirectory(path: string): void {
   try {
-    Deno.mkdirSync(path, { mode });
+    Deno.mkdirSync(path);
   } catch (thrown) {
     if (thrown instanceof Deno.errors.AlreadyExists) return syncExisting(path);
     if (!(thrown instanceof Deno.errors.NotFound)) throw thrown;
-    makeDirectory(dirname(path), mode);
-    Deno.mkdirSync(path, { mode });
+    makeDirectory(dirname(path));
+    Deno.mkdirSync(path);
   }
+  const mode = Deno.lstatSync(path).mode ?? 0o777;
+  if ((mode & PASSABLE) !== PASSABLE) Deno.chmodSync(path, (mode & 0o777) | PASSABLE);
   fsyncDirectory(dirname(path));
 }
 

@@ -32,7 +32,7 @@ function note(promised: Promised, line: string): void {
 
 /** Runs the child until it has loaded and then `lifeMs` more, kills it, and notes what it said. */
 async function runAndKill(args: string[], lifeMs: number, promised: Promised): Promise<void> {
-  const script = new URL("./crash_child.ts", import.meta.url).pathname;
+  const script = `${import.meta.dirname}/crash_child.ts`;
   const child = new Deno.Command(Deno.execPath(), {
     args: ["run", "-A", "--no-check", script, ...args],
     stdout: "piped",

@@ -83,7 +83,7 @@ const FAULTS = [
 /** What the assertions of our programs say when they fail. */
 const ASSERTIONS = assertionsBelow(
   ["libs", "broker", "safekeeper", "pageserver", "compute"].map((room) =>
-    new URL(`../../${room}`, import.meta.url).pathname
+    `${import.meta.dirname}/../../${room}`
   ),
 );
 
