@@ -44,7 +44,7 @@ function snapshot(): string {
     lines.push("");
   }
   return (lines.join("\n") + "\n")
-    .replaceAll(programFile(""), "PROGRAM/")
+    .replaceAll(programFile("/"), "PROGRAM/")
     .replaceAll(crc32AddonPath() ?? "no add-on", "NPM/crc32.node")
     .replaceAll(/=[^=]*\/compute-[0-9a-f]{16}\//g, "=CACHE/compute-HASH/");
 }
