@@ -113,3 +113,8 @@ const ALIASES: Readonly<Record<string, string>> = { storage_broker: "storage-bro
 export function commandName(spelled: string): string {
   return ALIASES[spelled] ?? spelled;
 }
+
+/** The command that is listed under a name. */
+export function commandOf(name: string | undefined): CommandEntry | undefined {
+  return name !== undefined && Object.hasOwn(COMMANDS, name) ? COMMANDS[name] : undefined;
+}

@@ -1,8 +1,10 @@
 /** What a command that has failed says, with the way out that only the command line knows. */
+import process from "node:process";
+import { styleText } from "node:util";
 import { messageOf } from "../libs/utils/errors.ts";
 import { describeOsError } from "../libs/utils/os_errors.ts";
 import { fetchFailure } from "./control_plane/fetch_failure.ts";
-import { readable } from "./output.ts";
+import { printHint, readable } from "./output.ts";
 
 /** What helps beyond what the message says. */
 function wayOut(why: string): string {
@@ -23,4 +25,10 @@ export function loadFailure(thrown: unknown): string {
 export function errorText(thrown: unknown, args: readonly string[]): string {
   const why = describeOsError(thrown) ?? messageOf(thrown);
   return readable(why + wayOut(why), args);
+}
+
+/** Prints an error: one line (and the log it quotes), marked as such. */
+export function printError(message: string): void {
+  const mark = styleText("red", "error:", { stream: process.stderr });
+  printHint(`${mark} ${message}`);
 }

@@ -1,5 +1,5 @@
 /** Parsers of option values that several commands share; a bad value is wrong usage (exit 2). */
-import { InvalidArgumentError } from "@commander-js/extra-typings";
+import { InvalidArgumentError } from "./command.ts";
 import { messageOf } from "../libs/utils/errors.ts";
 import {
   parseTenantId,

@@ -5,8 +5,6 @@
  * --json the same rows come as one JSON value. On a terminal there is one passing line, which the
  * next one, or anything else that is printed, overwrites.
  */
-import process from "node:process";
-import { styleText } from "node:util";
 
 const encoder = new TextEncoder();
 
@@ -151,10 +149,4 @@ export function readable(message: string, args: readonly string[]): string {
     if (shown !== word) text = text.replaceAll(word, () => shown);
   }
   return text.replaceAll(UNSEEN, (character) => character === "\n" ? "\n" : visible(character));
-}
-
-/** Prints an error: one line (and the log it quotes), marked as such. */
-export function printError(message: string): void {
-  const mark = styleText("red", "error:", { stream: process.stderr });
-  printHint(`${mark} ${message}`);
 }

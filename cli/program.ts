@@ -1,12 +1,11 @@
 /**
- * The command line as a whole: finds the command that is meant, loads it alone, and runs it.
- *
- * Exit codes: 0 done, 1 failed (one line on standard error says why and what to do), 2 wrong usage.
+ * The command line as commander has it: with help, and with an answer to whatever is wrong. One
+ * that is plainly right is run without it (run.ts).
  */
-import { Command, CommanderError, InvalidArgumentError } from "@commander-js/extra-typings";
-import { commandName, COMMANDS } from "./commands.ts";
+import * as commander from "@commander-js/extra-typings";
+import { builtBy, type Definition } from "./command.ts";
+import { commandOf, COMMANDS } from "./commands.ts";
 import { present, withExamples } from "./help.ts";
-import { printError, readable } from "./output.ts";
 import { VERSION } from "./version.ts";
 
 const ENVIRONMENT = `
@@ -15,9 +14,9 @@ Environment:
   NO_COLOR       no colours`;
 
 /** The program with the one command that `args` ask for, or with the list of all. */
-export async function buildProgram(args: readonly string[]): Promise<Command> {
+export async function buildProgram(args: readonly string[]): Promise<commander.Command> {
   const program = withExamples(
-    new Command("neon")
+    new commander.Command("neon")
       .description("Local Neon: PostgreSQL on storage that branches")
       .usage("<command> [options]")
       .version(VERSION, "-V, --version", "show the version")
@@ -31,42 +30,33 @@ export async function buildProgram(args: readonly string[]): Promise<Command> {
     ["neon timeline branch --help", "every command has help"],
   );
   const first = args.find((arg) => !arg.startsWith("-"));
-  const wanted = first === undefined ? undefined : COMMANDS[first];
+  const wanted = commandOf(first);
   if (wanted !== undefined) {
-    program.addCommand((await wanted.load()).command() as Command);
+    const definition = (await wanted.load()).command() as Definition;
+    program.addCommand(builtBy(commander, definition) as commander.Command);
   } else {
     for (const [name, { summary, group }] of Object.entries(COMMANDS)) {
-      program.addCommand(new Command(name).description(summary).helpGroup(group));
+      program.addCommand(new commander.Command(name).description(summary).helpGroup(group));
     }
   }
   present(program as Parameters<typeof present>[0], args);
-  return program as unknown as Command;
-}
-
-/** Takes --verbose out wherever it stands, and turns `help X Y` into `X Y --help`. */
-function normalise(given: readonly string[]): string[] {
-  const args = given.filter((arg) => arg !== "--verbose");
-  const [first, ...rest] = args[0] === "help" ? [...args.slice(1), "--help"] : args;
-  return first === undefined ? [] : [commandName(first), ...rest];
+  return program as unknown as commander.Command;
 }
 
 /** Whether commander would show the program's help for a command that does not exist. */
 function isUnknown(args: readonly string[]): boolean {
   const first = args[0];
-  return first !== undefined && !first.startsWith("-") && !(first in COMMANDS);
+  return first !== undefined && !first.startsWith("-") && commandOf(first) === undefined;
 }
 
-/** Runs a command line; sets the exit code for wrong usage. Throws what the command throws. */
-export async function run(given: readonly string[]): Promise<void> {
-  const args = normalise(given);
+/** Runs a command line; the exit code that commander wants, undefined when all is well. */
+export async function runByCommander(args: readonly string[]): Promise<number | undefined> {
   const program = await buildProgram(args);
   try {
     await program.parseAsync(isUnknown(args) ? [args[0]!] : args, { from: "user" });
+    return undefined;
   } catch (thrown) {
-    if (!(thrown instanceof CommanderError)) throw thrown;
-    // Commander prints what it finds itself; this one was found by the command that ran
-    if (thrown instanceof InvalidArgumentError) printError(readable(thrown.message, args));
-    // Help and version are not failures; everything else that commander finds is wrong usage.
-    Deno.exitCode = thrown.exitCode === 0 ? 0 : 2;
+    if (thrown instanceof commander.CommanderError) return thrown.exitCode;
+    throw thrown;
   }
 }

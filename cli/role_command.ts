@@ -2,7 +2,7 @@
  * The commands that every kind of daemon has: start, stop, restart and status. One file a kind says
  * which daemon is meant and how it is started.
  */
-import { Command } from "@commander-js/extra-typings";
+import { Command } from "./command.ts";
 import { displayPath, type Environment, openEnvironment } from "./control_plane/environment.ts";
 import { type LifecycleReport, roleStatus, stopRole } from "./control_plane/lifecycle.ts";
 import type { Role } from "./control_plane/roles.ts";

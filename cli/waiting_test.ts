@@ -3,7 +3,8 @@ import assert from "node:assert/strict";
 import { programFile } from "./control_plane/supervisor.ts";
 
 const PROGRAM = `
-  import { printError, printLine } from "${programFile("cli/output.ts")}";
+  import { printError } from "${programFile("cli/error_text.ts")}";
+  import { printLine } from "${programFile("cli/output.ts")}";
   import { waitingFor } from "${programFile("cli/waiting.ts")}";
   const work = new Promise((resolve) => setTimeout(resolve, 300));
   await waitingFor("Digging", work, 100);

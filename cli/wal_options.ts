@@ -1,5 +1,5 @@
 /** Parsers of what `neon wal` and `neon page` take on the command line; bad values exit with 2. */
-import { InvalidArgumentError } from "@commander-js/extra-typings";
+import { InvalidArgumentError } from "./command.ts";
 import { parseRmgrName, rmgrNames } from "../libs/postgres/rmgr_names.ts";
 import { parseForkName } from "../libs/postgres/wal/record_text.ts";
 import { parseSegmentName, segmentStart } from "../libs/postgres/wal/segment.ts";

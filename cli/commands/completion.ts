@@ -1,5 +1,5 @@
 /** `neon completion bash|zsh|fish`: prints the script that makes a shell complete `neon`. */
-import { Argument, Command } from "@commander-js/extra-typings";
+import { Argument, Command } from "../command.ts";
 import { COMPLETION_SCRIPTS } from "../completion_scripts.ts";
 import { withExamples } from "../help.ts";
 import { printLine } from "../output.ts";

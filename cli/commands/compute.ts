@@ -1,5 +1,5 @@
 /** `neon compute start|stop|restart|status`: the compute host, which owns all endpoints. */
-import type { Command } from "@commander-js/extra-typings";
+import type { Command } from "../command.ts";
 import { startRole } from "../control_plane/lifecycle.ts";
 import { computeRole } from "../control_plane/roles.ts";
 import { roleCommand } from "../role_command.ts";

@@ -1,5 +1,5 @@
 /** `neon endpoint create|start|stop|reconfigure|list|generate-jwt`. */
-import { Command, Option } from "@commander-js/extra-typings";
+import { Command, Option } from "../command.ts";
 import { MAIN_BRANCH } from "../control_plane/config.ts";
 import { reconfigureEndpoint } from "../control_plane/endpoint_settings.ts";
 import { stopEndpoint } from "../control_plane/endpoint_stop.ts";

@@ -1,5 +1,5 @@
 /** `neon init`: makes a new local Neon. */
-import { Command, InvalidArgumentError, Option } from "@commander-js/extra-typings";
+import { Command, InvalidArgumentError, Option } from "../command.ts";
 import { parse } from "smol-toml";
 import type { Config } from "../control_plane/config.ts";
 import { SAFEKEEPERS_MAX } from "../control_plane/config_shape.ts";

@@ -1,5 +1,5 @@
 /** `neon logs [role] [id]`: the logs of daemons and of endpoints' PostgreSQL, in order of time. */
-import { Argument, Command, InvalidArgumentError } from "@commander-js/extra-typings";
+import { Argument, Command, InvalidArgumentError } from "../command.ts";
 import { styleText } from "node:util";
 import { openEnvironment, repoPath } from "../control_plane/environment.ts";
 import { didYouMean } from "../control_plane/suggest.ts";

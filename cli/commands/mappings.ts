@@ -1,5 +1,5 @@
 /** `neon mappings map`. */
-import { Command } from "@commander-js/extra-typings";
+import { Command } from "../command.ts";
 import { openEnvironment, tenantOf } from "../control_plane/environment.ts";
 import { mapTimeline } from "../control_plane/timelines.ts";
 import { withExamples } from "../help.ts";

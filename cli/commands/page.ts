@@ -1,5 +1,5 @@
 /** `neon page get`: a page as the pageserver has it at an LSN, and how it was put together. */
-import { Command } from "@commander-js/extra-typings";
+import { Command } from "../command.ts";
 import { PgClient } from "../../libs/pgwire/client.ts";
 import { pageLines } from "../../libs/postgres/page_text.ts";
 import { BadRequest, NotFound } from "../../libs/utils/errors.ts";

@@ -1,5 +1,5 @@
 /** `neon pageserver start|stop|restart|status`. */
-import type { Command } from "@commander-js/extra-typings";
+import type { Command } from "../command.ts";
 import { startPageserver } from "../control_plane/lifecycle.ts";
 import { pageserverConfig } from "../control_plane/config.ts";
 import { pageserverRole } from "../control_plane/roles.ts";

@@ -2,7 +2,7 @@
  * `neon quickstart`: from a clean checkout to a running PostgreSQL in one command. Everything
  * that is there already is used, so it may be run again at any time.
  */
-import { Command } from "@commander-js/extra-typings";
+import { Command } from "../command.ts";
 import { openEnvironment } from "../control_plane/environment.ts";
 import { connectionString, startEndpoint } from "../control_plane/endpoints.ts";
 import { DEFAULT_PG_VERSION, initEnvironment } from "../control_plane/init.ts";

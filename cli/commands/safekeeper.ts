@@ -1,5 +1,5 @@
 /** `neon safekeeper start|stop|restart|status|list|replace|add|remove`. */
-import { Command } from "@commander-js/extra-typings";
+import { Command } from "../command.ts";
 import { safekeeperConfig } from "../control_plane/config.ts";
 import { openEnvironment } from "../control_plane/environment.ts";
 import { startSafekeeper } from "../control_plane/lifecycle.ts";

@@ -1,5 +1,5 @@
 /** `neon sql`: an SQL prompt on an endpoint, by the system's psql or by our own small client. */
-import { Command } from "@commander-js/extra-typings";
+import { Command } from "../command.ts";
 import { LOOPBACK, MAIN_BRANCH } from "../control_plane/config.ts";
 import { SUPERUSER } from "../control_plane/endpoints.ts";
 import {

@@ -1,5 +1,5 @@
 /** `neon start`: starts what is down and leaves the rest alone. */
-import { Command } from "@commander-js/extra-typings";
+import { Command } from "../command.ts";
 import { openEnvironment } from "../control_plane/environment.ts";
 import { startAll } from "../control_plane/lifecycle.ts";
 import { START_TIMEOUT_MS } from "../control_plane/supervisor.ts";

@@ -1,6 +1,6 @@
 /** `neon status`: what there is and how it does. Exit code 0 if all daemons run, 1 otherwise. */
 import { styleText } from "node:util";
-import { Command } from "@commander-js/extra-typings";
+import { Command } from "../command.ts";
 import { displayPath, openEnvironment } from "../control_plane/environment.ts";
 import { neonStatus } from "../control_plane/status.ts";
 import { withExamples } from "../help.ts";

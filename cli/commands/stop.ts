@@ -1,5 +1,5 @@
 /** `neon stop`: stops everything, endpoints first. */
-import { Command } from "@commander-js/extra-typings";
+import { Command } from "../command.ts";
 import { openEnvironment } from "../control_plane/environment.ts";
 import { stopAll } from "../control_plane/lifecycle.ts";
 import { withExamples } from "../help.ts";

@@ -1,5 +1,5 @@
 /** `neon storage-broker start|stop|restart|status`. */
-import type { Command } from "@commander-js/extra-typings";
+import type { Command } from "../command.ts";
 import { startRole } from "../control_plane/lifecycle.ts";
 import { brokerRole } from "../control_plane/roles.ts";
 import { roleCommand } from "../role_command.ts";

@@ -1,5 +1,5 @@
 /** `neon tenant create|list|set-default|config`. */
-import { Command } from "@commander-js/extra-typings";
+import { Command } from "../command.ts";
 import { pageserverClient } from "../control_plane/clients.ts";
 import { openEnvironment, tenantOf } from "../control_plane/environment.ts";
 import { createTenant, listTenants, setDefaultTenant } from "../control_plane/tenants.ts";

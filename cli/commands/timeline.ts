@@ -1,9 +1,8 @@
 /** `neon timeline create|branch|list`. */
-import { Command, Option } from "@commander-js/extra-typings";
+import { Command, Option } from "../command.ts";
 import { branchTimeline, MAIN_BRANCH } from "../control_plane/config.ts";
 import { isEndpointName, loadEndpointRecord } from "../control_plane/endpoint_records.ts";
 import { type Environment, openEnvironment, tenantOf } from "../control_plane/environment.ts";
-import { createTimeline } from "../control_plane/tenants.ts";
 import { createBranch, listTimelines } from "../control_plane/timelines.ts";
 import { withExamples } from "../help.ts";
 import { count, lsn, tenantId, time, timelineId } from "../options.ts";
@@ -28,6 +27,7 @@ function create() {
     .action(async (options) => {
       const env = openEnvironment();
       const tenant = tenantOf(env, options.tenantId);
+      const { createTimeline } = await import("../control_plane/tenants.ts");
       const created = await waitingFor(
         "Creating the timeline",
         createTimeline(env, tenant, options.branchName, {

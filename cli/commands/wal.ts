@@ -2,7 +2,7 @@
  * `neon wal dump|stats|verify`: what is in WAL, of files or of a branch, and whether our redo of it
  * gives PostgreSQL's pages. docs/wal-tools.md has examples.
  */
-import { Command } from "@commander-js/extra-typings";
+import { Command } from "../command.ts";
 import { BadRequest } from "../../libs/utils/errors.ts";
 import { formatLsn } from "../../libs/utils/lsn.ts";
 import type { RecordCursor } from "../../libs/postgres/wal/record_cursor.ts";

@@ -17,13 +17,13 @@
  *
  * The file is replaced atomically and durably; a format that this program does not know is refused.
  */
-import { join } from "node:path";
 import { parse, stringify } from "smol-toml";
 import { replaceFile } from "../../libs/utils/durable.ts";
 import { Conflict, Corrupt, messageOf, NotFound } from "../../libs/utils/errors.ts";
 import type { StorageLocation } from "../../libs/remote_storage/location.ts";
 import type { TenantId, TimelineId } from "../../libs/utils/id.ts";
 import { ifThere } from "../../libs/utils/if_there.ts";
+import { join } from "../../libs/utils/paths.ts";
 import { problemInConfig } from "./config_shape.ts";
 import { portPlan } from "./ports.ts";
 

@@ -9,11 +9,11 @@
  * when the branch has its name, which is one durable step. A file that nobody holds is that of a
  * command that was interrupted: the next creation, or the next start, undoes it.
  */
-import { join } from "node:path";
 import { makeDirectory, removeFile, replaceFile } from "../../libs/utils/durable.ts";
 import { Conflict, NotFound } from "../../libs/utils/errors.ts";
 import type { TenantId, TimelineId } from "../../libs/utils/id.ts";
 import { ifThere } from "../../libs/utils/if_there.ts";
+import { join } from "../../libs/utils/paths.ts";
 import { flag, type Shape } from "../../libs/utils/shape.ts";
 import type { PageserverClient } from "../../pageserver/client.ts";
 import { pageserverClient, safekeeperClient } from "./clients.ts";

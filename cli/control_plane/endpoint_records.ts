@@ -7,12 +7,12 @@
  *
  * The mode of a read replica is "Replica", that of a static endpoint {"Static": "0/16B5A50"}.
  */
-import { join } from "node:path";
 import type { EndpointMode } from "../../compute/client.ts";
 import { fsyncDirectory, makeDirectory, replaceFile } from "../../libs/utils/durable.ts";
 import { BadRequest, NotFound, Unavailable } from "../../libs/utils/errors.ts";
 import type { TenantId, TimelineId } from "../../libs/utils/id.ts";
 import { ifThere } from "../../libs/utils/if_there.ts";
+import { join } from "../../libs/utils/paths.ts";
 import {
   choice,
   either,

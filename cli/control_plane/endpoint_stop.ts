@@ -3,9 +3,9 @@
  * whose host died lives on with its commits waiting; nothing that it has not handed to the
  * safekeepers was acknowledged, so ending it at once loses nothing.
  */
-import { join } from "node:path";
 import { NotFound, TimedOut, Unauthorized, Unavailable } from "../../libs/utils/errors.ts";
 import { ifThere } from "../../libs/utils/if_there.ts";
+import { join } from "../../libs/utils/paths.ts";
 import { computeClient } from "./clients.ts";
 import {
   endpointNotFound,

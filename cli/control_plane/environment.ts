@@ -3,9 +3,9 @@
  * the configuration (under the directory lock, on a fresh read, so that two commands never undo
  * each other's changes).
  */
-import { isAbsolute, join, relative } from "node:path";
 import { BadRequest, NotFound } from "../../libs/utils/errors.ts";
 import { parseTenantId, type TenantId, type TimelineId } from "../../libs/utils/id.ts";
+import { join } from "../../libs/utils/paths.ts";
 import { branchTimeline, type Config, loadConfig, storeConfig } from "./config.ts";
 import { repoDirectory, withDirectoryLock } from "./repo_dir.ts";
 import { didYouMean } from "./suggest.ts";
@@ -66,8 +66,8 @@ export function timelineOfBranch(env: Environment, tenant: TenantId, branch: str
 
 /** A path as people want to read it: relative where it is below the current directory. */
 export function displayPath(path: string): string {
-  const short = relative(Deno.cwd(), path);
-  return short === "" || short.startsWith("..") || isAbsolute(short) ? path : short;
+  const below = join(Deno.cwd(), "/");
+  return path.startsWith(below) ? path.slice(below.length) || path : path;
 }
 
 /** A path in the state directory. */

@@ -5,9 +5,9 @@
  * as `nobody`; everything it needs then lives in /var/cache/neon, readable by all. An ordinary user
  * runs PostgreSQL as himself, with the cache under $XDG_CACHE_HOME or ~/.cache.
  */
-import { dirname, join } from "node:path";
 import { NotFound } from "../../libs/utils/errors.ts";
 import { ifThere } from "../../libs/utils/if_there.ts";
+import { dirname, join } from "../../libs/utils/paths.ts";
 
 /** A user to run PostgreSQL as. */
 export interface HostUser {

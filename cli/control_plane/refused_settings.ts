@@ -7,8 +7,8 @@
  *   FATAL:  -17 is outside the valid range for parameter "max_wal_senders" (0 .. 262143)
  *                          (PostgreSQL 17, utils/misc/guc.c and guc-file.l)
  */
-import { join } from "node:path";
 import { BadRequest } from "../../libs/utils/errors.ts";
+import { join } from "../../libs/utils/paths.ts";
 import { didYouMean } from "./suggest.ts";
 
 const UNKNOWN = /unrecognized configuration parameter "([^"]+)"/;

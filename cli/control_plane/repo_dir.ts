@@ -5,9 +5,9 @@
  * that change state hold an exclusive flock on the directory itself for the moment of the change,
  * never while they wait for a daemon, so that a slow start does not block `neon endpoint list`.
  */
-import { isAbsolute, join } from "node:path";
 import { BadRequest, NotFound, TimedOut } from "../../libs/utils/errors.ts";
 import { ifThere } from "../../libs/utils/if_there.ts";
+import { isAbsolute, join } from "../../libs/utils/paths.ts";
 
 /** The state directory that the environment names, whether or not it exists yet. */
 export function repoDirectory(): string {

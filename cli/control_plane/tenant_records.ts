@@ -11,11 +11,11 @@
  * The generation is the fencing token of an attached tenant: it is raised durably before every
  * attach, so that no two attachments ever share one, whatever crashes in between.
  */
-import { join } from "node:path";
 import { makeDirectory, removeFile, replaceFile } from "../../libs/utils/durable.ts";
 import { NotFound } from "../../libs/utils/errors.ts";
 import type { TenantId, TimelineId } from "../../libs/utils/id.ts";
 import { ifThere } from "../../libs/utils/if_there.ts";
+import { join } from "../../libs/utils/paths.ts";
 import { list, mapOf, optional, type Shape, table, whole } from "../../libs/utils/shape.ts";
 import { idShape, nodeIdShape, parseRecord, versionShape } from "./shapes.ts";
 

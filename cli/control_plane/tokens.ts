@@ -9,12 +9,12 @@
  * safekeepers one that opens all safekeepers (0600 in their directory); the compute host those of
  * its endpoints, each for the data of one tenant.
  */
-import { isAbsolute } from "node:path";
 import { replaceFile } from "../../libs/utils/durable.ts";
 import { BadRequest, messageOf } from "../../libs/utils/errors.ts";
 import { HttpClient } from "../../libs/utils/http_client.ts";
 import type { TenantId } from "../../libs/utils/id.ts";
 import { ifThere } from "../../libs/utils/if_there.ts";
+import { isAbsolute } from "../../libs/utils/paths.ts";
 import type { TokenSource } from "../../libs/utils/token_source.ts";
 import type { Config } from "./config.ts";
 import { type Environment, repoPath } from "./environment.ts";

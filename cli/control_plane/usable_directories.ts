@@ -2,9 +2,9 @@
  * Whether the directories that are to be used can be: PostgreSQL's user gets there, and programs in
  * the cache can be run. What is wrong is told with the way out before anything is made.
  */
-import { dirname, join } from "node:path";
 import { BadRequest } from "../../libs/utils/errors.ts";
 import { ifThere } from "../../libs/utils/if_there.ts";
+import { dirname, join } from "../../libs/utils/paths.ts";
 import { firstUnreachable, type HostUser } from "./host_user.ts";
 
 function checkReachable(

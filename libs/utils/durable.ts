@@ -2,8 +2,8 @@
  * Files that survive a crash: written in full, synced, renamed into place, and the directory
  * synced, in that order. A reader sees the old content or the new, never a part.
  */
-import { dirname } from "node:path";
 import { ifThere } from "./if_there.ts";
+import { dirname } from "./paths.ts";
 
 /** Syncs a directory, so that names created, renamed or removed in it are durable. */
 export function fsyncDirectory(path: string): void {
