@@ -113,10 +113,11 @@ function inShell(shell: "bash" | "zsh" | "fish", options: string[], code: string
   try {
     Deno.writeTextFileSync(file, COMPLETION_SCRIPTS[shell]);
     const { success, stdout, stderr } = new Deno.Command(shell, {
-      args: [...options, "-c", code.replaceAll("SCRIPT", file)],
+      args: [...options, "-c", code.replaceAll("SCRIPT", `'${file}'`)],
       env: {
         PATH: `${programFile("bin")}:${Deno.env.get("PATH")}`,
         NEON_DENO: Deno.execPath(),
+        LC_ALL: "C.UTF-8", // shells warn about a locale that is not installed
       },
     }).outputSync();
     const decoder = new TextDecoder();

@@ -89,7 +89,7 @@ Deno.test("every command's help fits a terminal and has examples that parse", as
 });
 
 /** Commands that need no local Neon: they make one, or read files that are named. */
-const WITHOUT_STATE = /^neon (init|completion|wal verify|wal (dump|stats) [^-])/;
+const WITHOUT_STATE = /^neon (init|quickstart|completion|wal verify|wal (dump|stats) [^-])/;
 
 Deno.test("every command works on the directory that NEON_REPO_DIR names", async () => {
   const directory = Deno.makeTempDirSync({ prefix: "neon-elsewhere-" });

@@ -29,6 +29,10 @@ function withoutColourSettings(): Record<string, string> {
   return env;
 }
 
+function shellWord(text: string): string {
+  return `'${text.replaceAll("'", "'\\''")}'`;
+}
+
 /** What the program writes, on a terminal or into pipes. */
 function output(onTerminal: boolean, env: Record<string, string>): string {
   const file = Deno.makeTempFileSync({ suffix: ".ts" });
@@ -37,7 +41,7 @@ function output(onTerminal: boolean, env: Record<string, string>): string {
     const config = `--config=${programFile("deno.json")}`;
     const run = ["run", "--quiet", "--no-check", "-A", config, file];
     const [command, ...args] = onTerminal
-      ? ["script", "-qec", [Deno.execPath(), ...run].join(" "), "/dev/null"]
+      ? ["script", "-qec", [Deno.execPath(), ...run].map(shellWord).join(" "), "/dev/null"]
       : [Deno.execPath(), ...run];
     const { stdout, stderr } = new Deno.Command(command!, {
       args,
