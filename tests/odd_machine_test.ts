@@ -7,6 +7,7 @@
 import assert from "node:assert/strict";
 import { stringify } from "smol-toml";
 import { configOnFreePorts } from "../cli/local_neon.ts";
+import { cacheDirectory } from "../cli/control_plane/host_user.ts";
 import { programFile } from "../cli/control_plane/supervisor.ts";
 import { logTails } from "./harness.ts";
 
@@ -48,8 +49,15 @@ Deno.test("directories, umask, locale and limits may be other than ours", async 
   await inDirectory(async (top) => {
     const program = `${top}/Prögramm (1) #2 %41`;
     const work = `${top}/Wörk & 'dátä'`;
+    const cache = `${top}/Cäche: all of it`;
     Deno.mkdirSync(program);
     Deno.mkdirSync(work);
+    // What is downloaded anyway
+    Deno.mkdirSync(cache);
+    Deno.chmodSync(cache, 0o755);
+    for (const part of ["postgres", "initdb"]) {
+      Deno.symlinkSync(`${cacheDirectory()}/${part}`, `${cache}/${part}`);
+    }
     const { broker, compute, pageservers, safekeepers } = configOnFreePorts(1, 17);
     const ports = { broker, compute, pageservers, safekeepers };
     Deno.writeTextFileSync(`${work}/ports.toml`, stringify(ports));
@@ -62,6 +70,7 @@ Deno.test("directories, umask, locale and limits may be other than ours", async 
 
     const env = {
       HOME: `${top}/nowhere`,
+      NEON_CACHE_DIR: cache,
       DENO_DIR: denoDirectory(),
       NEON_DENO: Deno.execPath(),
       LANG: "tr_TR.UTF-8",

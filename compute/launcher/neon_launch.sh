@@ -94,12 +94,14 @@ start() {
             "$bin/postgres" -D "$pgdata" "$@"
     else
         # ld.so only warns about a library that it cannot load, and the files would read as zeros;
-        # so it is tried as the user that Postgres will be.
+        # so it is tried as the user that Postgres will be. A path that ld.so would take for two goes
+        # by the number of an open file.
+        case $library in *[:[:space:]]*) preload=/proc/self/fd/9 ;; *) preload=$library ;; esac
         set -- "PATH=$bin:/usr/bin:/bin" "LC_ALL=C.UTF-8" ${TZ+"TZ=$TZ"} \
-            "LD_PRELOAD=$library" "NEON_LAZY_ARENA=$arena" "NEON_LAZY_PGDATA=$pgdata" \
+            "LD_PRELOAD=$preload" "NEON_LAZY_ARENA=$arena" "NEON_LAZY_PGDATA=$pgdata" \
             "$bin/postgres" -D "$pgdata" "$@"
         set -- sh -c '
-            [ -r "$0" ] && exec env -i "$@"
+            [ -r "$0" ] && case $0 in *[:[:space:]]*) exec 9<"$0" ;; esac && exec env -i "$@"
             echo "neon_launch: cannot read $0" >&2
             exit 66' "$library" "$@"
     fi

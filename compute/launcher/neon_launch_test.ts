@@ -95,7 +95,7 @@ Deno.test({
       const lines = await logOf(directory);
       // The library is inert in a shell; only a program called postgres takes its settings away.
       deepEqual(lines.filter((line) => /^(LD_|NEON_)/.test(line)), [
-        `LD_PRELOAD=${library}`,
+        `LD_PRELOAD=${/[:\s]/.test(library) ? "/proc/self/fd/9" : library}`,
         "NEON_LAZY_ARENA=/the/arena",
         `NEON_LAZY_PGDATA=${data}`,
       ]);
