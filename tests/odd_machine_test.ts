@@ -56,6 +56,7 @@ Deno.test("directories, umask, locale and limits may be other than ours", async 
     Deno.mkdirSync(cache);
     Deno.chmodSync(cache, 0o755);
     for (const part of ["postgres", "initdb"]) {
+      Deno.mkdirSync(`${cacheDirectory()}/${part}`, { recursive: true });
       Deno.symlinkSync(`${cacheDirectory()}/${part}`, `${cache}/${part}`);
     }
     const { broker, compute, pageservers, safekeepers } = configOnFreePorts(1, 17);
