@@ -153,6 +153,28 @@ libraryTest("an unreachable page service is EIO after the retry time", async () 
   match(log, /cannot reach the page service, giving up on block 50 .*cannot connect/);
 });
 
+libraryTest("the first requests go out with the start of a connection", async () => {
+  using listener = Deno.listen({ hostname: "127.0.0.1", port: 0 });
+  const { port } = listener.addr as Deno.NetAddr;
+  const pageserver = { host: "127.0.0.1", port };
+  await using site = new ProbeSite("probe.c", [{ blocks: 100 }], { pageserver });
+  const running = site.run(`pread,${FILE},50,3`);
+  const sent = new Uint8Array(4096);
+  using connection = await listener.accept();
+  let length = 0;
+  const requests = () =>
+    new TextDecoder("latin1").decode(sent.subarray(0, length)).split("d\0\0\0.")
+      .length - 1;
+  while (requests() < 3) {
+    const count = await connection.read(sent.subarray(length));
+    if (count === null) break;
+    length += count;
+  }
+  equal(requests(), 3); // of 46 bytes, and nothing was answered
+  connection.close();
+  deepEqual((await running).lines, ["errno 5"]);
+});
+
 libraryTest("a lost connection is made again", async () => {
   await using site = new ProbeSite("probe.c", [{ blocks: 1000 }], { retrySeconds: 10 });
   site.pages.hangUpAfter = 100;
@@ -256,18 +278,70 @@ function claimOf(pid: number): number {
   return (0x80000000 | (tag << 22) | pid) >>> 0;
 }
 
+/** The arena of a site with one file: its only entry and its page words (arena.h). */
+class ArenaWords {
+  readonly #file: Deno.FsFile;
+  readonly #entryOffset = 4096;
+  readonly #wordsOffset = 4096 + 32 + 16 * 4;
+
+  constructor(path: string) {
+    this.#file = Deno.openSync(path, { read: true, write: true });
+  }
+
+  #write(offset: number, value: number): void {
+    this.#file.seekSync(offset, Deno.SeekMode.Start);
+    this.#file.writeSync(new Uint8Array(new Uint32Array([value]).buffer));
+  }
+
+  put(page: number, word: number): void {
+    this.#write(this.#wordsOffset + page * 4, word);
+  }
+
+  putBase(base: number): void {
+    this.#write(this.#entryOffset + 20, base);
+  }
+
+  [Symbol.dispose](): void {
+    this.#file.close();
+  }
+}
+
+libraryTest("who reads on where others fill brings what is behind meanwhile", async () => {
+  await using site = new ProbeSite("probe.c", [{ blocks: 1600 }]);
+  using arena = new ArenaWords(site.arenaPath);
+  const claimed = [20, 21, 22, 23];
+  for (const block of claimed) arena.put(block, claimOf(Deno.pid));
+  const all = inOrder(0, 1600);
+  const reading = site.run(...all.steps);
+  // It waits then, but for as many pages as it may bring meanwhile
+  await until("it brought what is behind", () => site.statistics.waits > 0);
+  equal(site.pages.requests, 16 + 4 + 1024 - 4);
+  for (const block of claimed) arena.put(block, 0); // who filled them has failed
+  const { lines, log } = await reading;
+  deepEqual(lines, all.expected);
+  equal(log, "");
+  equal(site.pages.requests, 1600);
+  equal(site.statistics.waits, 1);
+});
+
+libraryTest("one that reads here and there waits for who fills a page", async () => {
+  await using site = new ProbeSite("probe.c", [{ blocks: 1600 }]);
+  using arena = new ArenaWords(site.arenaPath);
+  arena.put(20, claimOf(Deno.pid));
+  const reading = site.run(`pread,${FILE},20,1`);
+  await until("it waits", () => site.statistics.waits > 0);
+  arena.put(20, 0);
+  deepEqual((await reading).lines, [okLine(page(20))]);
+  equal(site.pages.requests, 1);
+});
+
 libraryTest(
   "a truncation waits for who fills pages, also after one that died waiting",
   async () => {
     await using site = new ProbeSite("probe.c", [{ blocks: 100 }]);
-    using arena = Deno.openSync(site.arenaPath, { read: true, write: true });
-    const put = (offset: number, value: number) => {
-      arena.seekSync(offset, Deno.SeekMode.Start);
-      arena.writeSync(new Uint8Array(new Uint32Array([value]).buffer));
-    };
-    const [entry, words] = [4096, 4096 + 32 + 16 * 4];
-    put(entry + 20, 40); // the base, as that one has lowered it
-    put(words + 41 * 4, claimOf(Deno.pid)); // who fills is alive: this process
+    using arena = new ArenaWords(site.arenaPath);
+    arena.putBase(40); // as that one has lowered it
+    arena.put(41, claimOf(Deno.pid)); // who fills is alive: this process
     const cutting = site.run(`ftruncate,${FILE},40`);
     let isOver = false;
     cutting.then(() => isOver = true);
@@ -275,7 +349,7 @@ libraryTest(
       await new Promise((resolve) => setTimeout(resolve, 5));
     }
     equal(isOver, false);
-    put(words + 41 * 4, 1);
+    arena.put(41, 1);
     deepEqual((await cutting).lines, ["ok"]);
     equal(site.statistics.steals, 0);
   },

@@ -29,6 +29,17 @@ function number(value: number): Uint8Array {
 const READY = joined(message("R", number(0)), message("Z", new Uint8Array([73])));
 const STREAM = message("W", new Uint8Array([0, 0, 0]));
 
+/** Length of the startup packet, the password if there is one, and the query; undefined before. */
+function startBytes(bytes: Uint8Array): number | undefined {
+  const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.length);
+  for (let at = 0, head = 0; at + head + 4 <= bytes.length; head = 1) {
+    const isQuery = head === 1 && bytes[at] === "Q".charCodeAt(0);
+    at += head + view.getUint32(at + head);
+    if (isQuery && at <= bytes.length) return at;
+  }
+  return undefined;
+}
+
 /** The right answer to a request (from its tag on). */
 function page(request: Uint8Array): Uint8Array {
   const view = new DataView(request.buffer, request.byteOffset);
@@ -154,7 +165,15 @@ export class LyingPageService {
   /** Ends when the client goes, or with a lie behind which there is nothing to say. */
   async #serve(connection: Deno.TcpConn): Promise<void> {
     const random = this.#random;
-    await connection.read(new Uint8Array(4096));
+    const buffer = new Uint8Array(65536);
+    let bytes = new Uint8Array();
+    let start: number | undefined;
+    while ((start = startBytes(bytes)) === undefined) {
+      const count = await connection.read(buffer);
+      if (count === null) return;
+      bytes = joined(bytes, buffer.subarray(0, count));
+    }
+    bytes = bytes.slice(start);
     if (random.between(0, 9) === 0) {
       this.lies++;
       await this.#send(connection, wrongStart(random));
@@ -162,19 +181,16 @@ export class LyingPageService {
     } else {
       await this.#send(connection, joined(READY, STREAM));
     }
-    let rest: Uint8Array = new Uint8Array();
-    const buffer = new Uint8Array(65536);
-    for (;;) {
-      const count = await connection.read(buffer);
-      if (count === null) return;
-      const bytes = joined(rest, buffer.subarray(0, count));
+    for (;;) { // the first requests come with the start
       const whole = Math.floor(bytes.length / REQUEST_BYTES);
-      rest = bytes.slice(whole * REQUEST_BYTES);
       const requests = Array.from(
         { length: whole },
         (_, i) => bytes.slice(i * REQUEST_BYTES + 5, (i + 1) * REQUEST_BYTES),
       );
       if (requests.length > 0) await this.#answer(connection, requests);
+      const count = await connection.read(buffer);
+      if (count === null) return;
+      bytes = joined(bytes.slice(whole * REQUEST_BYTES), buffer.subarray(0, count));
     }
   }
 

@@ -8,6 +8,9 @@
 /* A file up to this long is fetched whole when it is first touched: one round trip, not several. */
 #define SMALL_FILE_PAGES 8u
 
+/* How far behind the page that it waits for a process brings others meanwhile. */
+#define SHARED_AHEAD_PAGES (8u * READ_AHEAD_PAGES_MAX)
+
 lazy_file lazy_files[DESCRIPTORS_MAX];
 
 /*
@@ -23,8 +26,9 @@ static uint32_t choose_window(int fd, const arena_entry *entry, uint32_t first, 
     if (entry->pages <= SMALL_FILE_PAGES) return SMALL_FILE_PAGES;
     if ((unsigned)fd >= DESCRIPTORS_MAX || lazy_settings(&settings)) return needed;
     lazy_file *file = &lazy_files[fd];
+    /* A page before that is there, or that somebody brings: perhaps several read on together. */
     int sequential = page == 0 || page == file->next_page || first == file->next_page ||
-                     is_present(load_word(&entry_words(entry)[page - 1]));
+                     load_word(&entry_words(entry)[page - 1]) != WORD_ABSENT;
     uint32_t window = needed;
     if (sequential) {
         window = file->window > needed ? file->window * 2u : needed * 2;
@@ -111,6 +115,24 @@ static long fill_run(int fd, arena_entry *entry, uint32_t page, uint32_t count, 
     return error;
 }
 
+/*
+ * Instead of waiting for `page`, which another process brings: brings up to `window` of the absent
+ * pages behind it. So the processes of a parallel scan, which read one file together, keep several
+ * runs on their way. Returns how many pages it brought.
+ */
+static uint32_t fill_behind(int fd, arena_entry *entry, uint32_t page, uint32_t window)
+{
+    uint32_t *words = entry_words(entry), base = load_word(&entry->base), count = 0;
+    uint32_t limit = base - page < SHARED_AHEAD_PAGES ? base : page + SHARED_AHEAD_PAGES;
+    if (base <= page) return 0;
+    while (count == 0 && page < limit) {
+        while (page < limit && load_word(&words[page]) != WORD_ABSENT) page++;
+        count = claim_run(entry, page, page + window < limit ? page + window : limit);
+    }
+    if (count == 0 || fill_run(fd, entry, page, count, 0, 0)) return 0;
+    return count;
+}
+
 int fill_pages(int fd, arena_entry *entry, uint32_t first, uint32_t end)
 {
     uint32_t *words = entry_words(entry);
@@ -127,7 +149,9 @@ int fill_pages(int fd, arena_entry *entry, uint32_t first, uint32_t end)
             continue;
         }
         if (word & WORD_CLAIM) {
-            wait_for_claim(&words[page]);
+            fetch_alone(); /* asked for ahead, pages would come twice */
+            if (window <= end - first || !fill_behind(fd, entry, page, window))
+                wait_for_claim(&words[page]);
             continue;
         }
         uint32_t needed = end - page;

@@ -79,6 +79,9 @@ void wait_for_claim(uint32_t *word);
 int fetch_pages(const arena_entry *entry, uint32_t first, uint32_t count, uint32_t required,
                 uint32_t ahead, struct iovec *pages);
 
+/* For a while nothing is asked for ahead: others read the same file. */
+void fetch_alone(void);
+
 /* ---- fill.c ---- */
 
 /* What we know about a descriptor of a lazy file. */

@@ -2,9 +2,9 @@
  * The client of the page service: PostgreSQL's protocol over TCP, one connection for each process,
  * made at its first fetch and never shared over a fork.
  *
- *   startup packet, [PasswordMessage,] Query "pagestream_v3 <tenant> <timeline>"   in one piece
+ *   startup packet, [PasswordMessage,] Query "pagestream_v3 <tenant> <timeline>"
+ *   for a run of pages: one CopyData(GetPage) each, all sent at once; the first with the above
  *   <- [AuthenticationCleartextPassword,] AuthenticationOk ... ReadyForQuery, CopyBothResponse
- *   then for a run of pages: one CopyData(GetPage) each, all sent at once
  *   <- as many CopyData answers, in the same order
  *
  *   GetPage   u8 2 | u64 request id | u64 request LSN | u64 not modified since
@@ -60,6 +60,8 @@ typedef struct {
 static int connection = -1;
 static long connection_owner; /* process that made it */
 static arena_settings connected_to;
+static int is_starting; /* the start was sent and is not answered yet */
+static int sent_token;  /* with it */
 static uint32_t last_request;
 static const char *failure;
 static long failure_error;
@@ -129,10 +131,10 @@ static void disconnect(void)
 
 /* ---- bytes and messages ---- */
 
-static int send_all(const unsigned char *bytes, size_t length)
+static int send_all(const unsigned char *bytes, size_t length, int flags)
 {
     while (length > 0) {
-        long sent = SYS(sendto, connection, bytes, length, MSG_NOSIGNAL, 0, 0);
+        long sent = SYS(sendto, connection, bytes, length, MSG_NOSIGNAL | flags, 0, 0);
         if (sent == -EINTR) continue;
         if (sent <= 0) return fail("cannot send", -sent);
         bytes += sent;
@@ -235,7 +237,7 @@ static int open_socket(const arena_settings *settings)
     return 0;
 }
 
-/* 1 if a token was sent, 0 if there is none, or -1. */
+/* Sends what comes before the first requests, which have to follow at once. 0, or -1. */
 static int send_start(void)
 {
     static const char parameters[] = "user\0neon\0application_name\0lazy_files\0";
@@ -261,15 +263,15 @@ static int send_start(void)
     for (int i = 0; i < 32; i++) *at++ = (unsigned char)lazy_arena->timeline[i];
     *at++ = 0;
     put_big(length_at, (uint64_t)(at - length_at), 4);
-    if (send_all(bytes, (size_t)(at - bytes))) return -1;
-    return token.length > 0;
+    is_starting = 1;
+    sent_token = token.length > 0;
+    return send_all(bytes, (size_t)(at - bytes), MSG_MORE);
 }
 
-static int start_stream(long deadline_ms)
+/* Reads past the answer to the start. 0, or -1. */
+static int pass_start(long deadline_ms)
 {
-    int has_token = send_start();
-    if (has_token < 0) return -1;
-    for (;;) {
+    while (is_starting) {
         message got;
         if (next_message(&got, deadline_ms)) return -1;
         switch (got.type) {
@@ -278,11 +280,11 @@ static int start_stream(long deadline_ms)
             if (get_big32(got.body) == AUTHENTICATION_OK) break;
             if (get_big32(got.body) != AUTHENTICATION_CLEARTEXT_PASSWORD)
                 return fail("the page service wants another kind of authentication", 0);
-            if (!has_token) return fail("the page service wants a token, and there is none", 0);
+            if (!sent_token) return fail("the page service wants a token, and there is none", 0);
             break;
         case 'W':
-            if (consumed != received) return fail("an answer came before its request", 0);
-            return 0;
+            is_starting = 0;
+            break;
         case 'E':
             return fail_with_error(&got);
         case 'S': /* parameter status */
@@ -294,6 +296,7 @@ static int start_stream(long deadline_ms)
             return fail("an unknown message came at the start", 0);
         }
     }
+    return 0;
 }
 
 static int is_same_server(const arena_settings *a, const arena_settings *b)
@@ -301,14 +304,14 @@ static int is_same_server(const arena_settings *a, const arena_settings *b)
     return bytes_equal(a->address, b->address, sizeof a->address) && a->port == b->port;
 }
 
-static int ensure_connected(const arena_settings *settings, long deadline_ms)
+static int ensure_connected(const arena_settings *settings)
 {
     if (connection >= 0 &&
         (connection_owner != sys_getpid() || !is_same_server(settings, &connected_to)))
         disconnect();
     if (connection >= 0) return 0;
     if (open_socket(settings)) return -1;
-    return start_stream(deadline_ms);
+    return send_start();
 }
 
 /* ---- pages ---- */
@@ -372,6 +375,11 @@ static void take_next_run(void)
     next_run->count = 0;
 }
 
+void fetch_alone(void)
+{
+    fetches_alone = FETCHES_ALONE;
+}
+
 /*
  * Reads past the answers to the run that was asked for ahead. 0, or -1. For a while nothing is asked
  * for ahead then: the processes of a parallel scan would bring each page twice.
@@ -379,7 +387,7 @@ static void take_next_run(void)
 static int pass_next_run(long deadline_ms)
 {
     message answer;
-    fetches_alone = FETCHES_ALONE;
+    fetch_alone();
     take_next_run();
     for (uint32_t i = 0; i < present->count; i++)
         if (receive_answer(i, &answer, deadline_ms) < 0) return -1;
@@ -402,7 +410,7 @@ static int ask(const arena_settings *settings, const arena_entry *entry, uint32_
         if (next_run->count > 0 && pass_next_run(deadline_ms)) return -1;
         keep_received();
         build_requests(present, settings, entry, first, count);
-        if (send_all(present->bytes, (size_t)count * REQUEST_BYTES)) return -1;
+        if (send_all(present->bytes, (size_t)count * REQUEST_BYTES, 0)) return -1;
     }
     if (fetches_alone > 0) {
         fetches_alone--;
@@ -410,7 +418,7 @@ static int ask(const arena_settings *settings, const arena_entry *entry, uint32_
     }
     if (ahead == 0) return 0;
     build_requests(next_run, settings, entry, first + count, ahead);
-    return send_all(next_run->bytes, (size_t)ahead * REQUEST_BYTES);
+    return send_all(next_run->bytes, (size_t)ahead * REQUEST_BYTES, 0);
 }
 
 /* One try: how many leading pages came, or REFUSED or LOST. */
@@ -420,8 +428,9 @@ static int try_fetch(const arena_settings *settings, const arena_entry *entry, u
 {
     uint32_t leading = 0;
     int refused = 0;
-    if (ensure_connected(settings, deadline_ms)) return LOST;
+    if (ensure_connected(settings)) return LOST;
     if (ask(settings, entry, first, count, required, ahead, deadline_ms)) return LOST;
+    if (pass_start(deadline_ms)) return LOST;
     for (uint32_t i = 0; i < present->count; i++) { /* all, also after an error: the stream goes on */
         message answer;
         int got = receive_answer(i, &answer, deadline_ms);

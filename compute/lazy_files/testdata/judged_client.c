@@ -81,7 +81,7 @@ int main(int count, char **arguments)
         if (draw(3) == 0 || first + 2 * READ_AHEAD_PAGES_MAX > BLOCKS)
             first = draw(BLOCKS - 2 * READ_AHEAD_PAGES_MAX);
         uint32_t most = draw(4) ? 8 : READ_AHEAD_PAGES_MAX;
-        uint32_t wanted = 1 + draw(most), required = 1 + draw(wanted);
+        uint32_t wanted = 1 + draw(most), required = draw(wanted + 1);
         long began = monotonic_ms();
         int got = fetch_pages(&entries[which], first, wanted, required, draw(2) ? draw(most) : 0, pages);
         long took = monotonic_ms() - began;

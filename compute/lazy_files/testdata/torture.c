@@ -5,7 +5,8 @@
  *   postgres -D DIR PAGES MILLISECONDS KILLS SEED
  *
  * base/1/1000: each writer owns the pages p with p % WRITERS == its number and writes ever higher
- *   versions; readers read runs of anybody's pages. What counts as right is kept in shared memory.
+ *   versions; readers read runs of anybody's pages, scanners share runs out in order, as the
+ *   processes of a parallel scan do. What counts as right is kept in shared memory.
  * base/1/2000: one process shortens the file step by step and extends it again by writing; readers
  *   must never see a served page at or past the lowest length that a truncation has completed.
  *
@@ -28,17 +29,20 @@
 #define WORDS 1024
 #define WRITERS 5
 #define READERS 3
+#define SCANNERS 3
 #define CUTTERS 1
 #define CUT_READERS 2
-#define PROCESSES (WRITERS + READERS + CUTTERS + CUT_READERS)
+#define PROCESSES (WRITERS + READERS + SCANNERS + CUTTERS + CUT_READERS)
 #define PAGES_MAX 65536
 #define RUN_MAX 32
+#define SCAN_RUN 16
 #define COMPLAINTS_MAX 20
 #define SERVED_MARK 0x5e17edull
 
 typedef struct {
     /* Invariant: done[p] <= version in the file <= started[p], except after a kill. */
     uint64_t done[PAGES_MAX], started[PAGES_MAX];
+    uint64_t scanned;   /* pages of base/1/1000 that the scanners have shared out */
     uint64_t cut_floor; /* pages that a completed truncation has left of base/1/2000 */
     uint64_t bad, reads, writes, interrupted, cuts;
 } shared_state;
@@ -86,13 +90,15 @@ static void write_loop(int number)
     }
 }
 
-static void read_loop(void)
+static void read_loop(int is_scanner)
 {
     uint64_t *run = page_buffer(RUN_MAX), low[RUN_MAX];
     int fd = open("base/1/1000", O_RDWR);
     for (;;) {
-        int count = 1 + (int)(random() % RUN_MAX);
+        int count = is_scanner ? SCAN_RUN : 1 + (int)(random() % RUN_MAX);
         long first = random() % (pages - count);
+        if (is_scanner)
+            first = (long)(__sync_fetch_and_add(&shared->scanned, SCAN_RUN)) % (pages - count);
         for (int i = 0; i < count; i++) low[i] = shared->done[first + i];
         struct iovec halves[2] = {{run, (size_t)(count / 2) * PAGE},
                                   {run + count / 2 * WORDS, (size_t)(count - count / 2) * PAGE}};
@@ -151,8 +157,8 @@ static pid_t start(int number, unsigned seed)
     if (pid) return pid;
     srandom(seed);
     if (number < WRITERS) write_loop(number);
-    if (number < WRITERS + READERS) read_loop();
-    if (number < WRITERS + READERS + CUTTERS) cut_loop();
+    if (number < WRITERS + READERS + SCANNERS) read_loop(number >= WRITERS + READERS);
+    if (number < WRITERS + READERS + SCANNERS + CUTTERS) cut_loop();
     read_cut_loop();
     _exit(0);
 }
