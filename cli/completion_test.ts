@@ -52,7 +52,7 @@ async function words(...line: string[]): Promise<string[]> {
 Deno.test("commands, subcommands and options are completed", async () => {
   assert.ok((await words("")).includes("timeline"));
   assert.deepEqual(await words("timel"), ["timeline"]);
-  assert.deepEqual(await words("timeline", ""), ["create", "branch", "list"]);
+  assert.deepEqual(await words("timeline", ""), ["create", "branch", "list", "compact"]);
   assert.deepEqual(await words("help", "timeline", "b"), ["branch"]);
   assert.deepEqual(await words("timeline", "branch", "--ancestor-b"), ["--ancestor-branch-name"]);
   assert.deepEqual(await words("--ver"), ["--version", "--verbose"]);

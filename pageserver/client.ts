@@ -78,6 +78,16 @@ export interface PageExplanation {
   }[];
 }
 
+/** What a compaction has made. */
+export interface CompactionResult {
+  image_layers: number;
+  image_pages: number;
+  image_bytes: number;
+  /** Pages that could not be rebuilt and have no image, and why the first could not. */
+  failed_pages: number;
+  first_failure: string | null;
+}
+
 /** A block of a relation, as keys name it. */
 interface PageName {
   spc: number;
@@ -223,5 +233,14 @@ export class PageserverClient {
   /** Writes everything that was ingested to disk; answers disk_consistent_lsn. */
   checkpoint(tenant: TenantId, timeline: TimelineId): Promise<{ disk_consistent_lsn: string }> {
     return this.#http.json("PUT", `/v1/tenant/${tenant}/timeline/${timeline}/checkpoint`);
+  }
+
+  /**
+   * Makes the image layers that are due, or with `force` of every page that is read from several
+   * values; answers when they are there.
+   */
+  compact(tenant: TenantId, timeline: TimelineId, force: boolean): Promise<CompactionResult> {
+    const query = force ? "?force_image_layer_creation=true" : "";
+    return this.#http.json("PUT", `/v1/tenant/${tenant}/timeline/${timeline}/compact${query}`);
   }
 }

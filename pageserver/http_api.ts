@@ -18,8 +18,9 @@ import {
 } from "../libs/utils/id.ts";
 import { logger } from "../libs/utils/log.ts";
 import { addLsn, formatLsn, type Lsn, parseLsn } from "../libs/utils/lsn.ts";
-import type { TenantInfo } from "./client.ts";
+import type { CompactionResult, TenantInfo } from "./client.ts";
 import { lastCommit, lsnAtTime } from "./commit_marks.ts";
+import type { Compactor } from "./compaction/compactor.ts";
 import { importCluster } from "./import/import_cluster.ts";
 import { httpMetrics } from "./metrics.ts";
 import { explainPage } from "./page_service/explain_page.ts";
@@ -41,6 +42,7 @@ interface HttpApiContext {
   readonly manager: TenantManager;
   readonly reader: PageReader;
   readonly receivers: WalReceivers;
+  readonly compactor: Compactor;
   readonly waitLsnTimeoutMs: number;
   /** Aborted when the server stops. */
   readonly signal: AbortSignal;
@@ -61,6 +63,7 @@ export const pageserverRules: RouteRules = {
   "DELETE /v1/tenant/:tenant/timeline/:timeline": "tenant",
   "PUT /v1/tenant/:tenant/timeline/:timeline/import_basebackup": "tenant",
   "PUT /v1/tenant/:tenant/timeline/:timeline/checkpoint": "tenant",
+  "PUT /v1/tenant/:tenant/timeline/:timeline/compact": "tenant",
   "GET /v1/tenant/:tenant/timeline/:timeline/layer": "tenant",
   "GET /v1/tenant/:tenant/timeline/:timeline/getpage": "tenant",
   "GET /v1/tenant/:tenant/timeline/:timeline/get_lsn_by_timestamp": "tenant",
@@ -239,6 +242,19 @@ function timelineWorkRoutes(app: Hono, context: HttpApiContext): void {
   app.put(`${path}/checkpoint`, async (c) => {
     const flushed = await manager.tenant(tenantId(c)).timeline(timelineId(c)).flush();
     return c.json({ disk_consistent_lsn: formatLsn(flushed) });
+  });
+  app.put(`${path}/compact`, async (c) => {
+    const timeline = manager.tenant(tenantId(c)).timeline(timelineId(c));
+    const force = c.req.query("force_image_layer_creation") === "true";
+    const made = await context.compactor.compact(timeline, force);
+    const result: CompactionResult = {
+      image_layers: made.layers,
+      image_pages: made.pages,
+      image_bytes: made.bytes,
+      failed_pages: made.failedPages,
+      first_failure: made.firstFailure ?? null,
+    };
+    return c.json(result);
   });
   app.get(`${path}/layer`, (c) => {
     const layers = manager.tenant(tenantId(c)).timeline(timelineId(c)).layerInfos();

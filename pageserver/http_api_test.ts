@@ -4,6 +4,7 @@ import { newTenantId, newTimelineId } from "../libs/utils/id.ts";
 import { BadRequest, Conflict, NotFound } from "../libs/utils/errors.ts";
 import { formatLsn } from "../libs/utils/lsn.ts";
 import { PageserverClient } from "./client.ts";
+import { Compactor } from "./compaction/compactor.ts";
 import { clusterTar, SYSTEM_ID, type TestCluster, withCluster } from "./cluster_fixture.ts";
 import { httpApi } from "./http_api.ts";
 
@@ -21,6 +22,7 @@ function withApi(
         manager,
         reader,
         receivers,
+        compactor: new Compactor({ manager, now: () => performance.now() }),
         waitLsnTimeoutMs: 100,
         signal: new AbortController().signal,
       }),

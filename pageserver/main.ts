@@ -14,6 +14,7 @@ import { listenAt, serveHttp } from "../libs/daemon/listen.ts";
 import { servePg } from "../libs/pgwire/server.ts";
 import { logger } from "../libs/utils/log.ts";
 import { tokenFile } from "../libs/utils/token_source.ts";
+import { Compactor } from "./compaction/compactor.ts";
 import { pageserverConfig } from "./config.ts";
 import { httpApi } from "./http_api.ts";
 import { servePageServiceSession } from "./page_service/commands.ts";
@@ -37,6 +38,7 @@ async function start(directory: string, config: z.infer<typeof pageserverConfig>
   const pause = () => setImmediate();
   const stopping = new AbortController();
   const manager = TenantManager.open(directory, { now, pause });
+  const compactor = new Compactor({ manager, now });
   const reader = new PageReader(config.page_cache_mib * BYTES_PER_MIB);
   const receivers = new WalReceivers({
     manager,
@@ -63,6 +65,7 @@ async function start(directory: string, config: z.infer<typeof pageserverConfig>
       manager,
       reader,
       receivers,
+      compactor,
       waitLsnTimeoutMs,
       signal,
       authenticator,
@@ -70,7 +73,10 @@ async function start(directory: string, config: z.infer<typeof pageserverConfig>
   );
   const broker = new BrokerClient(config.broker_endpoint, token);
   broker.subscribeAll((info) => receivers.onInfo(info));
-  const ticking = setInterval(() => manager.tick(), TICK_MS);
+  const ticking = setInterval(() => {
+    manager.tick();
+    compactor.tick();
+  }, TICK_MS);
   log.info("pageserver {id} listens on {pg} and {http}", {
     id: config.id,
     pg: `${pageService.hostname}:${pageService.port}`,

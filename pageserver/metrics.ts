@@ -58,3 +58,23 @@ export const httpMetrics = {
     [1e-3, 2e-3, 5e-3, 1e-2, 2e-2, 5e-2, 0.1, 1, 10],
   ),
 };
+
+/** Of image layers that are made here (compaction/). */
+export const compactionMetrics = {
+  passes: histogram(
+    "pageserver_image_creation_seconds",
+    "Time of a pass over a timeline that makes image layers, rests included",
+    [0.01, 0.1, 1, 10, 100, 1000],
+  ),
+  failures: counter(
+    "pageserver_image_creation_failures_total",
+    "Passes that could not go to their end",
+  ),
+  layers: counter("pageserver_created_image_layers_total", "Image layers made"),
+  pages: counter("pageserver_created_image_pages_total", "Pages in image layers made"),
+  bytes: counter("pageserver_created_image_bytes_total", "Bytes of image layers made"),
+  pageFailures: counter(
+    "pageserver_image_page_failures_total",
+    "Pages that got no image because they could not be rebuilt",
+  ),
+};

@@ -1,7 +1,7 @@
 /**
  * The oracle of the whole system: after a varied workload every page that PostgreSQL has on disk is
- * the page that the pageserver serves, on a timeline from its beginning, after a restart, and on a
- * branch.
+ * the page that the pageserver serves, on a timeline from its beginning, after a restart, on a
+ * branch, and from image layers that the pageserver has made meanwhile.
  */
 import assert from "node:assert/strict";
 import { FORK_MAIN, FORK_VM, PAGE_SIZE } from "../libs/postgres/constants.ts";
@@ -47,6 +47,25 @@ function check(what: string, { forks, pages, slruPages, differences }: PageOracl
   assert.deepEqual(differences.slice(0, 20), [], `${differences.length} differences`);
 }
 
+/** Makes images of every page that is read from records. */
+async function makeImages(neon: TestNeon, branch: string, pagesMin: number): Promise<void> {
+  const made = JSON.parse(
+    await neon.run(
+      ...["timeline", "compact", "--branch-name", branch],
+      ...["--force-image-layer-creation", "--json"],
+    ),
+  );
+  console.log(`${made.image_pages} images on ${branch}`);
+  assert.equal(made.failed_pages, 0, made.first_failure);
+  assert.ok(made.image_pages >= pagesMin);
+}
+
+/** Starts a pageserver with empty caches. */
+async function restartPageserver(neon: TestNeon): Promise<void> {
+  await neon.killRole("pageserver");
+  await neon.local.start();
+}
+
 testWithNeon("PostgreSQL and the pageserver agree on every page", {}, async (neon) => {
   let { port } = await neon.local.startEndpoint("main");
   const settings = await openSession(port);
@@ -69,6 +88,10 @@ testWithNeon("PostgreSQL and the pageserver agree on every page", {}, async (neo
   check("first run", first);
   assert.ok(first.pages.written > 3000);
 
+  await makeImages(neon, "main", 500);
+  await restartPageserver(neon);
+  check("from images", await compare(neon, "main", port));
+
   await restart();
   await secondWorkload(port);
   const second = await compare(neon, "main", port);
@@ -81,6 +104,10 @@ testWithNeon("PostgreSQL and the pageserver agree on every page", {}, async (neo
   const third = await compare(neon, "branch", branch.port);
   check("on a branch", third);
   assert.ok(third.pages.written > 300);
+  await makeImages(neon, "main", 50);
+  await makeImages(neon, "branch", 50);
+  await restartPageserver(neon);
+  check("on a branch, from images", await compare(neon, "branch", branch.port));
   check("its ancestor, meanwhile", await compare(neon, "main", port));
 
   await noticesFlippedBytes(neon, port);
@@ -115,6 +142,7 @@ testWithNeon("they agree after kills under load, too", { safekeepers: 3 }, async
       client.close();
       // From here on a pageserver that dies reads its WAL again.
       await pageserver.checkpoint(neon.tenant.tenantId, neon.tenant.timelineId);
+      await pageserver.compact(neon.tenant.tenantId, neon.tenant.timelineId, true);
     }
     await writers.more(100);
   } finally {

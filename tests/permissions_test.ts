@@ -70,7 +70,14 @@ function needsOf(neon: TestNeon): Map<string, Attempt[]> {
   const addon: Attempt[] = [["ffi", crc32AddonPath()!]];
   const needs = new Map<string, Attempt[]>([
     ["storage_broker", stores],
-    ["pageserver", [...connect(broker, ...services), ...stores, ...addon]],
+    ["pageserver", [
+      ...connect(broker, ...services),
+      ...stores,
+      // Where its worker is imported from
+      ["read", programFile("pageserver/main.ts")],
+      ["read", programFile("libs/utils/lsn.ts")],
+      ...addon,
+    ]],
     ["compute", [
       ...connect(config.pageservers[0]!.listen_pg_addr, ...services),
       ["run", neon.role("compute").settings["launcher_path"] as string],
@@ -98,7 +105,9 @@ function temptations(neon: TestNeon, role: Role, outside: string): Attempt[] {
   const all: Attempt[] = [
     ...["/etc/passwd", "/proc/self/environ", file, `${repoDir}/config`, `${binaries}/postgres`]
       .map((path): Attempt => ["read", path]),
-    ...[programFile("deno.json"), programFile("deno.lock"), role.main, launcher]
+    ...["deno.json", "deno.lock", "cli/main.ts", "compute/main.ts"]
+      .map((file): Attempt => ["read", programFile(file)]),
+    ...[role.main, launcher]
       .map((path): Attempt => ["read", path]),
     ...others.map(({ settingsFile }): Attempt => ["read", settingsFile]),
     ...[repoDir, outside, "/", dirname(launcher)].map((path): Attempt => ["list", path]),

@@ -31,6 +31,7 @@ const PURE = [
   "compute/wal_proposer/peers.ts",
   "compute/wal_proposer/proposer.ts",
   "compute/wal_proposer/quorum.ts",
+  "pageserver/compaction/image_plan.ts",
   "pageserver/repository/layer_map.ts",
   "pageserver/walredo/",
 ];

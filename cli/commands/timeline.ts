@@ -1,9 +1,9 @@
-/** `neon timeline create|branch|list`. */
+/** `neon timeline create|branch|list|compact`. */
 import { Command, Option } from "../command.ts";
 import { branchTimeline, MAIN_BRANCH } from "../control_plane/config.ts";
 import { isEndpointName, loadEndpointRecord } from "../control_plane/endpoint_records.ts";
 import { type Environment, openEnvironment, tenantOf } from "../control_plane/environment.ts";
-import { createBranch, listTimelines } from "../control_plane/timelines.ts";
+import { compactTimeline, createBranch, listTimelines } from "../control_plane/timelines.ts";
 import { withExamples } from "../help.ts";
 import { count, lsn, tenantId, time, timelineId } from "../options.ts";
 import { BadRequest, Conflict } from "../../libs/utils/errors.ts";
@@ -156,10 +156,42 @@ function list() {
   return withExamples(made, ["neon timeline list"], ["neon timeline list --json"]);
 }
 
+function compact() {
+  const made = new Command("compact")
+    .description("make the image layers that are due now, so that first reads of pages are short")
+    .option("--branch-name <branch>", "which branch", MAIN_BRANCH)
+    .option("--tenant-id <tenant>", TENANT_HELP, tenantId)
+    .option("--force-image-layer-creation", "images of every page that is read from several values")
+    .option("--json", "print JSON")
+    .action(async (options) => {
+      const env = openEnvironment();
+      const result = await waitingFor(
+        "The pageserver is making image layers",
+        compactTimeline(env, tenantOf(env, options.tenantId), options.branchName, {
+          force: options.forceImageLayerCreation === true,
+        }),
+      );
+      if (options.json) return printJson(result);
+      const { image_layers: layers, image_pages: pages, image_bytes: bytes } = result;
+      if (layers === 0) printLine("No image layers are due");
+      else printLine(`Created image layers: ${layers}, with ${pages} pages in ${bytes} bytes`);
+      if (result.failed_pages > 0) {
+        printHint(`${result.failed_pages} pages got none: ${result.first_failure}`);
+      }
+    });
+  return withExamples(
+    made,
+    ["neon timeline compact", "of main; the pageserver also does so by itself"],
+    ["neon timeline compact --branch-name dev --force-image-layer-creation"],
+  );
+}
+
 /** The command. */
 export function command(): Command {
-  const made = new Command("timeline").description("create, branch and list timelines");
-  for (const sub of [create(), branch(), list()]) made.addCommand(sub as unknown as Command);
+  const made = new Command("timeline").description("create, branch, list and compact timelines");
+  for (const sub of [create(), branch(), list(), compact()]) {
+    made.addCommand(sub as unknown as Command);
+  }
   return withExamples(
     made as unknown as Command,
     ["neon timeline branch --branch-name dev"],

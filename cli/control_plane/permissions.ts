@@ -5,7 +5,8 @@
  * it talks to, and loads one native add-on (CRC-32C). Nothing else: no other files, hosts, programs
  * or environment. Only the compute host may start a program, and only our launcher by its exact
  * path, which in turn starts nothing but PostgreSQL. Code needs no permission: it is imported from
- * the source tree and Deno's cache, where nothing may write.
+ * the source tree and Deno's cache, where nothing may write. But Deno reads the code of a worker:
+ * so the pageserver may read the folders that its worker is imported from.
  *
  * testdata/permissions.txt shows the flags of a whole local Neon.
  */
@@ -91,17 +92,23 @@ export function brokerPermissions(access: BrokerAccess): string[] {
   ];
 }
 
+/** What the flags of a pageserver follow from. */
+interface PageserverAccess extends StorageAccess {
+  /** Folders with the code of its workers. */
+  workerCode: string[];
+}
+
 /** Flags of a safekeeper. */
 export function safekeeperPermissions(access: StorageAccess): string[] {
-  return storagePermissions(access);
+  return storagePermissions(access, []);
 }
 
 /** Flags of a pageserver. */
-export function pageserverPermissions(access: StorageAccess): string[] {
-  return storagePermissions(access);
+export function pageserverPermissions(access: PageserverAccess): string[] {
+  return storagePermissions(access, access.workerCode);
 }
 
-function storagePermissions(access: StorageAccess): string[] {
+function storagePermissions(access: StorageAccess, code: string[]): string[] {
   const { directories, hosts } = access.remote ?? { directories: [], hosts: [] };
   return [
     ...COMMON,
@@ -109,6 +116,7 @@ function storagePermissions(access: StorageAccess): string[] {
     ...flag("read", [
       access.directory,
       access.protocolFile,
+      ...code,
       ...directories,
       ...publicKeys(access),
     ]),

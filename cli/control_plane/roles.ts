@@ -37,6 +37,9 @@ import { publicKeyPath, reloadKeys, signedToken, type TokenClaims, WHOLE_ROLE } 
 /** The service definition that gRPC loads at start. */
 const BROKER_PROTOCOL = programFile("broker/storage_broker.proto");
 
+/** Where the worker that makes image layers is imported from. */
+const PAGESERVER_WORKER_CODE = [programFile("libs"), programFile("pageserver")];
+
 /** A daemon with the settings that it is started with. */
 export interface Role extends Daemon {
   settingsFile: string;
@@ -138,6 +141,7 @@ export function pageserverRole(env: Environment, config: PageserverConfig): Role
         listen,
         connect: [env.config.broker.listen_addr, ...walServices(env)],
         protocolFile: BROKER_PROTOCOL,
+        workerCode: PAGESERVER_WORKER_CODE,
         addons: addons(),
         publicKeys: publicKeyPath(env),
       }),

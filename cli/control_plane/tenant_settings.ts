@@ -15,13 +15,14 @@ type Form = "bytes" | "count" | "duration" | "flag" | "any";
 const FOLLOWED: Readonly<Record<string, Form>> = {
   checkpoint_distance: "bytes",
   checkpoint_timeout: "duration",
+  compaction_period: "duration",
+  compaction_target_size: "bytes",
+  image_creation_threshold: "count",
 };
 
 /** What is stored for a later version to go by. */
 const STORED: Readonly<Record<string, Form>> = {
   compaction_algorithm: "any",
-  compaction_period: "duration",
-  compaction_target_size: "bytes",
   compaction_threshold: "count",
   compaction_upper_limit: "count",
   eviction_policy: "any",
@@ -29,7 +30,6 @@ const STORED: Readonly<Record<string, Form>> = {
   gc_horizon: "bytes",
   gc_period: "duration",
   heatmap_period: "duration",
-  image_creation_threshold: "count",
   image_layer_creation_check_threshold: "count",
   lagging_wal_timeout: "duration",
   lazy_slru_download: "flag",

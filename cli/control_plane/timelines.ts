@@ -2,6 +2,7 @@
 import { BadRequest, NotFound, Unavailable } from "../../libs/utils/errors.ts";
 import { newTimelineId, type TenantId, type TimelineId } from "../../libs/utils/id.ts";
 import { formatLsn, type Lsn, parseLsn } from "../../libs/utils/lsn.ts";
+import type { CompactionResult } from "../../pageserver/client.ts";
 import type { ListedTimeline } from "../timeline_tree.ts";
 import { checkBranchName } from "./branch_names.ts";
 import { computeClient, pageserverClient } from "./clients.ts";
@@ -148,4 +149,17 @@ export async function mapTimeline(
     throw new NotFound(`Cannot find timeline ${timeline} of tenant ${tenant}`);
   }
   await changeConfig(env, (config) => mapBranch(config, tenant, branch, timeline));
+}
+
+/** Has the pageserver put on disk what it has of a branch, and make the image layers of it. */
+export async function compactTimeline(
+  env: Environment,
+  tenant: TenantId,
+  branch: string,
+  { force }: { force: boolean },
+): Promise<CompactionResult> {
+  const timeline = timelineOfBranch(env, tenant, branch);
+  const pageserver = pageserverClient(env);
+  await pageserver.checkpoint(tenant, timeline);
+  return await pageserver.compact(tenant, timeline, force);
 }

@@ -104,8 +104,8 @@ export class TimelineImporter {
 
   #writeLayer(layer: MemoryLayer, startLsn: Lsn): Promise<LayerDescription> {
     const { owner, generation, directory, resources } = this.#options;
-    return writeLayer({
-      kind: "image",
+    const job = {
+      kind: "image" as const,
       owner,
       generation,
       lsnStart: (startLsn - 1) as Lsn,
@@ -114,8 +114,8 @@ export class TimelineImporter {
       index: layer.index,
       interner: resources.interner,
       pause: resources.pause,
-      directory,
-    });
+    };
+    return writeLayer(job, directory);
   }
 
   #openLayer(): MemoryLayer {

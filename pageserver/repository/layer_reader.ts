@@ -113,6 +113,42 @@ export class LayerReader implements LayerSource {
     }
   }
 
+  /** Entries of all keys. */
+  get entryCount(): number {
+    return this.#trailer.entries;
+  }
+
+  /** Bytes of all values, with what lies between them. */
+  get valueBytes(): number {
+    return this.#trailer.firstIndexPage * CACHE_PAGE_BYTES;
+  }
+
+  /**
+   * Visits all entries of the object of `from` in its blocks [from.f6, endBlock), by block, then
+   * LSN, then order of arrival, until a visit returns true: then it is true. A visitor must not
+   * read.
+   */
+  entries(from: Key, endBlock: number, visit: (block: number, word: number) => boolean): boolean {
+    const { view } = this.#cache;
+    const first = Math.max(0, this.#directory.find(from, INVALID_LSN));
+    for (let number = first; number < this.#directory.blocks; number++) {
+      const block = this.#block(number);
+      const object = findObject(view, block, from);
+      // The block where `from` belongs may end before it; the next one then begins with it, or none
+      if (object < 0 && number > first) return false;
+      if (object < 0) continue;
+      const end = objectFirstEntry(view, block, object + 1);
+      for (let entry = objectFirstEntry(view, block, object); entry < end; entry++) {
+        const at = entryOffset(view, block, entry);
+        const f6 = view.getUint32(at, true);
+        if (f6 >= endBlock) return false;
+        if (f6 >= from.f6 && visit(f6, view.getUint32(at + 4, true))) return true;
+      }
+      if (object < blockObjects(view, block) - 1) return false;
+    }
+    return false;
+  }
+
   /** Blocks that hold nothing but more versions of a key are passed over. */
   scan(from: Key, to: Key, upTo: Lsn, visit: (key: Key, word: number) => void): void {
     // A copy of each block: visit() may read blobs, which can push the block out of the cache.

@@ -44,8 +44,6 @@ interface LayerJob {
   readonly index: MemoryIndex;
   readonly interner: KeyInterner;
   readonly pause: () => Promise<void>;
-  /** The timeline's directory. */
-  readonly directory: string;
 }
 
 /** The keys of an index in order: objects by their fields, keys as rank of the object and block. */
@@ -173,11 +171,10 @@ function keyOf(sorted: SortedKeys, composite: number, interner: KeyInterner): Ke
 }
 
 /**
- * Finishes and syncs the layer; its name is durable when this resolves. The caller lists it in
- * index_part. On failure the file stays behind unlisted; unless it is SyncFailed, the same job may
- * be done again.
+ * Finishes and syncs the layer under the name that the file has. On failure the file stays behind;
+ * unless it is SyncFailed, the same job may be done again.
  */
-export async function writeLayer(job: LayerJob): Promise<LayerDescription> {
+export async function writeLayerFile(job: LayerJob): Promise<LayerDescription> {
   assert(job.index.entryCount > 0, "an empty layer is not written");
   const sorted = await sortKeys(job);
   const blobBytes = job.file.seal();
@@ -208,10 +205,19 @@ export async function writeLayer(job: LayerJob): Promise<LayerDescription> {
   };
   writeAll(out, encodeTrailer(trailer, job.owner));
   await syncFile(out);
-  const path = `${job.directory}/${layerFileName(description)}`;
+  return description;
+}
+
+/**
+ * The same, and gives the layer its name in `directory`, which is durable when this resolves. The
+ * caller lists it in index_part.
+ */
+export async function writeLayer(job: LayerJob, directory: string): Promise<LayerDescription> {
+  const description = await writeLayerFile(job);
+  const path = `${directory}/${layerFileName(description)}`;
   // In one step with the path, for a reader that has to open the file again.
   Deno.renameSync(job.file.file.path, path);
   job.file.file.path = path;
-  await syncDirectory(job.directory);
+  await syncDirectory(directory);
   return description;
 }

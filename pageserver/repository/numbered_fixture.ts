@@ -1,11 +1,12 @@
 /**
  * Made-up WAL of which anyone can say what has to be there at any LSN: record n ends at START_LSN +
  * 16 n, changes block n % 13, and rebuilds it every 29th time; every fifth also writes the value of
- * record n.
+ * record n. The first one makes the relation of 13 blocks.
  */
 import assert from "node:assert/strict";
 import { addLsn, type Lsn } from "../../libs/utils/lsn.ts";
-import { type Key, relationSizeKey } from "./key.ts";
+import { joinedText } from "../compaction/image_fixture.ts";
+import { type Key, relationSizeKey, twophaseKey } from "./key.ts";
 import { Reconstruction } from "./reconstruction.ts";
 import { bytesOf, putRecord, START_LSN, textOf } from "./repository_fixture.ts";
 import type { Timeline } from "./timeline.ts";
@@ -23,7 +24,7 @@ export function recordAt(lsn: Lsn): number {
 }
 
 /** The key whose value every fifth record replaces. */
-const VALUE_KEY: Key = relationSizeKey(1663, 5, 77, 0);
+const VALUE_KEY: Key = twophaseKey(700);
 
 /** The records that make up `block` at record `last`, oldest first. */
 function blockAt(block: number, last: number): string[] {
@@ -44,6 +45,9 @@ function isInit(n: number): boolean {
 export function putNumbered(timeline: Timeline, n: number): void {
   const relation = timeline.interner.relation(1663, 5, 77, 0);
   putRecord(timeline, relation, n % BLOCKS, lsnOf(n), `r${n}`, isInit(n));
+  if (n === 1) {
+    timeline.putValue(relationSizeKey(1663, 5, 77, 0), lsnOf(n), new Uint8Array([BLOCKS, 0, 0, 0]));
+  }
   if (n % 5 === 0) timeline.putValue(VALUE_KEY, lsnOf(n), bytesOf(`${n}`));
 }
 
@@ -55,11 +59,7 @@ export function checkContents(timeline: Timeline): void {
   for (const n of [last, last - 1, last - 40, Math.floor(last / 2)].filter((one) => one > 13)) {
     for (let block = 0; block < BLOCKS; block++) {
       timeline.collect(relation, block, lsnOf(n), into);
-      const records = Array.from({ length: into.recordCount }, (_, i) => {
-        const offset = into.recordOffset[i]!;
-        return textOf(into.bytes.subarray(offset, offset + into.recordLength[i]!));
-      });
-      assert.deepEqual(records, blockAt(block, n));
+      assert.equal(joinedText(into), blockAt(block, n).join(" "));
     }
     assert.equal(textOf(timeline.getValue(VALUE_KEY, lsnOf(n))), `${n - n % 5}`);
   }

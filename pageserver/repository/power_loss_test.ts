@@ -1,12 +1,14 @@
 /**
  * A pageserver's files after the process was stopped or power was lost behind every single step of
- * a life with an import, flushes, branches, deletions, settings, generations and restarts: what was
+ * a life with an import, flushes, image layers, branches, deletions, settings, generations and
+ * restarts: what was
  * promised is there, what was not finished is gone, and it goes on.
  */
 import assert from "node:assert/strict";
 import { newTenantId, newTimelineId, type TimelineId } from "../../libs/utils/id.ts";
 import type { Lsn } from "../../libs/utils/lsn.ts";
 import { seededRandom } from "../../tests/load/random.ts";
+import { makeTextImages } from "../compaction/image_fixture.ts";
 import { atEveryStep } from "../../tests/support/crash_points.ts";
 import { FileRecorder } from "../../tests/support/file_recorder.ts";
 import { checkContents, lsnOf, putNumbered, recordAt } from "./numbered_fixture.ts";
@@ -87,6 +89,19 @@ async function ingest(timeline: Timeline, last: number, promises: Promises): Pro
   promises.durable(timeline);
 }
 
+/** Makes images of all pages, with WAL coming in meanwhile. */
+async function makeImages(timeline: Timeline): Promise<void> {
+  const made = makeTextImages(timeline);
+  const n = recordAt(timeline.lastRecordLsn) + 1;
+  putNumbered(timeline, n);
+  timeline.advance(lsnOf(n), lsnOf(n - 1));
+  await timeline.flush();
+  assert.deepEqual([(await made)?.pages, (await made)?.failedPages], [13, 0]);
+  assert.ok(
+    timeline.layerInfos().some(({ kind, lsnEnd }) => kind === "Image" && lsnEnd > START_LSN),
+  );
+}
+
 async function attach(
   manager: TenantManager,
   generation: number,
@@ -111,10 +126,12 @@ async function live(directory: string, promises: Promises): Promise<void> {
   });
   promises.durable(root);
   await ingest(root, 150, promises);
+  await makeImages(root);
   for (const id of [branchId, deletedId]) {
     const branch = await promises.change(id, () => tenant.createBranch(id, rootId));
     promises.durable(branch);
     await ingest(branch, 200, promises);
+    await makeImages(branch);
   }
   await promises.change(deletedId, async () => {
     await tenant.deleteTimeline(deletedId);
@@ -126,7 +143,7 @@ async function live(directory: string, promises: Promises): Promise<void> {
     promises.now.distance = 700;
   });
   promises.note();
-  putNumbered(root, 151); // of a batch that never ends
+  putNumbered(root, recordAt(root.lastRecordLsn) + 1); // of a batch that never ends
   await first.detach(tenantId);
   await attach(first, 3, promises);
   await first.shutdown();

@@ -16,7 +16,7 @@ import { Reconstruction } from "./reconstruction.ts";
 import type { TimelineLayers } from "./timeline_layers.ts";
 
 /** What a read needs of a timeline. */
-interface ReadableTimeline {
+export interface ReadableTimeline {
   readonly timelineId: string;
   readonly lastRecordLsn: Lsn;
   readonly startLsn: Lsn;

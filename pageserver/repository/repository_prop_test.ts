@@ -1,15 +1,24 @@
 /**
  * The repository against a naive model: lists of versions per timeline. Random batches, rollbacks,
- * flushes, branches and crashes (the directory is copied as it is at that moment and opened again;
- * the WAL beyond diskConsistentLsn is received again), with random reads at random LSNs in
- * between.
+ * flushes, image layers, branches and crashes (the directory is copied as it is at that moment and
+ * opened again; the WAL beyond diskConsistentLsn is received again), with random reads at random
+ * LSNs in between.
  */
 import assert from "node:assert/strict";
 import fc from "fast-check";
 import { Corrupt, NotFound } from "../../libs/utils/errors.ts";
 import { newTenantId, newTimelineId, type TenantId, type TimelineId } from "../../libs/utils/id.ts";
 import { addLsn, type Lsn, minLsn } from "../../libs/utils/lsn.ts";
-import { compareKeys, formatKey, isInherited, type Key, makeKey } from "./key.ts";
+import {
+  compareKeys,
+  formatKey,
+  isInherited,
+  type Key,
+  KeyClass,
+  makeKey,
+  relationSizeKey,
+} from "./key.ts";
+import { joinedText, makeTextImages } from "../compaction/image_fixture.ts";
 import { Reconstruction } from "./reconstruction.ts";
 import type { Tenant } from "./tenant.ts";
 import type { TenantManager } from "./tenant_manager.ts";
@@ -90,19 +99,15 @@ function realPage(timeline: Timeline, key: Key, lsn: Lsn, after: Lsn | undefined
     if (thrown instanceof Corrupt && thrown.message.includes("missing image")) return "Corrupt";
     throw thrown;
   }
-  const parts = into.continues ? ["..."] : [];
-  if (into.hasImage) parts.push(textOf(into.bytes.subarray(0, into.imageLength))!);
-  for (let i = 0; i < into.recordCount; i++) {
-    const offset = into.recordOffset[i]!;
-    parts.push(textOf(into.bytes.subarray(offset, offset + into.recordLength[i]!))!);
-  }
-  return parts.join(" ");
+  return joinedText(into);
 }
 
 /** The system under test and its model, driven by random numbers. */
 class Pair {
   #copies: string[] = [];
   #serial = 0;
+  /** Pages that got images. */
+  imagePages = 0;
   readonly #models: ModelTimeline[] = [];
 
   constructor(
@@ -132,9 +137,28 @@ class Pair {
     const kinds = isValue
       ? ["image", "image", "tombstone"] as const
       : ["record", "record", "init", "image"] as const;
-    const kind = kinds[(random >>> 7) % kinds.length]!;
-    const text = `v${this.#serial++}${"-".repeat(random % 5 === 0 ? random % 900 : 0)}`;
+    const isSize = key.f1 === KeyClass.relationSize;
+    const kind = isSize && random % 8 > 0 ? "image" : kinds[(random >>> 7) % kinds.length]!;
+    const text = isSize
+      ? `${String.fromCharCode(random % 5)}\0\0\0`
+      : `v${this.#serial++}${"-".repeat(random % 5 === 0 ? random % 900 : 0)}`;
     return { key, lsn, kind, text: kind === "tombstone" ? "" : text };
+  }
+
+  /** Both relations have blocks, so that there are images to be made. */
+  sizes(): void {
+    const model = this.#models[0]!;
+    const lsn = addLsn(model.last, 8);
+    const versions = [1, 2].map((rel): Version => ({
+      key: relationSizeKey(1663, 5, rel, 0),
+      lsn,
+      kind: "image",
+      text: "\x03\0\0\0",
+    }));
+    const timeline = this.tenant.timeline(model.id);
+    this.#put(timeline, versions);
+    timeline.advance(lsn, model.last);
+    this.#note(model, { versions, lsn, prev: model.last });
   }
 
   #put(timeline: Timeline, versions: Version[]): void {
@@ -163,13 +187,33 @@ class Pair {
     if (abandon) return timeline.rollback();
     if (lsn === model.last) lsn = addLsn(lsn, 8);
     timeline.advance(lsn, prev);
-    model.batches.push({ versions, lsn, prev });
-    model.last = lsn;
+    this.#note(model, { versions, lsn, prev });
+  }
+
+  #note(model: ModelTimeline, batch: Batch): void {
+    model.batches.push(batch);
+    model.last = batch.lsn;
   }
 
   async flush(which: number): Promise<void> {
     const model = this.#model(which);
     assert.equal(await this.tenant.timeline(model.id).flush(), model.last);
+  }
+
+  /** Image layers change nothing that can be read. */
+  async images(which: number, random: number): Promise<void> {
+    const model = this.#model(which);
+    // Else images are of what was flushed before
+    for (let at: ModelTimeline | undefined = model; at && random % 5 > 0; at = at.ancestor) {
+      await this.tenant.timeline(at.id).flush();
+    }
+    const timeline = this.tenant.timeline(model.id);
+    const made = await makeTextImages(timeline, {
+      force: random % 2 === 0,
+      imageCreationThreshold: 1 + random % 3,
+      targetBytes: 1 + random % 2000,
+    });
+    this.imagePages += made?.pages ?? 0;
   }
 
   async branch(which: number, random: number): Promise<void> {
@@ -218,7 +262,10 @@ class Pair {
     const after = addLsn(START_LSN, (random >>> 9) % (lsn - START_LSN + 1));
     // Only one who has a version may ask for what comes after it.
     if (!/^(NotFound|Corrupt)$/.test(modelPage(model, key, after, -1))) {
-      assert.equal(realPage(timeline, key, lsn, after), modelPage(model, key, lsn, after));
+      const newer = realPage(timeline, key, lsn, after);
+      const isWhole = into.hasImage && !into.continues; // of an image layer that came later
+      const expected = modelPage(model, key, lsn, isWhole ? -1 : after);
+      assert.equal(newer, expected);
     }
     const expected: string[] = [];
     for (const value of VALUE_KEYS) {
@@ -241,7 +288,7 @@ class Pair {
 }
 
 interface Step {
-  kind: "batch" | "abandon" | "flush" | "branch" | "crash";
+  kind: "batch" | "abandon" | "flush" | "images" | "branch" | "crash";
   which: number;
   randoms: number[];
 }
@@ -258,11 +305,13 @@ const anyStep = fc.oneof(
   stepOf(10, "batch", { min: 0, max: 12 }),
   stepOf(1, "abandon", { min: 0, max: 12 }),
   stepOf(3, "flush", { min: 0, max: 0 }),
+  stepOf(3, "images", { min: 1, max: 1 }),
   stepOf(2, "branch", { min: 1, max: 1 }),
   stepOf(1, "crash", { min: 0, max: 0 }),
 );
 
-Deno.test("the repository equals the model through flushes, branches and crashes", async () => {
+Deno.test("the repository equals the model through flushes, images, branches and crashes", async () => {
+  let imagePages = 0;
   const run = async (
     steps: { kind: string; which: number; randoms: number[] }[],
     reads: number[],
@@ -274,14 +323,17 @@ Deno.test("the repository equals the model through flushes, branches and crashes
     const pair = new Pair(manager, tenant, tenantId, directory, await importRoot(tenant, manager));
     let generation = 1;
     try {
+      pair.sizes();
       for (const { kind, which, randoms } of steps) {
         if (kind === "batch") pair.batch(randoms, which, false);
         if (kind === "abandon") pair.batch(randoms, which, true);
         if (kind === "flush") await pair.flush(which);
+        if (kind === "images") await pair.images(which, randoms[0]!);
         if (kind === "branch") await pair.branch(which, randoms[0]!);
         if (kind === "crash") await pair.crash(++generation);
         for (const read of reads) pair.read(read, read);
       }
+      imagePages += pair.imagePages;
     } finally {
       await pair.close();
       Deno.removeSync(directory, { recursive: true });
@@ -290,4 +342,5 @@ Deno.test("the repository equals the model through flushes, branches and crashes
   const steps = fc.array(anyStep, { minLength: 5, maxLength: 40 });
   const reads = fc.array(random, { minLength: 3, maxLength: 8 });
   await fc.assert(fc.asyncProperty(steps, reads, run), { numRuns: 60, endOnFailure: false });
+  assert.ok(imagePages > 10, `${imagePages} images`);
 });

@@ -4,7 +4,7 @@
  *
  *   page cache          cacheBytes              hits, misses, evictions
  *   file handles        HANDLES_MAX             closed by clock
- *   layer directories   DIRECTORY_BYTES_MAX     dropped by clock, loaded again at the next read
+ *   layer directories   directoryBytes          dropped by clock, loaded again at the next read
  *   open layers         OPEN_LAYER_BYTES_MAX    index and buffer of all; above it they are frozen
  */
 import { FileTable } from "./file_table.ts";
@@ -13,7 +13,7 @@ import { PageCache } from "./page_cache.ts";
 
 const CACHE_BYTES_DEFAULT = 64 * 1024 * 1024;
 const HANDLES_MAX = 512;
-const DIRECTORY_BYTES_MAX = 64 * 1024 * 1024;
+const DIRECTORY_BYTES_DEFAULT = 64 * 1024 * 1024;
 const OPEN_LAYER_BYTES_MAX = 512 * 1024 * 1024;
 
 /** What the shell passes in. */
@@ -24,6 +24,8 @@ export interface RepositoryOptions {
   pause: () => Promise<void>;
   /** Bytes of the page cache over layer files. */
   cacheBytes?: number;
+  /** Bytes of directories of layers. */
+  directoryBytes?: number;
 }
 
 /** Something that holds memory and can drop it, to be loaded again. */
@@ -60,12 +62,14 @@ export class Resources {
   /** Memory of all open and frozen layers; kept by the timelines. */
   openLayerBytes = 0;
   readonly #directories: Droppable[] = [];
+  readonly #directoryBytesMax: number;
   #directoryBytes = 0;
   #hand = 0;
 
   constructor(options: RepositoryOptions) {
     this.now = options.now;
     this.pause = options.pause;
+    this.#directoryBytesMax = options.directoryBytes ?? DIRECTORY_BYTES_DEFAULT;
     this.cache = new PageCache(options.cacheBytes ?? CACHE_BYTES_DEFAULT, this.files);
   }
 
@@ -78,7 +82,7 @@ export class Resources {
   addDirectory(loaded: Droppable): void {
     while (
       this.#directories.length > 0 &&
-      this.#directoryBytes + loaded.memoryBytes > DIRECTORY_BYTES_MAX
+      this.#directoryBytes + loaded.memoryBytes > this.#directoryBytesMax
     ) {
       this.#dropOne();
     }
@@ -105,7 +109,7 @@ export class Resources {
       fileHandlesMax: HANDLES_MAX,
       fileOpens: this.files.opens,
       directoryBytes: this.#directoryBytes,
-      directoryBytesMax: DIRECTORY_BYTES_MAX,
+      directoryBytesMax: this.#directoryBytesMax,
       openLayerBytes: this.openLayerBytes,
       openLayerBytesMax: OPEN_LAYER_BYTES_MAX,
       internedObjects: this.interner.size,

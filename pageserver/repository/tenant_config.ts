@@ -21,6 +21,11 @@ const CHECKPOINT_DISTANCE_DEFAULT = 256 * 1024 * 1024;
 /** Layer files address their values with 32 bits. */
 const CHECKPOINT_DISTANCE_MAX = 2 * 1024 * 1024 * 1024;
 const CHECKPOINT_TIMEOUT_MS_DEFAULT = 600_000;
+const COMPACTION_PERIOD_MS_DEFAULT = 20_000;
+const COMPACTION_TARGET_SIZE_DEFAULT = 128 * 1024 * 1024;
+const COMPACTION_TARGET_SIZE_MAX = 1024 * 1024 * 1024;
+const IMAGE_CREATION_THRESHOLD_DEFAULT = 3;
+const COUNT_MAX = 1_000_000;
 
 /**
  * Overrides by name, for example {"checkpoint_distance": 268435456, "checkpoint_timeout": "10m"}.
@@ -66,23 +71,38 @@ function parseDuration(name: string, value: unknown): number {
   return Number(match[1]) * UNITS_MS[match[2]!]!;
 }
 
-function parseDistance(name: string, value: unknown): number {
+/** A whole number from 1 to `max`, to which greater ones are cut. */
+function parseNumber(name: string, value: unknown, unit: "bytes" | "a number", max: number) {
   if (typeof value !== "number" || !Number.isInteger(value) || value < 1) {
-    throw new BadRequest(`Cannot use ${name} (expected bytes): current value is ${value}`);
+    throw new BadRequest(`Cannot use ${name} (expected ${unit}): current value is ${value}`);
   }
-  return Math.min(value, CHECKPOINT_DISTANCE_MAX);
+  return Math.min(value, max);
 }
 
 /** The settings that timelines follow. Throws BadRequest for a value of the wrong form. */
 export function timelineSettings(config: TenantConfig): TimelineSettings {
-  const distance = config["checkpoint_distance"];
-  const timeout = config["checkpoint_timeout"];
+  const bytes = (name: string, byDefault: number, max: number) =>
+    parseNumber(name, config[name] ?? byDefault, "bytes", max);
+  const duration = (name: string, byDefaultMs: number) =>
+    config[name] === undefined ? byDefaultMs : parseDuration(name, config[name]);
   return {
-    checkpointDistanceBytes: distance === undefined
-      ? CHECKPOINT_DISTANCE_DEFAULT
-      : parseDistance("checkpoint_distance", distance),
-    checkpointTimeoutMs: timeout === undefined
-      ? CHECKPOINT_TIMEOUT_MS_DEFAULT
-      : parseDuration("checkpoint_timeout", timeout),
+    checkpointDistanceBytes: bytes(
+      "checkpoint_distance",
+      CHECKPOINT_DISTANCE_DEFAULT,
+      CHECKPOINT_DISTANCE_MAX,
+    ),
+    checkpointTimeoutMs: duration("checkpoint_timeout", CHECKPOINT_TIMEOUT_MS_DEFAULT),
+    compactionPeriodMs: duration("compaction_period", COMPACTION_PERIOD_MS_DEFAULT),
+    compactionTargetBytes: bytes(
+      "compaction_target_size",
+      COMPACTION_TARGET_SIZE_DEFAULT,
+      COMPACTION_TARGET_SIZE_MAX,
+    ),
+    imageCreationThreshold: parseNumber(
+      "image_creation_threshold",
+      config["image_creation_threshold"] ?? IMAGE_CREATION_THRESHOLD_DEFAULT,
+      "a number",
+      COUNT_MAX,
+    ),
   };
 }

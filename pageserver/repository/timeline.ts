@@ -21,7 +21,7 @@ import type { IndexPart } from "./index_part.ts";
 import { isScannable, type Key } from "./key.ts";
 import { type KeyInterner, NO_OBJECT, type ObjectId } from "./key_interner.ts";
 import { Layer } from "./layer.ts";
-import { EntryKind, layerFileName } from "./layer_format.ts";
+import { EntryKind, type LayerDescription, layerFileName } from "./layer_format.ts";
 import { LsnWaiters } from "./lsn_waiters.ts";
 import { MemoryLayer } from "./memory_layer.ts";
 import { collectPage, type ExplainedEntry, explainPage, getValue, scanKeys } from "./read_path.ts";
@@ -29,6 +29,7 @@ import type { Reconstruction } from "./reconstruction.ts";
 import type { Resources } from "./resources.ts";
 import { TimelineFlush } from "./timeline_flush.ts";
 import { TimelineLayers } from "./timeline_layers.ts";
+import { takeSnapshot, type TimelineSnapshot } from "./timeline_snapshot.ts";
 
 /** A layer with more entries is frozen: bounds its index at about 64 MB. */
 const LAYER_ENTRIES_MAX = 2_000_000;
@@ -61,6 +62,12 @@ export interface TimelineSettings {
   checkpointDistanceBytes: number;
   /** Milliseconds after which it is frozen. */
   checkpointTimeoutMs: number;
+  /** Milliseconds between looks for image layers to make; 0 for never. */
+  compactionPeriodMs: number;
+  /** Bytes after which the next image layer is begun. */
+  compactionTargetBytes: number;
+  /** Delta layers over a part of a relation from which on images of it may be made. */
+  imageCreationThreshold: number;
 }
 
 /** What a tenant opens a timeline with. */
@@ -96,7 +103,11 @@ export class Timeline {
   #prevRecordLsn: Lsn;
   readonly #directory: string;
   readonly #resources: Resources;
-  readonly #settings: TimelineSettings;
+  /** The tenant's; they may change. */
+  readonly settings: Readonly<TimelineSettings>;
+  readonly #generation: () => number;
+  readonly #closing = new AbortController();
+  readonly #background = new Set<Promise<unknown>>();
   readonly #flush: TimelineFlush;
   readonly #waiters: LsnWaiters;
   readonly #searchKey: SearchKey = { f1: 0, f2: 0, f3: 0, f4: 0, f5: 0, f6: 0, object: NO_OBJECT };
@@ -119,7 +130,8 @@ export class Timeline {
     this.#prevRecordLsn = part.prevRecordLsn;
     this.#directory = options.directory;
     this.#resources = resources;
-    this.#settings = options.settings;
+    this.settings = options.settings;
+    this.#generation = options.generation;
     this.#waiters = new LsnWaiters(`timeline ${this.timelineId}`);
     for (const description of part.layers) {
       const file = resources.files.register(`${options.directory}/${layerFileName(description)}`);
@@ -256,7 +268,7 @@ export class Timeline {
     if (this.#flush.isStuck) this.#flush.runInBackground();
     if (this.#dirtySinceMs === undefined || this.state !== "Active" || this.isInBatch) return;
     const ageMs = this.#resources.now() - this.#dirtySinceMs;
-    if (ageMs >= this.#settings.checkpointTimeoutMs) this.#freezeAndFlush();
+    if (ageMs >= this.settings.checkpointTimeoutMs) this.#freezeAndFlush();
   }
 
   /**
@@ -340,11 +352,39 @@ export class Timeline {
     return this.layers.finished.layers.reduce((sum, layer) => sum + layer.sizeBytes, 0);
   }
 
+  /** What a worker needs to read what is on disk here, and to write image layers of it. */
+  snapshot(): TimelineSnapshot {
+    return takeSnapshot(this, this.#directory, this.#generation());
+  }
+
+  /**
+   * Takes over an image layer that is written and synced at `temporaryPath`, a file in the
+   * timeline's directory; searched and durable when it resolves. Throws as TimelineFlush.listImage.
+   */
+  async addImageLayer(layer: LayerDescription, temporaryPath: string): Promise<void> {
+    if (this.#closed) throw this.#closedError();
+    await this.#flush.listImage(layer, temporaryPath);
+  }
+
+  /** Does `work` on the timeline's files; closing aborts it and waits for its end. */
+  async whileOpen<T>(work: (closing: AbortSignal) => Promise<T>): Promise<T> {
+    if (this.#closed) throw this.#closedError();
+    const working = work(this.#closing.signal);
+    this.#background.add(working);
+    try {
+      return await working;
+    } finally {
+      this.#background.delete(working);
+    }
+  }
+
   /** Closes it: waiters fail, what is not flushed is dropped (its WAL comes again). */
   async close(): Promise<void> {
     if (this.#closed) return;
     this.#closed = true;
     this.#waiters.fail(this.#closedError());
+    this.#closing.abort();
+    await Promise.allSettled(this.#background);
     await this.#flush.stop();
     const { open, frozen, finished } = this.layers;
     for (const layer of open === undefined ? frozen : [...frozen, open]) {
@@ -392,7 +432,7 @@ export class Timeline {
   }
 
   #isDue(open: MemoryLayer): boolean {
-    const { checkpointDistanceBytes, checkpointTimeoutMs } = this.#settings;
+    const { checkpointDistanceBytes, checkpointTimeoutMs } = this.settings;
     return open.file.length >= checkpointDistanceBytes ||
       this.#lastRecordLsn - open.lsnStart >= checkpointDistanceBytes ||
       open.index.entryCount >= LAYER_ENTRIES_MAX ||

@@ -6,6 +6,10 @@
  * and diskConsistentLsn moves. A crash anywhere leaves the former state: the WAL from the former
  * diskConsistentLsn comes again.
  *
+ * Image layers that a worker has written (compaction/) are listed here, too, because index_part has
+ * one writer: name durable, index_part, and then it is searched. What is in them is in other layers
+ * as well, so a crash loses work and nothing else.
+ *
  * A failed write (a full disk) takes nothing back: what was to be written is in memory or in the
  * open layer's file, and is tried again each second (timeline.ts tick()) and by whoever asks for a
  * flush; ingest waits meanwhile. After a failed sync nothing can be said about the page cache, so
@@ -13,12 +17,12 @@
  */
 import { assert } from "../../libs/utils/assert.ts";
 import { logger } from "../../libs/utils/log.ts";
-import { messageOf, Unavailable } from "../../libs/utils/errors.ts";
+import { Conflict, messageOf, Unavailable } from "../../libs/utils/errors.ts";
 import { INVALID_LSN, type Lsn } from "../../libs/utils/lsn.ts";
-import { SyncFailed } from "./durable_async.ts";
+import { syncDirectory, SyncFailed } from "./durable_async.ts";
 import { type IndexPart, writeIndexPart } from "./index_part.ts";
 import { Layer } from "./layer.ts";
-import type { LayerDescription, LayerOwner } from "./layer_format.ts";
+import { type LayerDescription, layerFileName, type LayerOwner } from "./layer_format.ts";
 import { writeLayer } from "./layer_writer.ts";
 import type { MemoryLayer } from "./memory_layer.ts";
 import type { Resources } from "./resources.ts";
@@ -38,6 +42,8 @@ export class TimelineFlush {
   #wantedPrevLsn: Lsn = INVALID_LSN;
   #running: Promise<void> | undefined;
   #stopping = false;
+  /** Image layers that have their names and wait to be listed, oldest first. */
+  readonly #images: LayerDescription[] = [];
   /** The first frozen layer, once its file is durable and only index_part has to list it. */
   #written: LayerDescription | undefined;
   /** Why the timeline takes no more changes. */
@@ -84,6 +90,25 @@ export class TimelineFlush {
     this.run().catch(() => {}); // #flushAll has noted it
   }
 
+  /**
+   * Gives an image layer that is written and synced at `temporaryPath` its name and lists it;
+   * resolves when that is durable. Throws Conflict if it is listed already, Unavailable if that
+   * cannot be done now: then it is done with the next flush.
+   */
+  async listImage(image: LayerDescription, temporaryPath: string): Promise<void> {
+    const name = layerFileName(image);
+    if ([...this.#part.layers, ...this.#images].some((known) => layerFileName(known) === name)) {
+      throw new Conflict(`Cannot list image layer ${name}: it is listed already`);
+    }
+    assert(image.lsnEnd <= this.diskConsistentLsn, "images are of what is on disk");
+    Deno.renameSync(temporaryPath, `${this.#directory}/${name}`);
+    this.#images.push(image);
+    while (this.#images.includes(image)) {
+      if (this.#stopping) throw new Unavailable(`Cannot list image layer ${name}: it is closed`);
+      await this.run();
+    }
+  }
+
   /** Stops after the layer that is being written, and waits for that. */
   async stop(): Promise<void> {
     this.#stopping = true;
@@ -96,7 +121,8 @@ export class TimelineFlush {
     try {
       while (!this.#stopping && this.#hasWork()) {
         const layer = this.#layers.frozen[0];
-        if (layer !== undefined) await this.#flushLayer(layer);
+        if (this.#images.length > 0) await this.#listImage(this.#images[0]!);
+        else if (layer !== undefined) await this.#flushLayer(layer);
         else await this.#replacePart(this.#wantedLsn, this.#wantedPrevLsn, this.#part.layers);
       }
       const id = this.#owner.timelineId;
@@ -124,12 +150,22 @@ export class TimelineFlush {
   }
 
   #hasWork(): boolean {
-    return this.#layers.frozen.length > 0 || this.#wantedLsn > this.#part.diskConsistentLsn;
+    return this.#images.length > 0 || this.#layers.frozen.length > 0 ||
+      this.#wantedLsn > this.#part.diskConsistentLsn;
+  }
+
+  async #listImage(image: LayerDescription): Promise<void> {
+    await syncDirectory(this.#directory);
+    const { diskConsistentLsn, prevRecordLsn, layers } = this.#part;
+    await this.#replacePart(diskConsistentLsn, prevRecordLsn, [...layers, image]);
+    const file = this.#resources.files.register(`${this.#directory}/${layerFileName(image)}`);
+    this.#layers.finished.insert(new Layer(image, file, this.#owner, this.#resources));
+    this.#images.shift();
   }
 
   async #flushLayer(frozen: MemoryLayer): Promise<void> {
-    this.#written ??= await writeLayer({
-      kind: "delta",
+    const job = {
+      kind: "delta" as const,
       owner: this.#owner,
       generation: this.#generation(),
       lsnStart: frozen.lsnStart,
@@ -138,8 +174,8 @@ export class TimelineFlush {
       index: frozen.index,
       interner: this.#resources.interner,
       pause: this.#resources.pause,
-      directory: this.#directory,
-    });
+    };
+    this.#written ??= await writeLayer(job, this.#directory);
     const description = this.#written;
     const listed = [...this.#part.layers, description];
     await this.#replacePart(frozen.lsnEnd, frozen.prevRecordLsn, listed);

@@ -12,6 +12,7 @@ import { PrivateSocket } from "../../compute/private_socket.ts";
 import { ReadyDirectory } from "../../compute/ready_directory.ts";
 import { ReadyFiles } from "../../compute/ready_files.ts";
 import { withCluster } from "../../pageserver/cluster_fixture.ts";
+import { Compactor } from "../../pageserver/compaction/compactor.ts";
 import { httpApi as pageserverApi } from "../../pageserver/http_api.ts";
 import { TenantManager } from "../../pageserver/repository/tenant_manager.ts";
 import { httpApi as safekeeperApi } from "../../safekeeper/http_api.ts";
@@ -156,7 +157,16 @@ export async function fuzzPageserverApi(random: SeededRandom, cases: number): Pr
     const { manager, reader, timeline } = cluster;
     const receivers = cluster.receivers();
     const { signal } = new AbortController();
-    const api = pageserverApi({ id: 1, manager, reader, receivers, waitLsnTimeoutMs: 20, signal });
+    const compactor = new Compactor({ manager, now: () => performance.now() });
+    const api = pageserverApi({
+      id: 1,
+      manager,
+      reader,
+      receivers,
+      compactor,
+      waitLsnTimeoutMs: 20,
+      signal,
+    });
     const tenant = `/v1/tenant/${timeline.tenantId}`;
     const victim = newTenantId();
     const config = { checkpoint_distance: 1048576, checkpoint_timeout: "10m", other: [1, {}] };

@@ -1,0 +1,217 @@
+/**
+ * When image layers are made: a look at each timeline once every compaction_period, when new delta
+ * layers are worth it, and at once when somebody asks.
+ *
+ * One pass at a time for the whole pageserver, in a worker that ends with it, so that at rest there
+ * is none. A pass that nobody waits for works half of the time, a fifth of it while the pageserver
+ * is busy with reads or WAL. After one that failed the next waits longer, up to an hour; after a
+ * restart everything is looked at once more, so what a stopped pass has left is found again.
+ */
+import { messageOf, Unavailable } from "../../libs/utils/errors.ts";
+import { logger } from "../../libs/utils/log.ts";
+import { INVALID_LSN, type Lsn } from "../../libs/utils/lsn.ts";
+import { compactionMetrics } from "../metrics.ts";
+import type { TenantManager } from "../repository/tenant_manager.ts";
+import type { Timeline } from "../repository/timeline.ts";
+import { isWholeOnDisk } from "../repository/timeline_snapshot.ts";
+import { JobPace, runImageJob } from "./image_job.ts";
+import type { ImagePassResult } from "./image_pass.ts";
+import { isWorthALook } from "./image_plan.ts";
+
+const log = logger("pageserver", "compaction");
+
+/** Rest for each millisecond of work that nobody waits for: alone, and beside a busy pageserver. */
+const REST_IN_BACKGROUND = 1;
+const REST_WHEN_BUSY = 4;
+/** Pages of layers that are looked at in a second by who is busy reading. */
+const BUSY_READS = 5000;
+/** Bytes of WAL in a second of who is busy ingesting. */
+const BUSY_WAL_BYTES = 4 * 1024 * 1024;
+const FAILURE_PAUSE_MS_MAX = 3_600_000;
+
+/** What is kept of a timeline while it is open. */
+interface Looked {
+  /** Delta layers up to here were looked at. */
+  after: Lsn;
+  /** When the next look is due. */
+  nextMs: number;
+  failures: number;
+}
+
+interface CompactorOptions {
+  readonly manager: TenantManager;
+  /** Milliseconds, monotonic. */
+  readonly now: () => number;
+}
+
+/** Makes the image layers of all timelines. */
+export class Compactor {
+  readonly #options: CompactorOptions;
+  readonly #looked = new WeakMap<Timeline, Looked>();
+  /** The end of the last pass that was asked for. */
+  #queue: Promise<unknown> = Promise.resolve();
+  #waiting = 0;
+  #pace: JobPace | undefined;
+  #isAwaited = false;
+  #number = 0;
+  #load = { reads: 0, wal: 0, atMs: 0 };
+
+  constructor(options: CompactorOptions) {
+    this.#options = options;
+  }
+
+  /** To be called about once a second: begins a pass if one is due and none is running. */
+  tick(): void {
+    const isBusy = this.#measureLoad();
+    if (this.#pace !== undefined && !this.#isAwaited) {
+      this.#pace.rest = isBusy ? REST_WHEN_BUSY : REST_IN_BACKGROUND;
+    }
+    if (this.#waiting > 0) return;
+    const timeline = this.#due();
+    if (timeline === undefined) return;
+    this.#inTurn(() => this.#pass(timeline, false, false)).catch(() => {}); // #pass has told
+  }
+
+  /**
+   * Makes the image layers of a timeline that are due, at full speed; `force`: of every page with a
+   * chain of records. Throws Unavailable.
+   */
+  compact(timeline: Timeline, force: boolean): Promise<ImagePassResult> {
+    return this.#inTurn(() => this.#pass(timeline, true, force));
+  }
+
+  #inTurn<T>(work: () => Promise<T>): Promise<T> {
+    this.#waiting++;
+    const done = this.#queue.then(work).finally(() => this.#waiting--);
+    this.#queue = done.catch(() => {});
+    return done;
+  }
+
+  /** A timeline that a look is due at. */
+  #due(): Timeline | undefined {
+    const nowMs = this.#options.now();
+    for (const { tenant } of this.#options.manager.list()) {
+      for (const timeline of tenant?.timelines.values() ?? []) {
+        const { compactionPeriodMs, imageCreationThreshold } = timeline.settings;
+        if (compactionPeriodMs === 0 || timeline.state !== "Active") continue;
+        const looked = this.#lookedAt(timeline);
+        if (nowMs < looked.nextMs || !isWholeOnDisk(timeline)) continue;
+        const { layers } = timeline.layers.finished;
+        if (isWorthALook(layers, looked.after, imageCreationThreshold)) return timeline;
+      }
+    }
+    return undefined;
+  }
+
+  #lookedAt(timeline: Timeline): Looked {
+    let looked = this.#looked.get(timeline);
+    if (looked === undefined) {
+      const nextMs = this.#options.now() + timeline.settings.compactionPeriodMs;
+      looked = { after: INVALID_LSN, nextMs, failures: 0 };
+      this.#looked.set(timeline, looked);
+    }
+    return looked;
+  }
+
+  async #pass(timeline: Timeline, isAwaited: boolean, force: boolean): Promise<ImagePassResult> {
+    const looked = this.#lookedAt(timeline);
+    const startMs = this.#options.now();
+    const { compactionPeriodMs } = timeline.settings;
+    looked.nextMs = startMs + compactionPeriodMs;
+    try {
+      const result = await this.#run(timeline, looked, isAwaited, force);
+      looked.failures = 0;
+      this.#report(timeline, result, this.#options.now() - startMs);
+      return result;
+    } catch (thrown) {
+      if (timeline.state === "Stopping") throw thrown;
+      const pauseMs = Math.min(compactionPeriodMs * 2 ** ++looked.failures, FAILURE_PAUSE_MS_MAX);
+      looked.nextMs = this.#options.now() + pauseMs;
+      compactionMetrics.failures.inc();
+      log.error("no image layers of timeline {id} for now: {why}", {
+        id: timeline.timelineId,
+        why: messageOf(thrown),
+      });
+      throw thrown;
+    }
+  }
+
+  async #run(
+    timeline: Timeline,
+    looked: Looked,
+    isAwaited: boolean,
+    force: boolean,
+  ): Promise<ImagePassResult> {
+    if (!isWholeOnDisk(timeline)) {
+      throw new Unavailable(
+        `Cannot make image layers of timeline ${timeline.timelineId}: ` +
+          "not all of its ancestor's WAL is on disk yet",
+      );
+    }
+    const snapshot = timeline.snapshot();
+    const { imageCreationThreshold, compactionTargetBytes } = timeline.settings;
+    const pace = new JobPace();
+    pace.rest = isAwaited ? 0 : REST_IN_BACKGROUND;
+    this.#pace = pace;
+    this.#isAwaited = isAwaited;
+    try {
+      const result = await runImageJob(timeline, {
+        snapshot,
+        number: this.#number++,
+        after: looked.after,
+        imageCreationThreshold,
+        targetBytes: compactionTargetBytes,
+        force,
+      }, pace);
+      looked.after = snapshot.diskConsistentLsn;
+      return result;
+    } finally {
+      this.#pace = undefined;
+    }
+  }
+
+  #report(timeline: Timeline, result: ImagePassResult, tookMs: number): void {
+    compactionMetrics.passes.observe(tookMs / 1000);
+    compactionMetrics.layers.inc(result.layers);
+    compactionMetrics.pages.inc(result.pages);
+    compactionMetrics.bytes.inc(result.bytes);
+    compactionMetrics.pageFailures.inc(result.failedPages);
+    const id = timeline.timelineId;
+    const { layers, pages, bytes, failedPages, firstFailure } = result;
+    if (pages > 0) {
+      const seconds = (tookMs / 1000).toFixed(1);
+      log.info(
+        "timeline {id}: {layers} image layers of {pages} pages, {bytes} bytes, {seconds} s",
+        {
+          id,
+          layers,
+          pages,
+          bytes,
+          seconds,
+        },
+      );
+    }
+    if (failedPages > 0) {
+      log.error("timeline {id}: {failedPages} pages got no image, for example: {why}", {
+        id,
+        failedPages,
+        why: firstFailure ?? "",
+      });
+    }
+  }
+
+  /** Whether others had much to do since the last tick. */
+  #measureLoad(): boolean {
+    const { manager, now } = this.#options;
+    const { cacheHits, cacheMisses } = manager.stats();
+    let wal = 0;
+    for (const { tenant } of manager.list()) {
+      for (const timeline of tenant?.timelines.values() ?? []) wal += timeline.lastRecordLsn;
+    }
+    const before = this.#load;
+    this.#load = { reads: cacheHits + cacheMisses, wal, atMs: now() };
+    const seconds = Math.max(0.001, (this.#load.atMs - before.atMs) / 1000);
+    return (this.#load.reads - before.reads) / seconds > BUSY_READS ||
+      (this.#load.wal - before.wal) / seconds > BUSY_WAL_BYTES;
+  }
+}

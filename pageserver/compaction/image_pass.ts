@@ -1,0 +1,317 @@
+/**
+ * One pass over a timeline as of its diskConsistentLsn: finds the extents that are due, rebuilds
+ * their pages and writes them into image layers under temporary names, in key order.
+ *
+ * Runs in a worker (image_worker.ts), and in tests without one. It reads finished layers only. What
+ * it holds: the caller's page cache and layer directories, one layer's index (24 bytes a page, a
+ * few MB at most), the records of one page, and 100 bytes for each relation.
+ *
+ * Images are made of blocks of relations, as many as the relation has at that LSN. Everything else
+ * is left in delta layers: SLRU pages and values are few and small, and values have no chains. A
+ * page that cannot be rebuilt is left out, reported, and not tried again before a newer layer
+ * changes its extent; reads of it find what they found before.
+ */
+import { PAGE_SIZE } from "../../libs/postgres/constants.ts";
+import type { RelTag } from "../../libs/postgres/relation.ts";
+import type { PgVersion } from "../../libs/postgres/versions.ts";
+import { Corrupt, messageOf, NotFound } from "../../libs/utils/errors.ts";
+import { INVALID_LSN, type Lsn } from "../../libs/utils/lsn.ts";
+import type { SearchKey } from "../repository/blob_source.ts";
+import { KeyClass, makeKey, relationSizeKey } from "../repository/key.ts";
+import { NO_OBJECT } from "../repository/key_interner.ts";
+import type { Layer } from "../repository/layer.ts";
+import { EntryKind, type LayerDescription } from "../repository/layer_format.ts";
+import { writeLayerFile } from "../repository/layer_writer.ts";
+import { MemoryLayer } from "../repository/memory_layer.ts";
+import { collectPage, type ReadableTimeline, scanKeys } from "../repository/read_path.ts";
+import { Reconstruction } from "../repository/reconstruction.ts";
+import type { Resources } from "../repository/resources.ts";
+import { openSnapshot, type TimelineSnapshot } from "../repository/timeline_snapshot.ts";
+import { reconstructPage } from "../walredo/reconstruct.ts";
+import type { PageTarget, RedoKey } from "../walredo/types.ts";
+import { ChainCounter, type Extent, extentsOf } from "./image_plan.ts";
+
+const U32_MAX = 0xffffffff;
+/** Index entries or pages between pauses. */
+const SLICE_PAGES = 64;
+
+/** What to look at, and how. */
+export interface ImagePassOrder {
+  readonly snapshot: TimelineSnapshot;
+  /** No other pass of this process has it. */
+  readonly number: number;
+  /** Delta layers up to here were looked at by an earlier pass. */
+  readonly after: Lsn;
+  readonly imageCreationThreshold: number;
+  readonly targetBytes: number;
+  /** Every page with a chain of records gets an image. */
+  readonly force: boolean;
+}
+
+/** What a pass came to. */
+export interface ImagePassResult {
+  readonly extents: number;
+  readonly pages: number;
+  readonly bytes: number;
+  readonly layers: number;
+  /** Pages that could not be rebuilt, and why the first could not. */
+  readonly failedPages: number;
+  readonly firstFailure: string | undefined;
+}
+
+/** Brings what was collected of a page to its bytes; throws for one that cannot be rebuilt. */
+type Rebuild = (collected: Reconstruction, key: RedoKey, into: PageTarget) => number;
+
+/** Redo as the page service does it; the bytes are into.bytes from into.offset. */
+export function rebuildWith(version: PgVersion): Rebuild {
+  return (collected, key, into) => {
+    into.offset = collected.hasImage ? 0 : collected.reserve(PAGE_SIZE);
+    into.bytes = collected.bytes;
+    into.view = collected.view;
+    reconstructPage(collected, key, into, version);
+    return PAGE_SIZE;
+  };
+}
+
+/** What a pass is given beside its order. */
+interface ImagePassContext {
+  readonly resources: Resources;
+  readonly rebuild: Rebuild;
+  /** Called after every few pages; throws to stop the pass. */
+  readonly pause: () => Promise<void>;
+  /** A layer is written and synced at `temporaryPath`; it is the receiver's from now on. */
+  readonly onLayer: (layer: LayerDescription, temporaryPath: string) => Promise<void> | void;
+}
+
+/** The pass. */
+export async function makeImages(
+  order: ImagePassOrder,
+  context: ImagePassContext,
+): Promise<ImagePassResult> {
+  const pass = new ImagePass(order, context);
+  try {
+    return await pass.run();
+  } finally {
+    pass.close();
+  }
+}
+
+class ImagePass {
+  readonly #order: ImagePassOrder;
+  readonly #context: ImagePassContext;
+  readonly #timeline: ReadableTimeline;
+  readonly #lsn: Lsn;
+  readonly #chains = new ChainCounter();
+  readonly #collected = new Reconstruction();
+  readonly #target: PageTarget;
+  readonly #key: SearchKey = { f1: 0, f2: 0, f3: 0, f4: 0, f5: 0, f6: 0, object: NO_OBJECT };
+  readonly #redoKey: RedoKey = {
+    kind: "relation",
+    spc: 0,
+    db: 0,
+    rel: 0,
+    fork: 0,
+    slruKind: 0,
+    segno: 0,
+    block: 0,
+  };
+  #open: MemoryLayer | undefined;
+  #serial = 0;
+  #sincePause = 0;
+  #extents = 0;
+  #pages = 0;
+  #bytes = 0;
+  #layers = 0;
+  #failedPages = 0;
+  #firstFailure: string | undefined;
+
+  constructor(order: ImagePassOrder, context: ImagePassContext) {
+    this.#order = order;
+    this.#context = context;
+    this.#timeline = openSnapshot(order.snapshot, context.resources);
+    this.#lsn = order.snapshot.diskConsistentLsn;
+    const { bytes, view } = this.#collected;
+    this.#target = { bytes, view, offset: 0 };
+  }
+
+  async run(): Promise<ImagePassResult> {
+    for (const [tag, blocks] of await this.#changedRelations()) {
+      for (const extent of extentsOf(tag, blocks)) await this.#look(extent);
+    }
+    await this.#finishLayer();
+    return {
+      extents: this.#extents,
+      pages: this.#pages,
+      bytes: this.#bytes,
+      layers: this.#layers,
+      failedPages: this.#failedPages,
+      firstFailure: this.#firstFailure,
+    };
+  }
+
+  /** Drops a layer that is not finished, and closes all files. */
+  close(): void {
+    this.#open?.file.discard();
+    for (let at: ReadableTimeline | undefined = this.#timeline; at; at = at.ancestor) {
+      for (const layer of at.layers.finished.layers) layer.close();
+    }
+  }
+
+  /** Delta layers that no pass has looked at. */
+  get #fresh(): Layer[] {
+    const { force, after } = this.#order;
+    return this.#timeline.layers.finished.layers.filter(({ kind, lsnEnd }) =>
+      kind === "delta" && (force || lsnEnd > after)
+    );
+  }
+
+  /** The relation forks that fresh layers may have something of, in key order, with their blocks. */
+  async #changedRelations(): Promise<[RelTag, number][]> {
+    const fresh = this.#fresh;
+    const found: [RelTag, number][] = [];
+    const from = relationSizeKey(0, 0, 0, 0);
+    const to = relationSizeKey(U32_MAX, U32_MAX, U32_MAX, 255);
+    scanKeys(
+      this.#timeline,
+      from,
+      to,
+      this.#lsn,
+      ({ f2: spc, f3: db, f4: rel, f5: fork }, size) => {
+        const blocks = new DataView(size.buffer, size.byteOffset).getUint32(0, true);
+        if (blocks > 0) found.push([{ spc, db, rel, fork }, blocks]);
+      },
+    );
+    const changed: [RelTag, number][] = [];
+    for (const one of found) {
+      if (fresh.some((layer) => this.#hasEntries(layer, one[0], 0, one[1]))) changed.push(one);
+      await this.#slice();
+    }
+    return changed;
+  }
+
+  #hasEntries(layer: Layer, tag: RelTag, first: number, end: number): boolean {
+    return layer.reader().entries(this.#blockKey(tag, first), end, () => true);
+  }
+
+  #blockKey({ spc, db, rel, fork }: RelTag, block: number) {
+    return makeKey(KeyClass.relation, spc, db, rel, fork, block);
+  }
+
+  /** Looks at an extent, and writes its images if they are due. */
+  async #look(extent: Extent): Promise<void> {
+    const { tag, first, end } = extent;
+    await this.#slice();
+    if (!this.#fresh.some((layer) => this.#hasEntries(layer, tag, first, end))) return;
+    this.#countChains(extent);
+    const { imageCreationThreshold, force } = this.#order;
+    const decision = this.#chains.decide(imageCreationThreshold, force);
+    if (decision === "none") return;
+    this.#extents++;
+    for (let block = first; block < end; block++) {
+      if (decision === "changed" && this.#chains.chainOf(block) === 0) continue;
+      this.#writePage(tag, block);
+      await this.#slice();
+    }
+    if (this.#open !== undefined && this.#open.file.length >= this.#order.targetBytes) {
+      await this.#finishLayer();
+    }
+  }
+
+  #countChains(extent: Extent): void {
+    const chains = this.#chains;
+    const key = this.#blockKey(extent.tag, extent.first);
+    chains.begin(extent);
+    const { finished } = this.#timeline.layers;
+    const last = this.#blockKey(extent.tag, extent.end);
+    for (
+      let i = finished.nextInRange(0, key, last, this.#lsn);
+      i >= 0 && !chains.isComplete;
+      i = finished.nextInRange(i + 1, key, last, this.#lsn)
+    ) {
+      const reader = finished.layers[i]!.reader();
+      reader.entries(key, extent.end, (block, word) => {
+        chains.add(block, word);
+        return false;
+      });
+      chains.endLayer(reader.valueBytes / reader.entryCount);
+    }
+  }
+
+  #writePage(tag: RelTag, block: number): void {
+    if (!this.#collect(tag, block)) return;
+    let length: number;
+    try {
+      length = this.#context.rebuild(this.#collected, this.#redoKey, this.#target);
+    } catch (thrown) {
+      return this.#fail(thrown);
+    }
+    const { bytes, offset } = this.#target;
+    const layer = this.#openLayer();
+    const blob = layer.file.appendBlob(bytes, offset, length);
+    const { interner } = this.#context.resources;
+    const object = interner.relation(tag.spc, tag.db, tag.rel, tag.fork);
+    layer.put(object, block, this.#lsn, blob + EntryKind.image);
+    this.#pages++;
+  }
+
+  /** Collects a page; false if there is nothing to be made of it. */
+  #collect(tag: RelTag, block: number): boolean {
+    const key = this.#key;
+    Object.assign(key, this.#blockKey(tag, block));
+    Object.assign(this.#redoKey, tag).block = block;
+    const collected = this.#collected;
+    try {
+      collectPage(this.#timeline, key, this.#lsn, collected, undefined);
+    } catch (thrown) {
+      if (thrown instanceof Corrupt) this.#fail(thrown);
+      // A block that nobody has written, in the middle of a relation, is no failure
+      else if (!(thrown instanceof NotFound)) throw thrown;
+      return false;
+    }
+    return collected.recordCount > 0 || collected.imageLsn !== this.#lsn;
+  }
+
+  #fail(thrown: unknown): void {
+    this.#failedPages++;
+    this.#firstFailure ??= messageOf(thrown);
+  }
+
+  #openLayer(): MemoryLayer {
+    if (this.#open !== undefined) return this.#open;
+    const { snapshot } = this.#order;
+    const path = `${snapshot.directory}/images-${this.#order.number}-${this.#serial++}`;
+    const { resources } = this.#context;
+    this.#open = new MemoryLayer(`${path}.___temp`, INVALID_LSN, snapshot, resources);
+    return this.#open;
+  }
+
+  async #finishLayer(): Promise<void> {
+    const layer = this.#open;
+    if (layer === undefined) return;
+    const { snapshot } = this.#order;
+    const { resources, pause, onLayer } = this.#context;
+    const description = await writeLayerFile({
+      kind: "image",
+      owner: snapshot,
+      generation: snapshot.generation,
+      lsnStart: (this.#lsn - 1) as Lsn,
+      lsnEnd: this.#lsn,
+      file: layer.file,
+      index: layer.index,
+      interner: resources.interner,
+      pause,
+    });
+    this.#open = undefined;
+    layer.file.closeWriter();
+    resources.files.release(layer.file.file);
+    this.#layers++;
+    this.#bytes += description.sizeBytes;
+    await onLayer(description, layer.file.file.path);
+  }
+
+  async #slice(): Promise<void> {
+    if (++this.#sincePause < SLICE_PAGES) return;
+    this.#sincePause = 0;
+    await this.#context.pause();
+  }
+}

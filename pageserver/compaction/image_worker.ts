@@ -1,0 +1,55 @@
+/**
+ * The worker that makes image layers: one pass, then it is ended by who started it.
+ *
+ * It gets an ImageWorkerOrder and answers with ImageWorkerMessages. It may read the directories of
+ * the timeline and its ancestors and write in the timeline's, nothing else (image_job.ts says so
+ * when it starts the worker). How fast it goes is in a few shared numbers, so that it can be slowed
+ * down or stopped while it works.
+ */
+import { messageOf } from "../../libs/utils/errors.ts";
+import { pgVersion } from "../../libs/postgres/versions.ts";
+import { Resources } from "../repository/resources.ts";
+import { type ImageWorkerMessage, type ImageWorkerOrder, Pace } from "./image_messages.ts";
+import { type ImagePassResult, makeImages, rebuildWith } from "./image_pass.ts";
+
+/** Bytes of the worker's caches: with its isolate and buffers it stays below 80 MB. */
+const CACHE_BYTES = 16 * 1024 * 1024;
+const DIRECTORY_BYTES = 16 * 1024 * 1024;
+/** Work between looks at the pace. */
+const SLICE_MS = 10;
+
+async function work({ order, pace }: ImageWorkerOrder): Promise<ImagePassResult> {
+  const now = () => performance.now();
+  let sliceStartMs = now();
+  const pause = async () => {
+    if (Atomics.load(pace, Pace.stop) === 1) throw new Error("it was stopped");
+    const workedMs = now() - sliceStartMs;
+    if (workedMs < SLICE_MS) return;
+    const restMs = workedMs * Atomics.load(pace, Pace.rest);
+    if (restMs > 0) await new Promise((resolve) => setTimeout(resolve, restMs));
+    sliceStartMs = now();
+  };
+  const resources = new Resources({
+    now,
+    pause,
+    cacheBytes: CACHE_BYTES,
+    directoryBytes: DIRECTORY_BYTES,
+  });
+  return await makeImages(order, {
+    resources,
+    rebuild: rebuildWith(pgVersion(order.snapshot.pgVersion)),
+    pause,
+    onLayer: (layer, temporaryPath) => answer({ kind: "layer", layer, temporaryPath }),
+  });
+}
+
+function answer(message: ImageWorkerMessage): void {
+  (self as unknown as { postMessage: (message: ImageWorkerMessage) => void }).postMessage(message);
+}
+
+addEventListener("message", (event) => {
+  work((event as MessageEvent<ImageWorkerOrder>).data).then(
+    (result) => answer({ kind: "done", result }),
+    (thrown) => answer({ kind: "failed", why: messageOf(thrown) }),
+  );
+});
