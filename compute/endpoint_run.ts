@@ -159,9 +159,9 @@ export abstract class EndpointRun {
   }
 
   /** A connection of the superuser, over the endpoint's own socket. */
-  connect(parameters: Record<string, string>): Promise<PgClient> {
+  connect(parameters: Record<string, string>, signal?: AbortSignal): Promise<PgClient> {
     const { services, directory, spec } = this;
-    return services.sockets.connect(directory.socketDirectory, spec.pg_port, parameters);
+    return services.sockets.connect(directory.socketDirectory, spec.pg_port, parameters, signal);
   }
 
   /** A session in the database "postgres". */

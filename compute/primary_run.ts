@@ -119,7 +119,7 @@ export class PrimaryRun extends EndpointRun {
       this.#lagLimits,
       slotExists,
       logicalSlots === 0 ? 0 : undefined,
-      (parameters) => this.connect(parameters),
+      (parameters, signal) => this.connect(parameters, signal),
     );
     this.#stream.start();
     await this.#stream.opened;

@@ -19,15 +19,19 @@ export class PrivateSocket {
     this.#path = path;
   }
 
-  /** Opens a connection to the socket of Postgres in `directory` as the superuser. */
+  /**
+   * Opens a connection to the socket of Postgres in `directory` as the superuser. It is closed when
+   * `signal` aborts, then or later.
+   */
   async connect(
     directory: string,
     port: number,
     parameters: Record<string, string>,
+    signal?: AbortSignal,
   ): Promise<PgClient> {
     const turn = this.#last.then(() => this.#open(`${directory}/.s.PGSQL.${port}`));
     this.#last = turn.catch(() => {});
-    return await PgClient.over(await turn, { user: SUPERUSER, ...parameters });
+    return await PgClient.over(await turn, { user: SUPERUSER, ...parameters }, undefined, signal);
   }
 
   async #open(socket: string): Promise<Deno.Conn> {

@@ -6,6 +6,8 @@ import { seededRandom } from "./load/random.ts";
 import { fuzzCodecs } from "./fuzz/codecs.ts";
 import { fuzzComputeApi, fuzzPageserverApi, fuzzSafekeeperApi } from "./fuzz/http_apis.ts";
 import { fuzzLazyLibrary } from "./fuzz/lazy_library.ts";
+import { fuzzLyingSafekeeper } from "./fuzz/lying_safekeeper.ts";
+import { fuzzLyingWalsender } from "./fuzz/lying_walsender.ts";
 import { fuzzPageService } from "./fuzz/page_service.ts";
 import { fuzzWalService } from "./fuzz/wal_service.ts";
 
@@ -15,6 +17,11 @@ Deno.test("a page service outlives damaged dialogues, and its other clients do n
 
 Deno.test("the lazy file library takes no wrong page and waits for none without end", async () => {
   await fuzzLazyLibrary(seededRandom("lazy library"), 300);
+});
+
+Deno.test("a proposer with a lying safekeeper, or a lying walsender, commits nothing that is not there", async () => {
+  await fuzzLyingSafekeeper(seededRandom("lying safekeeper"), 6);
+  await fuzzLyingWalsender(seededRandom("lying walsender"), 2);
 });
 
 Deno.test("a safekeeper outlives damaged dialogues, and its other clients do not notice", async () => {

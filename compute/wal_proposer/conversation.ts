@@ -11,7 +11,8 @@ import type {
   VoteRequest,
 } from "../../libs/safekeeper_protocol/messages.ts";
 import type { Member, MembershipConfiguration } from "../../libs/safekeeper_protocol/membership.ts";
-import type { AppendRange, Proposer } from "./proposer.ts";
+import type { AppendRange } from "./effects.ts";
+import type { Proposer } from "./proposer.ts";
 
 /** What the conversation causes. Each call is synchronous and does not throw. */
 export interface ConversationPorts {

@@ -28,8 +28,10 @@ import {
 } from "../../libs/safekeeper_protocol/membership.ts";
 import type { Term } from "../../libs/safekeeper_protocol/term_history.ts";
 import { catchUp } from "./catch_up.ts";
+import { checkRecordEnd } from "./claims.ts";
 import { Conversation, type ConversationPorts } from "./conversation.ts";
-import { type AppendRange, Proposer } from "./proposer.ts";
+import type { AppendRange } from "./effects.ts";
+import { Proposer } from "./proposer.ts";
 import {
   addressesOf,
   type LinkEvents,
@@ -348,6 +350,7 @@ export class WalProposer implements LinkEvents {
     if (payload[0] === APPEND_RESPONSE_TAG && payload.length >= APPEND_RESPONSE_BYTES) {
       const term = readU64(payload, APPEND_RESPONSE_TERM_AT);
       const flushLsn = readU64(payload, APPEND_RESPONSE_FLUSH_AT);
+      checkRecordEnd(flushLsn);
       if (this.#proposer.appended(peer, term, flushLsn)) this.#committed();
       this.#noteStandbys(
         peer,
@@ -359,7 +362,11 @@ export class WalProposer implements LinkEvents {
         this.onPageserver(this.#pageserver);
       }
       if (this.#conversation.settle()) this.pump();
-    } else if (this.#conversation.answered(peer, decodeAcceptorMessage(payload))) this.pump();
+      return;
+    }
+    const message = decodeAcceptorMessage(payload);
+    if (message.kind === "vote") checkRecordEnd(message.flushLsn);
+    if (this.#conversation.answered(peer, message)) this.pump();
   }
 
   #noteStandbys(peer: number, xmin: number, catalogXmin: number): void {

@@ -4,7 +4,7 @@ import type { Term, TermHistory } from "../../libs/safekeeper_protocol/term_hist
 import type { TenantId, TimelineId } from "../../libs/utils/id.ts";
 import type { Lsn } from "../../libs/utils/lsn.ts";
 import type { TokenSource } from "../../libs/utils/token_source.ts";
-import type { WonTerm } from "./proposer.ts";
+import type { WonTerm } from "./effects.ts";
 import type { SafekeeperAddress } from "./safekeeper_link.ts";
 
 /** Whose WAL, and where it goes. */

@@ -10,7 +10,7 @@
  * The physical slot makes Postgres keep in pg_wal what is not acknowledged, and rows that replicas
  * still read, of which we tell it as a standby would of its own queries.
  */
-import { Corrupt, messageOf } from "../../libs/utils/errors.ts";
+import { Corrupt, messageOf, TimedOut, Unavailable } from "../../libs/utils/errors.ts";
 import { logger } from "../../libs/utils/log.ts";
 import { formatLsn, maxLsn } from "../../libs/utils/lsn.ts";
 import { Turns } from "../../libs/utils/turns.ts";
@@ -27,6 +27,7 @@ import type { PageserverLag } from "../client.ts";
 import { Backpressure, type LagLimits } from "./backpressure.ts";
 import type { WalProposer } from "./driver.ts";
 import { lowestXid } from "./standby_feedback.ts";
+import { withinLimit } from "./time_limit.ts";
 import { readU64 } from "./wire.ts";
 
 const log = logger("compute", "wal_proposer");
@@ -36,12 +37,19 @@ export const SLOT_NAME = "neon_wal_proposer";
 
 /** Offset of "reply wanted" in a keepalive: tag, u64 end, i64 time. */
 const KEEPALIVE_REPLY_AT = 17;
-/** Pause before the stream is opened again after it broke. */
+const KEEPALIVE_BYTES = 18;
+/** Pauses before the stream is opened again: after it broke, and longest, if it breaks at once. */
 const RECONNECT_MS = 50;
+const RECONNECT_MS_MAX = 2000;
+/** Longest wait until Postgres has opened a stream. */
+const OPEN_MS_MAX = 10_000;
 /** Safekeepers are asked for the pageserver's progress this often while commits wait for it. */
 const ASK_MS = 50;
 /** Commits that have not waited for the pageserver for so long do not wait any more. */
 const UNDELAYED_MS = 5000;
+
+/** Opens a connection over the endpoint's own socket; it is closed when `signal` aborts. */
+type Connect = (parameters: Record<string, string>, signal: AbortSignal) => Promise<PgClient>;
 
 /** See the head of the file. */
 export class PostgresStream {
@@ -49,7 +57,7 @@ export class PostgresStream {
   readonly opened: Promise<void>;
   readonly #opened = Promise.withResolvers<void>();
   readonly #proposer: WalProposer;
-  readonly #connect: (parameters: Record<string, string>) => Promise<PgClient>;
+  readonly #connect: Connect;
   readonly #standbyName: string;
   #slotExists: boolean;
   readonly #backpressure: Backpressure;
@@ -78,7 +86,7 @@ export class PostgresStream {
     limits: LagLimits,
     slotExists: boolean,
     catalogXmin: number | undefined,
-    connect: (parameters: Record<string, string>) => Promise<PgClient>,
+    connect: Connect,
   ) {
     this.#proposer = proposer;
     this.#standbyName = standbyName;
@@ -144,47 +152,76 @@ export class PostgresStream {
   }
 
   async #run(): Promise<void> {
+    let pauseMs = RECONNECT_MS;
     while (!this.#stopped) {
+      const end = this.#proposer.endLsn;
       try {
         await this.#stream();
       } catch (thrown) {
         // A crashed or stopping Postgres also ends up here; the endpoint sees its exit
-        if (!this.#stopped) {
-          log.info("the WAL stream from Postgres broke: {why}", { why: messageOf(thrown) });
-        }
-        if (thrown instanceof Corrupt) {
-          this.#opened.reject(thrown);
-          return;
-        }
+        if (!this.#stopped) this.#tellBroken(thrown);
       } finally {
         this.#copy?.close();
         this.#copy = undefined;
       }
-      if (!this.#stopped) await new Promise((resolve) => setTimeout(resolve, RECONNECT_MS));
+      pauseMs = this.#proposer.endLsn > end
+        ? RECONNECT_MS
+        : Math.min(pauseMs * 2, RECONNECT_MS_MAX);
+      if (!this.#stopped) await new Promise((resolve) => setTimeout(resolve, pauseMs));
     }
   }
 
-  async #stream(): Promise<void> {
+  /** What nobody may take is said aloud: commits wait until Postgres sends what comes next. */
+  #tellBroken(thrown: unknown): void {
+    const timeline = this.#proposer.options.timelineId;
+    const why = messageOf(thrown);
+    if (thrown instanceof Corrupt) {
+      log.error("{timeline}: the WAL stream from Postgres is not taken: {why}", { timeline, why });
+      this.#opened.reject(thrown);
+    } else log.info("{timeline}: the WAL stream from Postgres broke: {why}", { timeline, why });
+  }
+
+  /** Opens a stream. A Postgres that does not answer is given up after a while, or at the stop. */
+  async #open(): Promise<CopyBoth> {
+    const attempt = new AbortController();
+    const given = withinLimit(
+      Promise.race([this.#openFrom(attempt.signal), this.#stopping.promise]),
+      OPEN_MS_MAX,
+      () => new TimedOut(`Postgres does not open it within ${OPEN_MS_MAX / 1000} s`),
+    );
+    const copy = await given.catch((thrown) => {
+      attempt.abort();
+      throw thrown;
+    });
+    if (copy !== undefined) return copy;
+    attempt.abort();
+    throw new Unavailable("the endpoint is stopping");
+  }
+
+  async #openFrom(signal: AbortSignal): Promise<CopyBoth> {
     const client = await this.#connect({
       replication: "true",
       application_name: this.#standbyName,
       // While WAL is held back we do not read, which must not count as a dead standby
       options: "-c wal_sender_timeout=0",
-    });
-    let copy: CopyBoth;
+    }, signal);
     try {
       if (!this.#slotExists) {
         await client.query(`CREATE_REPLICATION_SLOT ${SLOT_NAME} PHYSICAL RESERVE_WAL`);
         this.#slotExists = true;
       }
       const from = formatLsn(this.#proposer.endLsn);
-      copy = await client.copyBoth(
+      return await client.copyBoth(
         `START_REPLICATION SLOT ${SLOT_NAME} PHYSICAL ${from} TIMELINE 1`,
       );
     } catch (thrown) {
       client.close();
       throw thrown;
     }
+  }
+
+  async #stream(): Promise<void> {
+    const copy = await this.#open();
     if (this.#stopped) return copy.close();
     this.#copy = copy;
     this.#toldXmin = undefined;
@@ -204,7 +241,7 @@ export class PostgresStream {
         payload = await copy.receive();
         if (payload === undefined) return;
       }
-      if (payload[0] === ReplicationTag.xlogData) {
+      if (payload[0] === ReplicationTag.xlogData && payload.length >= XLOG_DATA_HEADER_BYTES) {
         const length = payload.length - XLOG_DATA_HEADER_BYTES;
         while (!proposer.hasRoom(length) && !this.#stopped) {
           proposer.pump();
@@ -219,9 +256,13 @@ export class PostgresStream {
         proposer.append(lsn, payload.subarray(XLOG_DATA_HEADER_BYTES));
         const turn = turns.after(length);
         if (turn !== undefined) await turn;
-      } else if (payload[0] === ReplicationTag.keepalive && payload[KEEPALIVE_REPLY_AT] !== 0) {
+      } else if (payload[0] === ReplicationTag.keepalive && payload.length === KEEPALIVE_BYTES) {
+        if (payload[KEEPALIVE_REPLY_AT] === 0) continue;
         this.#statusTime = postgresTime(Date.now());
         this.#acknowledge();
+      } else {
+        const size = `${payload.length} bytes and tag ${payload[0]}`;
+        throw new Corrupt(`Cannot take a message of ${size}: Postgres sends no such`);
       }
     }
   }

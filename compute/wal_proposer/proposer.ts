@@ -29,7 +29,6 @@ import { assert } from "../../libs/utils/assert.ts";
 import { messageOf } from "../../libs/utils/errors.ts";
 import { formatLsn, INVALID_LSN, type Lsn } from "../../libs/utils/lsn.ts";
 import {
-  type Member,
   type MembershipConfiguration,
   NO_MEMBERSHIP,
 } from "../../libs/safekeeper_protocol/membership.ts";
@@ -42,54 +41,15 @@ import {
 } from "../../libs/safekeeper_protocol/messages.ts";
 import {
   highestCommonPoint,
-  lastLogTerm,
   type Term,
   type TermHistory,
 } from "../../libs/safekeeper_protocol/term_history.ts";
+import { impossibleEnd, impossibleTerm, impossibleVote } from "./claims.ts";
+import type { AppendRange, Effect, WonTerm } from "./effects.ts";
 import { isAtLeastGreeted, isConnected, isLogNewer, type Peer, Peers } from "./peers.ts";
 
 /** Lost campaigns after which the proposer gives up: somebody else keeps winning. */
 const CAMPAIGNS_MAX = 8;
-
-/** What the driver has to do. */
-export type Effect =
-  | {
-    readonly kind: "send";
-    readonly peer: number;
-    readonly message: VoteRequest | ProposerElected;
-  }
-  /** This safekeeper cannot be used now: close the connection (and connect again later). */
-  | { readonly kind: "drop"; readonly peer: number; readonly why: string }
-  /** Close the connection and open another one at once: it has to greet again. */
-  | { readonly kind: "again"; readonly peer: number }
-  /** A safekeeper has become a member: connect to it, as the peer of this number. */
-  | { readonly kind: "join"; readonly peer: number; readonly member: Member }
-  /** It is not a member any more: close the connection for good. */
-  | { readonly kind: "leave"; readonly peer: number }
-  /** Another membership is in force here. */
-  | { readonly kind: "membership"; readonly membership: MembershipConfiguration }
-  /** The campaign was lost: call `campaign` after a random pause. */
-  | { readonly kind: "retry"; readonly campaigns: number }
-  | { readonly kind: "elected" }
-  /** This proposer must never commit again, and its Postgres must stop at once. */
-  | { readonly kind: "deposed"; readonly why: string };
-
-/** What an append covers; reused by the caller. */
-export interface AppendRange {
-  begin: Lsn;
-  end: Lsn;
-  commit: Lsn;
-  truncate: Lsn;
-}
-
-/** A term won earlier, to go on with after the host was restarted. */
-export interface WonTerm {
-  readonly term: Term;
-  readonly startLsn: Lsn;
-  readonly history: TermHistory;
-  /** No safekeeper can have WAL of this term beyond: Postgres had not flushed more. */
-  readonly endLsnMax: Lsn;
-}
 
 /** See the head of the file. Peers are named by their index, at first that in `safekeeperIds`. */
 export class Proposer {
@@ -202,7 +162,9 @@ export class Proposer {
       if (!this.#pausing) this.campaign();
       return;
     }
-    if (this.#state === "deposed") return;
+    if (this.#state === "deposed" || this.#isDropped(peer, impossibleTerm(p.term, this.#term))) {
+      return;
+    }
     if (this.#state === "elected" && greeting.term > this.#term) {
       return this.#deposedBy(p, greeting.term);
     }
@@ -244,7 +206,13 @@ export class Proposer {
   campaign(): void {
     if (this.#state !== "collecting") return;
     this.#pausing = false;
-    if (!this.#quorum.reached((i) => isAtLeastGreeted(this.#peers[i]!))) return;
+    const hasGreeted = (i: number) => isAtLeastGreeted(this.#peers[i]!);
+    if (!this.#quorum.reached(hasGreeted)) return;
+    const lowest = Math.min(...this.#peers.filter(isAtLeastGreeted).map((p) => p.term));
+    this.#peers.forEach((p, i) => {
+      if (hasGreeted(i)) this.#isDropped(i, impossibleTerm(p.term, lowest));
+    });
+    if (!this.#quorum.reached(hasGreeted)) return;
     this.#campaigns++;
     this.#state = "campaigning";
     for (const p of this.#peers) {
@@ -267,8 +235,11 @@ export class Proposer {
   /** The safekeeper voted, or refused to. */
   voted(peer: number, vote: VoteResponse): void {
     const p = this.#peers[peer]!;
-    p.term = Math.max(p.term, vote.term);
     if (this.#state === "deposed" || p.phase === "left") return;
+    if (this.#isDropped(peer, impossibleTerm(vote.term, this.#term) ?? impossibleVote(vote))) {
+      return;
+    }
+    p.term = Math.max(p.term, vote.term);
     if (vote.term > this.#term) {
       if (this.#state === "elected") {
         return this.#deposedBy(p, vote.term);
@@ -304,16 +275,17 @@ export class Proposer {
     let donor = voters[0]!;
     for (const i of voters) if (isLogNewer(this.#voteOf(i), this.#voteOf(donor))) donor = i;
     const best = this.#voteOf(donor);
-    assert(lastLogTerm(best.termHistory, best.flushLsn) < this.#term, "a won term is new");
     if (best.flushLsn === INVALID_LSN) {
       return this.#depose("no safekeeper knows where this timeline's WAL starts");
     }
     this.#state = "elected";
     this.#donor = donor;
     this.#startLsn = best.flushLsn;
+    this.#endLsnMax = best.flushLsn;
     this.#history = [...best.termHistory, { term: this.#term, lsn: this.#startLsn }];
     for (const i of voters) {
-      this.#truncateLsn = Math.max(this.#truncateLsn, this.#voteOf(i).truncateLsn) as Lsn;
+      const { truncateLsn, flushLsn } = this.#voteOf(i);
+      this.#truncateLsn = Math.max(this.#truncateLsn, Math.min(truncateLsn, flushLsn)) as Lsn;
     }
     this.#effects.push({ kind: "elected" });
     for (const i of voters) this.#elect(i);
@@ -432,11 +404,16 @@ export class Proposer {
   appended(peer: number, term: Term, flushLsn: Lsn): boolean {
     const p = this.#peers[peer]!;
     if (term > this.#term && this.#state === "elected" && p.phase !== "left") {
-      this.#deposedBy(p, term);
+      if (!this.#isDropped(peer, impossibleTerm(term, this.#term))) this.#deposedBy(p, term);
       return false;
     }
-    // A position beyond what we sent is from before it was told of our election: not our WAL.
-    if (term !== this.#term || !this.isStreaming(peer) || flushLsn > p.sentLsn) return false;
+    if (term !== this.#term || !this.isStreaming(peer)) return false;
+    if (flushLsn > p.sentLsn) {
+      // Of its own log, before it was told of our election, it may say so: not our WAL
+      const known = Math.max(this.#endLsnMax, p.vote?.flushLsn ?? INVALID_LSN);
+      this.#isDropped(peer, impossibleEnd(flushLsn, known));
+      return false;
+    }
     if (flushLsn < this.#startLsn || flushLsn <= this.#members.flushed[peer]!) return false;
     this.#members.flushed[peer] = flushLsn;
     const reached = this.#quorum.lsnReached(this.#members.flushed);
@@ -466,6 +443,12 @@ export class Proposer {
 
   #send(peer: number, message: VoteRequest | ProposerElected): void {
     this.#effects.push({ kind: "send", peer, message });
+  }
+
+  /** Drops a safekeeper that says what cannot be: `why` not; undefined if it can. */
+  #isDropped(peer: number, why: string | undefined): boolean {
+    if (why !== undefined) this.#drop(peer, `${why}: it cannot be believed`);
+    return why !== undefined;
   }
 
   #drop(peer: number, why: string): void {

@@ -9,7 +9,8 @@ import type { TermHistory } from "../../libs/safekeeper_protocol/term_history.ts
 import { newTenantId, newTimelineId } from "../../libs/utils/id.ts";
 import { INVALID_LSN, type Lsn } from "../../libs/utils/lsn.ts";
 import { Conversation } from "./conversation.ts";
-import { type AppendRange, type Effect, Proposer } from "./proposer.ts";
+import type { AppendRange, Effect } from "./effects.ts";
+import { Proposer } from "./proposer.ts";
 
 const BASE: TermHistory = [{ term: 0, lsn: 100 as Lsn }];
 
@@ -148,6 +149,47 @@ Deno.test("a position beyond what was sent is not ours: it is not counted", () =
   assert.ok(!proposer.appended(0, 1, 500 as Lsn));
   assert.ok(!proposer.appended(1, 1, 500 as Lsn));
   assert.equal(proposer.commitLsn, INVALID_LSN);
+});
+
+Deno.test("a safekeeper that says it has what nobody sent is dropped", () => {
+  const proposer = elected();
+  proposer.nextAppend(0, 300 as Lsn, newRange());
+  assert.ok(!proposer.appended(1, 1, 300 as Lsn), "sent to another one");
+  assert.deepEqual(texts(proposer.takeEffects()), []);
+  assert.ok(!proposer.appended(1, 1, 308 as Lsn));
+  assert.deepEqual(texts(proposer.takeEffects()), [
+    "drop 1: it has WAL to 0/134, of which nothing beyond 0/12C was sent: it cannot be believed",
+  ]);
+  assert.ok(!proposer.isStreaming(1));
+});
+
+Deno.test("terms that no elections can have reached depose nobody", () => {
+  const absurd = Number.MAX_SAFE_INTEGER;
+  const fresh = new Proposer([1, 2, 3]);
+  const [dropped, ...asked] = greet(fresh, [absurd, 4, 5]);
+  assert.match(dropped!, /^drop 0: it has seen term 9007199254740991, others are at 4: it cannot/);
+  assert.deepEqual(asked, ["vote 1 @6", "vote 2 @6"]);
+  const proposer = elected();
+  assert.ok(!proposer.appended(0, absurd, 100 as Lsn));
+  assert.match(texts(proposer.takeEffects())[0]!, /^drop 0: it has seen term 9007199254740991/);
+  proposer.voted(2, vote(absurd, 100));
+  assert.match(texts(proposer.takeEffects())[0]!, /^drop 2: it has seen term 9007199254740991/);
+  proposer.connected(2);
+  proposer.greeted(2, greeting(3, 2 ** 53));
+  assert.match(texts(proposer.takeEffects())[0]!, /^drop 2: it has seen term 9007199254740992/);
+  assert.equal(proposer.state, "elected");
+});
+
+Deno.test("a vote with a log of a term that nobody has won is not counted", () => {
+  const proposer = new Proposer([1, 2, 3]);
+  greet(proposer, [0, 0, 0]);
+  proposer.voted(0, vote(1, 200, [...BASE, { term: 1, lsn: 150 as Lsn }]));
+  const [why] = texts(proposer.takeEffects());
+  assert.equal(why, "drop 0: its WAL is of term 1 already, at term 1: it cannot be believed");
+  proposer.voted(1, vote(1, 100));
+  proposer.voted(2, { ...vote(1, 100), truncateLsn: 900 as Lsn });
+  assert.equal(proposer.state, "elected");
+  assert.equal(proposer.truncateLsn, 100, "nobody lets WAL go that a voter does not have");
 });
 
 Deno.test("acknowledgements survive a lost connection; a log that lost them is refused", () => {

@@ -173,7 +173,8 @@ export class SafekeeperLink {
     this.copy = copy;
     this.#writing = false;
     this.session++;
-    this.lastReceivedMs = performance.now();
+    const openedMs = performance.now();
+    this.lastReceivedMs = openedMs;
     this.#events.opened(this.#peer);
     let why = "the safekeeper closed the connection";
     try {
@@ -182,7 +183,6 @@ export class SafekeeperLink {
         if (payload === undefined || this.copy !== copy) break;
         this.lastReceivedMs = performance.now();
         this.#events.received(this.#peer, payload);
-        this.#retryMs = RETRY_MS_MIN;
       }
       if (this.copy !== copy) why = this.problem;
     } catch (thrown) {
@@ -191,6 +191,8 @@ export class SafekeeperLink {
       this.copy = undefined;
       copy.close();
     }
+    // One that is refused as soon as it has spoken is not asked again and again
+    if (performance.now() - openedMs > RETRY_MS_MAX) this.#retryMs = RETRY_MS_MIN;
     this.problem = why;
     this.#events.closed(this.#peer, why);
   }

@@ -10,6 +10,7 @@ import { newTenantId, newTimelineId } from "../../libs/utils/id.ts";
 import { formatLsn, type Lsn, parseLsn } from "../../libs/utils/lsn.ts";
 import { WalProposer } from "./driver.ts";
 import type { WalProposerOptions } from "./options.ts";
+import type { SafekeeperAddress } from "./safekeeper_link.ts";
 
 /** Where the timeline begins. */
 export const START = parseLsn("0/2000028");
@@ -103,17 +104,22 @@ class Cluster {
     for (const id of [...this.#running.keys()]) await this.stop(id);
   }
 
+  /** Where they listen. */
+  get safekeepers(): SafekeeperAddress[] {
+    return [...this.#ports].map(([id, [pg]]) => ({
+      id,
+      host: "127.0.0.1",
+      pgPort: parseAddress(pg).port,
+    }));
+  }
+
   propose(options: Partial<WalProposerOptions> = {}): WalProposer {
     const proposer = new WalProposer({
       tenantId: this.tenantId,
       timelineId: this.timelineId,
       pgVersionNum: 170000,
       walSegmentSize: TEST_IDENTITY.segmentSize,
-      safekeepers: [...this.#ports].map(([id, [pg]]) => ({
-        id,
-        host: "127.0.0.1",
-        pgPort: parseAddress(pg).port,
-      })),
+      safekeepers: this.safekeepers,
       onDeposed: () => {},
       ...options,
     });

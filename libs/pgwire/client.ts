@@ -56,23 +56,22 @@ export class PgClient {
     signal?: AbortSignal,
     token?: TokenSource,
   ): Promise<PgClient> {
-    const connection = await open(address);
-    if (signal?.aborted) {
-      connection.close();
-      throw new Unavailable("the connection is not wanted any more");
-    }
-    signal?.addEventListener("abort", () => closeQuietly(connection), { once: true });
-    return await PgClient.over(connection, parameters, token);
+    return await PgClient.over(await open(address), parameters, token, signal);
   }
 
-  /** Like `connect`, over a connection that is open already and belongs to the client from here on. */
+  /**
+   * Like `connect`, over a connection that is open already and belongs to the client from here on.
+   */
   static async over(
     connection: Deno.Conn,
     parameters: Readonly<Record<string, string>>,
     token?: TokenSource,
+    signal?: AbortSignal,
   ): Promise<PgClient> {
     const client = new PgClient(connection);
     try {
+      if (signal?.aborted) throw new Unavailable("the connection is not wanted any more");
+      signal?.addEventListener("abort", () => client.close(), { once: true });
       await client.#startup(parameters, token);
       return client;
     } catch (thrown) {

@@ -62,6 +62,9 @@ export function readMembership(reader: ByteReader): MembershipConfiguration {
   const generation = reader.u32();
   const members = readMembers(reader);
   const newMembers = readMembers(reader);
+  if (generation > 0 && members.length === 0) {
+    throw new Corrupt(`Cannot read a membership configuration: generation ${generation} is empty`);
+  }
   return newMembers.length === 0 ? { generation, members } : { generation, members, newMembers };
 }
 

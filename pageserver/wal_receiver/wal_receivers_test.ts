@@ -10,6 +10,10 @@ import { type PgServer, servePg } from "../../libs/pgwire/server.ts";
 import { decodeFeedback } from "../../libs/safekeeper_protocol/feedback.ts";
 import { type Lsn, parseLsn } from "../../libs/utils/lsn.ts";
 import { HEAP, SYSTEM_ID, type TestCluster, VERSION, withCluster } from "../cluster_fixture.ts";
+import { until } from "../../tests/support/waiting.ts";
+import { seededRandom } from "../../tests/load/random.ts";
+import { LyingProxy } from "../../tests/fuzz/lying_proxy.ts";
+import { mutated } from "../../tests/fuzz/mutations.ts";
 import type { WalReceivers } from "./wal_receivers.ts";
 
 /** A safekeeper that serves given WAL, and hangs up after `hangUpAfter` bytes if that is set. */
@@ -18,6 +22,8 @@ class FakeSafekeeper {
   readonly commands: string[] = [];
   readonly feedback: Lsn[] = [];
   hangUpAfter = Infinity;
+  /** What it says that it has, if not what it has. */
+  endOfWal: Lsn | undefined;
   readonly #acknowledged = Promise.withResolvers<void>();
   readonly #server: PgServer;
   #previous: Lsn;
@@ -40,7 +46,13 @@ class FakeSafekeeper {
         for (let at = 0; at < part.length; at += 1000) {
           const chunk = part.subarray(at, at + 1000);
           const from = (start + at) as Lsn;
-          const offset = reserveXlogData(copy, from, this.wal.end, 0n, chunk.length);
+          const offset = reserveXlogData(
+            copy,
+            from,
+            this.endOfWal ?? this.wal.end,
+            0n,
+            chunk.length,
+          );
           copy.sendBytes.set(chunk, offset);
         }
         queueKeepalive(copy, this.wal.end, 0n, true);
@@ -96,6 +108,10 @@ class FakeSafekeeper {
   /** Resolves when feedback has named the end of the WAL. */
   get acknowledged(): Promise<void> {
     return this.#acknowledged.promise;
+  }
+
+  get port(): number {
+    return this.#server.port;
   }
 
   close(): Promise<void> {
@@ -170,4 +186,35 @@ Deno.test("another safekeeper is tried when one cannot be reached", () =>
     receivers.onInfo({ ...info, safekeeperId: 2, safekeeperConnstr: gone, commitLsn: ahead });
     receivers.onInfo(info);
     await cluster.timeline.waitForLsn(safekeeper.wal.end, 5000);
+  }));
+
+Deno.test("a safekeeper that lies brings nothing in, and does not keep out what others bring", async () => {
+  const random = seededRandom("lying safekeeper of a pageserver");
+  for (let round = 0; round < 3; round++) {
+    await withReceivers(async (cluster, receivers, safekeeper) => {
+      safekeeper.append(150);
+      await using liar = new LyingProxy(safekeeper.port, random, 0.4, mutated);
+      const info = safekeeper.info(cluster);
+      const safekeeperConnstr = `127.0.0.1:${liar.port}`;
+      const ahead = (safekeeper.wal.end + 8) as Lsn;
+      receivers.onInfo({ ...info, safekeeperId: 2, safekeeperConnstr, commitLsn: ahead });
+      await until(
+        "the liar was heard",
+        () => liar.lies > 0 || cluster.timeline.lastRecordLsn === info.commitLsn,
+      );
+      receivers.onInfo(info);
+      await cluster.timeline.waitForLsn(safekeeper.wal.end, 20_000);
+      assert.equal(cluster.timeline.lastRecordLsn, safekeeper.wal.end);
+      assert.equal(cluster.collect(HEAP, 0).recordCount, 150);
+    });
+  }
+});
+
+Deno.test("WAL beyond what its sender says it has is not taken", () =>
+  withReceivers(async (cluster, receivers, safekeeper) => {
+    safekeeper.append(5);
+    safekeeper.endOfWal = (safekeeper.wal.end - 8) as Lsn;
+    receivers.onInfo(safekeeper.info(cluster));
+    await until("it was tried twice", () => safekeeper.commands.length > 1);
+    assert.equal(cluster.timeline.lastRecordLsn, safekeeper.wal.start);
   }));

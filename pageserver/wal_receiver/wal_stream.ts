@@ -12,7 +12,7 @@ import {
 import { encodeFeedback } from "../../libs/safekeeper_protocol/feedback.ts";
 import { parseAddress } from "../../libs/utils/address.ts";
 import { Corrupt, TimedOut } from "../../libs/utils/errors.ts";
-import { formatLsn, INVALID_LSN, type Lsn } from "../../libs/utils/lsn.ts";
+import { addLsn, formatLsn, INVALID_LSN, type Lsn } from "../../libs/utils/lsn.ts";
 import type { TokenSource } from "../../libs/utils/token_source.ts";
 import { WalIngest, type WalIngestOptions } from "../ingest/wal_ingest.ts";
 
@@ -95,6 +95,14 @@ async function pump(
       if (message.start !== ingest.fedLsn) {
         throw new Corrupt(
           `Cannot ingest WAL at ${formatLsn(message.start)}: expected ${formatLsn(ingest.fedLsn)}`,
+        );
+      }
+      const end = addLsn(message.start, message.wal.length);
+      if (end > message.endOfWal) {
+        throw new Corrupt(
+          `Cannot ingest WAL up to ${formatLsn(end)}: its sender's ends at ${
+            formatLsn(message.endOfWal)
+          }`,
         );
       }
       await ingest.feed(message.wal);

@@ -9,6 +9,8 @@ import { SeededRandom } from "../load/random.ts";
 import { fuzzCodecs } from "./codecs.ts";
 import { fuzzComputeApi, fuzzPageserverApi, fuzzSafekeeperApi } from "./http_apis.ts";
 import { fuzzLazyLibrary } from "./lazy_library.ts";
+import { fuzzLyingSafekeeper } from "./lying_safekeeper.ts";
+import { fuzzLyingWalsender } from "./lying_walsender.ts";
 import { fuzzPageService } from "./page_service.ts";
 import { fuzzWalService } from "./wal_service.ts";
 
@@ -18,6 +20,10 @@ const TARGETS = {
   "page service": fuzzPageService,
   "WAL service": fuzzWalService,
   "lazy library": fuzzLazyLibrary,
+  "lying safekeeper": (random: SeededRandom, cases: number) =>
+    fuzzLyingSafekeeper(random, cases / 25),
+  "lying walsender": (random: SeededRandom, cases: number) =>
+    fuzzLyingWalsender(random, cases / 50),
   "safekeeper API": fuzzSafekeeperApi,
   "pageserver API": fuzzPageserverApi,
   "compute API": fuzzComputeApi,

@@ -10,7 +10,8 @@ import {
 } from "../../libs/safekeeper_protocol/membership.ts";
 import { INVALID_LSN, type Lsn } from "../../libs/utils/lsn.ts";
 import { Conversation } from "../../compute/wal_proposer/conversation.ts";
-import { type AppendRange, Proposer, type WonTerm } from "../../compute/wal_proposer/proposer.ts";
+import type { AppendRange, WonTerm } from "../../compute/wal_proposer/effects.ts";
+import { Proposer } from "../../compute/wal_proposer/proposer.ts";
 import { Connection } from "./connection.ts";
 import {
   LOG_BYTES_MAX,
@@ -42,7 +43,8 @@ export interface KnownMembers {
 }
 
 /** What of a dropped connection or a lost election must never be the reason. */
-const IMPOSSIBLE = /Cannot compare term histories|now ends at|did not write|greeted twice/;
+const IMPOSSIBLE =
+  /Cannot compare term histories|now ends at|did not write|greeted twice|cannot be believed/;
 
 /** See the head of the file. */
 export class SimEndpoint {
