@@ -12,10 +12,10 @@ const LENGTHS = [0, 3, 4, 5, 64, 0x3fffff, 0x3ffffff, 0x4000001, 0x7fffffff, 0xf
 const DRIP_MS = 5;
 
 /** Another payload in place of an honest one; undefined: leaves it as it is. */
-export type Distort = (payload: Uint8Array, random: SeededRandom) => Uint8Array | undefined;
+type Distort = (payload: Uint8Array, random: SeededRandom) => Uint8Array | undefined;
 
 /** One message of the protocol. */
-export function framed(
+function framed(
   type: string | number,
   body: Uint8Array,
   length = body.length + 4,
