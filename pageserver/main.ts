@@ -91,6 +91,10 @@ async function start(directory: string, config: z.infer<typeof pageserverConfig>
       await Promise.all([pageService.close(), http.shutdown(), receivers.stop()]);
       await manager.shutdown();
     },
+    rest() {
+      reader.forgetPages();
+      manager.forgetPages();
+    },
   };
 }
 

@@ -6,7 +6,7 @@
 import assert from "node:assert/strict";
 import { dirname, join } from "node:path";
 import { computeClient } from "../cli/control_plane/clients.ts";
-import { daemonEnvironment } from "../cli/control_plane/daemon_environment.ts";
+import { daemonEnvironment, MEMORY_FLAGS } from "../cli/control_plane/daemon_environment.ts";
 import { commandUser, postgresUser } from "../cli/control_plane/host_user.ts";
 import { allRoles } from "../cli/control_plane/lifecycle.ts";
 import type { Role } from "../cli/control_plane/roles.ts";
@@ -30,8 +30,9 @@ function commandLine(pid: number): string[] {
 /** The permission flags that the daemon's process really has. */
 function flagsOf(role: Role): string[] {
   const args = commandLine(daemonPid(role)!);
+  const others = ["run", "--quiet", `--config=${programFile("deno.json")}`, MEMORY_FLAGS];
   const flags = args.slice(1, args.indexOf(role.main))
-    .filter((arg) => !["run", "--quiet", `--config=${programFile("deno.json")}`].includes(arg));
+    .filter((arg) => !others.includes(arg));
   assert.deepEqual(flags, role.permissions, role.name);
   return flags;
 }

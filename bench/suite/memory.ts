@@ -1,6 +1,10 @@
 /**
- * Memory of each daemon, at rest and under load: its own (RssAnon: what would be free if it ended),
- * and all that is resident (VmRSS), of which Deno's program file is shared by all of them.
+ * Memory of each daemon, at rest, under load and a good minute after it.
+ *
+ *   own        RssAnon: what would be free if it ended; the figure to judge by
+ *   share      Pss: the same and its share of Deno's program file, which all daemons of a machine
+ *              have in memory once
+ *   resident   VmRSS: with that file as if each had one of its own
  */
 import { allRoles } from "../../cli/control_plane/lifecycle.ts";
 import { daemonPid } from "../../cli/control_plane/supervisor.ts";
@@ -13,19 +17,38 @@ import type { Side } from "./sides.ts";
 const KILOBYTES = 1024;
 const LOOK_MS = 100;
 const CLIENTS = 8;
-/** Time in which a daemon that has just started comes to rest. */
-const REST_MS = 3000;
+/** Time in which a daemon that has just started comes to rest, and one that was busy. */
+const REST_MS = 15_000;
+const LONG_REST_MS = 90_000;
 
 interface Memory {
   readonly own: number;
+  readonly share: number;
   readonly resident: number;
 }
 
 function memoryOf(pid: number): Memory {
-  const status = Deno.readTextFileSync(`/proc/${pid}/status`);
-  const megabytes = (name: string) =>
-    Number(new RegExp(`^${name}:\\s+(\\d+) kB$`, "m").exec(status)![1]) / KILOBYTES;
-  return { own: megabytes("RssAnon"), resident: megabytes("VmRSS") };
+  const megabytes = (file: string, name: string) => {
+    const text = Deno.readTextFileSync(`/proc/${pid}/${file}`);
+    return Number(new RegExp(`^${name}:\\s+(\\d+) kB$`, "m").exec(text)![1]) / KILOBYTES;
+  };
+  return {
+    own: megabytes("status", "RssAnon"),
+    share: megabytes("smaps_rollup", "Pss"),
+    resident: megabytes("status", "VmRSS"),
+  };
+}
+
+function largest(a: Memory, b: Memory): Memory {
+  return {
+    own: Math.max(a.own, b.own),
+    share: Math.max(a.share, b.share),
+    resident: Math.max(a.resident, b.resident),
+  };
+}
+
+function memoryText({ own, share, resident }: Memory): string {
+  return `${figure(own)} / ${figure(share)} / ${figure(resident)}`;
 }
 
 function all(local: LocalNeon): Map<string, Memory> {
@@ -52,28 +75,23 @@ export async function memory(
   const work = load(pgbench, ours.target, { script: "tpcb", clients: CLIENTS, seconds })
     .finally(() => loading = false);
   while (loading) {
-    for (const [name, { own, resident }] of all(local)) {
-      const before = highest.get(name)!;
-      const most = Math.max(before.resident, resident);
-      highest.set(name, { own: Math.max(before.own, own), resident: most });
-    }
+    for (const [name, now] of all(local)) highest.set(name, largest(highest.get(name)!, now));
     await pause(LOOK_MS);
   }
   await work;
+  await pause(LONG_REST_MS);
+  const after = all(local);
   return {
-    title: "Memory of the daemons: their own (and resident, with Deno's program, which all share)",
-    rows: [...idle].map(([name, atRest]) => {
-      const most = highest.get(name)!;
-      return {
-        what: `${name}, at rest with one endpoint`,
-        unit: "MB",
-        values: { ours: [atRest.own] },
-        notes: {
-          ours: `resident ${figure(atRest.resident)}; under load ${figure(most.own)}, ` +
-            `resident ${figure(most.resident)}`,
-        },
-        aim: "< 60 MB",
-      };
-    }),
+    title: "Memory of the daemons: own / share / resident (all of Deno's program counted)",
+    rows: [...idle].map(([name, atRest]) => ({
+      what: `${name}, at rest with one endpoint`,
+      unit: "MB",
+      values: { ours: [atRest.own] },
+      notes: {
+        ours: `at rest ${memoryText(atRest)}; under load ${memoryText(highest.get(name)!)}; ` +
+          `a minute after ${memoryText(after.get(name)!)}`,
+      },
+      aim: "< 60 MB",
+    })),
   };
 }

@@ -12,7 +12,7 @@ import { parseAddress } from "../../libs/utils/address.ts";
 import { messageOf, TimedOut, Unavailable } from "../../libs/utils/errors.ts";
 import { describeOsError } from "../../libs/utils/os_errors.ts";
 import { livePid } from "../../libs/utils/pid_file.ts";
-import { daemonEnvironment, type DaemonWork } from "./daemon_environment.ts";
+import { daemonEnvironment, type DaemonWork, MEMORY_FLAGS } from "./daemon_environment.ts";
 import { isPortFree } from "./endpoint_records.ts";
 import { portHolder } from "./port_holder.ts";
 import { withDirectoryLock } from "./repo_dir.ts";
@@ -169,6 +169,7 @@ function spawn(daemon: Daemon): Deno.ChildProcess {
       "run",
       "--quiet",
       `--config=${programFile("deno.json")}`,
+      MEMORY_FLAGS,
       ...daemon.permissions,
       daemon.main,
       "-D",

@@ -31,8 +31,8 @@ const NOBODY = new Map<number, number>();
 /** The slab and the clock. */
 export class PageCache {
   /** Slot n is bytes[n * 8192, (n + 1) * 8192). */
-  readonly bytes: Uint8Array<ArrayBuffer>;
-  readonly view: DataView;
+  bytes: Uint8Array<ArrayBuffer>;
+  view: DataView;
   /** First and last LSN for which slot n is the page. */
   readonly from: Float64Array;
   readonly at: Float64Array;
@@ -96,6 +96,13 @@ export class PageCache {
     if (owner !== NOBODY) owner.delete(this.#key[slot]!);
     this.#owner[slot] = NOBODY;
     this.#used[slot] = 0;
+  }
+
+  /** Frees all slots. Their memory is free when garbage is collected. */
+  clear(): void {
+    for (let slot = 0; slot < this.#slots; slot++) this.drop(slot);
+    this.bytes = new Uint8Array(this.bytes.length);
+    this.view = new DataView(this.bytes.buffer);
   }
 
   #victim(): number {

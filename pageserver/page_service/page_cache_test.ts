@@ -50,6 +50,20 @@ Deno.test("PageCache.drop() frees a slot", () => {
   assert.equal(pages.size, 0);
 });
 
+Deno.test("PageCache.clear() frees all slots, and their memory", () => {
+  const cache = new PageCache(4 * PAGE_SIZE);
+  const pages = new Map<number, number>();
+  for (let block = 0; block < 6; block++) cache.take(pages, object(1), block);
+  const { bytes } = cache;
+  cache.clear();
+  assert.equal(pages.size, 0);
+  assert.notEqual(cache.bytes, bytes);
+  assert.equal(cache.view.buffer, cache.bytes.buffer);
+  const slots = [0, 1, 2, 3].map((block) => cache.take(pages, object(2), block));
+  assert.equal(new Set(slots).size, 4);
+  assert.equal(pages.size, 4);
+});
+
 Deno.test("A page is worth a slot at the second request, or if many records make it", () => {
   const cache = new PageCache(PAGE_SIZE);
   assert.equal(cache.isWorthASlot(object(1), 1, 100), true);

@@ -23,7 +23,7 @@ import { PageCache } from "./page_cache.ts";
 /** Reads pages. */
 export class PageReader {
   readonly #cache: PageCache;
-  readonly #collected = new Reconstruction();
+  #collected = new Reconstruction();
   readonly #target: PageTarget;
   /**
    * For what is not worth a slot, such as versions older than the cached one. In the slab of what
@@ -84,6 +84,16 @@ export class PageReader {
     key.segno = segno;
     key.block = block;
     return this.#page(served, served.timeline.interner.slru(slruKind, segno), block, lsn);
+  }
+
+  /** Forgets all pages that it keeps; the next ones are rebuilt. */
+  forgetPages(): void {
+    this.#cache.clear();
+    this.#target.bytes = this.#cache.bytes;
+    this.#target.view = this.#cache.view;
+    this.#collected = new Reconstruction(); // as large as the longest history of a page
+    this.#scratch.bytes = this.#collected.bytes;
+    this.#scratch.view = this.#collected.view;
   }
 
   #page(served: ServedTimeline, object: ObjectId, block: number, lsn: Lsn): PageTarget {

@@ -37,15 +37,15 @@ const PAGE_MASK = CACHE_PAGE_BYTES - 1;
 export class PageCache {
   readonly #files: FileTable;
   readonly #slots: number;
-  readonly bytes: Uint8Array<ArrayBuffer>;
-  readonly view: DataView;
+  bytes: Uint8Array<ArrayBuffer>;
+  view: DataView;
   readonly #slotFile: Uint32Array;
   readonly #slotPage: Uint32Array;
   readonly #recent: Uint8Array;
   readonly #verified: Uint8Array;
   readonly #next: Int32Array;
   readonly #buckets: Int32Array;
-  readonly #ahead: ReadAhead;
+  #ahead: ReadAhead;
   // Loads of pages of values, by a hash; two pages that share a place forget each other.
   readonly #loaded = new Float64Array(COUNTED);
   readonly #loads = new Uint8Array(COUNTED);
@@ -69,6 +69,16 @@ export class PageCache {
     this.#next = new Int32Array(all).fill(-1);
     this.#buckets = new Int32Array(2 ** Math.ceil(Math.log2(this.#slots))).fill(-1);
     this.#ahead = new ReadAhead(files, this.bytes, all * CACHE_PAGE_BYTES);
+  }
+
+  /** Forgets all pages. Their memory is free when garbage is collected. */
+  clear(): void {
+    this.#slotFile.fill(0);
+    this.#next.fill(-1);
+    this.#buckets.fill(-1);
+    this.bytes = new Uint8Array(this.bytes.length);
+    this.view = new DataView(this.bytes.buffer);
+    this.#ahead = new ReadAhead(this.#files, this.bytes, this.bytes.length - READ_AHEAD_BYTES);
   }
 
   /** Bytes of all slots: the cache's limit. */

@@ -154,6 +154,7 @@ Deno.test("the page cache gives the file's bytes however small it and the handle
   fc.assert(
     fc.property(reads, ({ n, position, length, count }) => {
       const { file, bytes } = handles[n]!;
+      if (count === 0) cache.clear();
       for (let i = 0; i < count; i++) {
         const from = position + i * length;
         if (from + length > bytes.length) break;

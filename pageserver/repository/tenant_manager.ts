@@ -170,6 +170,11 @@ export class TenantManager {
     }
   }
 
+  /** Forgets pages of layer files that are only kept to be faster. */
+  forgetPages(): void {
+    this.#resources.cache.clear();
+  }
+
   /** Flushes and closes everything. */
   async shutdown(): Promise<void> {
     for (const place of this.#places.values()) {
