@@ -6,7 +6,8 @@ import { newTenantId, newTimelineId } from "../libs/utils/id.ts";
 import { toLsn } from "../libs/utils/lsn.ts";
 import { BrokerClient, type SafekeeperTimelineInfo } from "./client.ts";
 import { fromWire, toWire, type WireTypedMessage } from "./messages.ts";
-import { SubscriberRegistry, TIMELINE_QUEUE_LIMIT, timelineKey } from "./registry.ts";
+import { SubscriberRegistry, SUBSCRIBERS_MAX, TIMELINE_QUEUE_LIMIT } from "./registry.ts";
+import { infoMessage, timelineOf, wantedByFilter, wantedInfos } from "./requests.ts";
 import { serveBroker } from "./server.ts";
 
 function info(commit: number): SafekeeperTimelineInfo {
@@ -36,21 +37,81 @@ Deno.test("fromWire() returns what toWire() was given, beyond 32 bits too", () =
 
 Deno.test("registry drops messages for a subscriber that does not read, and only for it", () => {
   const registry = new SubscriberRegistry();
-  const wire = toWire(info(8));
+  const [message, timeline] = infoMessage(toWire(info(8)));
   const seen: WireTypedMessage[] = [];
   let waiting = 0;
-  const timeline = timelineKey(wire.tenant_timeline_id);
-  const types = undefined;
+  const types = new Set([message.type]);
   registry.add({ timeline, types, queued: () => waiting, send: () => waiting++ });
   const remove = registry.add({ timeline, types, queued: () => 0, send: (m) => seen.push(m) });
-  for (let i = 0; i < 100; i++) {
-    registry.publish({ type: "SAFEKEEPER_TIMELINE_INFO", safekeeper_timeline_info: wire });
-  }
+  for (let i = 0; i < 100; i++) registry.publish(message, timeline);
   assert.equal(waiting, TIMELINE_QUEUE_LIMIT);
   assert.equal(seen.length, 100);
   assert.equal(registry.dropped, 100 - TIMELINE_QUEUE_LIMIT);
   remove();
   assert.equal(registry.size, 1);
+});
+
+Deno.test("registry takes no more than so many subscribers", () => {
+  const registry = new SubscriberRegistry();
+  const subscriber = { timeline: undefined, types: new Set<string>(), queued: () => 0, send() {} };
+  const removes = Array.from({ length: SUBSCRIBERS_MAX }, () => registry.add({ ...subscriber }));
+  assert.throws(() => registry.add(subscriber), /^Unavailable: Cannot subscribe: 1024 others do$/);
+  removes[0]!();
+  registry.add(subscriber);
+});
+
+Deno.test("requests that name half a timeline, or none, are refused", () => {
+  const tenant_id = new Uint8Array(16).fill(1);
+  const whole = { tenant_id, timeline_id: new Uint8Array(16).fill(2) };
+  const key = "01".repeat(16) + "02".repeat(16);
+  const halves = [
+    null,
+    { tenant_id, timeline_id: new Uint8Array(15) },
+    { tenant_id: new Uint8Array(0), timeline_id: whole.timeline_id },
+    { tenant_id: new Uint8Array(17), timeline_id: whole.timeline_id },
+  ];
+  const type = "SAFEKEEPER_TIMELINE_INFO";
+  const byKey = "tenant_timeline_id" as const;
+  assert.equal(wantedInfos({ subscription_key: "all" }).timeline, undefined);
+  const named = wantedInfos({ subscription_key: byKey, tenant_timeline_id: whole });
+  assert.equal(named.timeline, key);
+  assert.throws(
+    () => wantedInfos({}),
+    /^BadRequest: Cannot use the request: it names no timeline$/,
+  );
+  const filter = { enabled: true, tenant_timeline_id: whole };
+  assert.equal(wantedByFilter({ types: [{ type }], tenant_timeline_id: filter }).timeline, key);
+  const off = { enabled: false, tenant_timeline_id: halves[1]! };
+  assert.equal(wantedByFilter({ types: [{ type }], tenant_timeline_id: off }).timeline, undefined);
+  for (const half of halves) {
+    assert.throws(
+      () => wantedInfos({ subscription_key: byKey, tenant_timeline_id: half }),
+      /^BadRequest: Cannot use the request: (it names no timeline|its \w+_id has \d+ bytes)/,
+    );
+    const filter = { enabled: true, tenant_timeline_id: half };
+    assert.throws(
+      () => wantedByFilter({ types: [{ type }], tenant_timeline_id: filter }),
+      /^BadRequest/,
+    );
+    const wire = { ...toWire(info(8)), tenant_timeline_id: half };
+    assert.throws(() => infoMessage(wire), /^BadRequest/);
+  }
+});
+
+Deno.test("requests with types, contents or numbers that do not fit are refused", () => {
+  for (const type of ["UNKNOWN", "toString", 99]) {
+    assert.throws(
+      () => wantedByFilter({ types: [{ type }] }),
+      /^BadRequest: .* no message of type/,
+    );
+  }
+  assert.throws(() => wantedByFilter({ types: [] }), /^BadRequest: .* asks for no type$/);
+  assert.throws(
+    () => timelineOf({ type: "SAFEKEEPER_DISCOVERY_REQUEST", safekeeper_timeline_info: null }),
+    /^BadRequest: .* without its content$/,
+  );
+  const wire = { ...toWire(info(8)), commit_lsn: 2 ** 53 };
+  assert.throws(() => infoMessage(wire), /^BadRequest: .* commit_lsn is out of range$/);
 });
 
 Deno.test({

@@ -4,36 +4,24 @@
  * messages; it never slows the others down, because every position is published again within a
  * second.
  */
-import { encodeHex } from "../libs/utils/hex.ts";
-import type { WireTimelineKey, WireTypedMessage } from "./messages.ts";
+import { Unavailable } from "../libs/utils/errors.ts";
+import type { WireTypedMessage } from "./messages.ts";
 
 /** Messages that may wait for a subscriber of one timeline. */
 export const TIMELINE_QUEUE_LIMIT = 32;
-/** Messages that may wait for a subscriber of all timelines. */
-const ALL_QUEUE_LIMIT = 16384;
+/** Messages that may wait for a subscriber of all timelines; each takes some kilobytes. */
+const ALL_QUEUE_LIMIT = 4096;
+/** Subscribers at the same time; a local Neon has one for each pageserver and safekeeper. */
+export const SUBSCRIBERS_MAX = 1024;
 
 /** One listener. */
 export interface Subscriber {
   /** Undefined: all timelines. */
   readonly timeline: string | undefined;
-  /** Undefined: all types. */
-  readonly types: ReadonlySet<string> | undefined;
+  readonly types: ReadonlySet<string>;
   /** Messages handed over and not yet taken by its connection. */
   queued(): number;
   send(message: WireTypedMessage): void;
-}
-
-/** Key of a timeline on the wire; undefined where there is none. */
-export function timelineKey(wire: WireTimelineKey | null | undefined): string | undefined {
-  if (wire === null || wire === undefined || wire.tenant_id.length !== 16) return undefined;
-  return encodeHex(wire.tenant_id) + encodeHex(wire.timeline_id);
-}
-
-function keyOf(message: WireTypedMessage): string | undefined {
-  return timelineKey(
-    (message.safekeeper_timeline_info ?? message.safekeeper_discovery_request ??
-      message.safekeeper_discovery_response)?.tenant_timeline_id,
-  );
 }
 
 /** Fans messages out. */
@@ -54,8 +42,11 @@ export class SubscriberRegistry {
     return count;
   }
 
-  /** Adds a subscriber; the returned function takes it away again. */
+  /** Adds a subscriber; the returned function takes it away again. Throws Unavailable if full. */
   add(subscriber: Subscriber): () => void {
+    if (this.size >= SUBSCRIBERS_MAX) {
+      throw new Unavailable(`Cannot subscribe: ${SUBSCRIBERS_MAX} others do`);
+    }
     const timeline = subscriber.timeline;
     if (timeline === undefined) {
       this.#all.add(subscriber);
@@ -69,18 +60,16 @@ export class SubscriberRegistry {
     };
   }
 
-  /** Hands a message to everyone who wants it. */
-  publish(message: WireTypedMessage): void {
+  /** Hands a message about a timeline to everyone who wants it. */
+  publish(message: WireTypedMessage, timeline: string): void {
     for (const subscriber of this.#all) this.#offer(subscriber, message, ALL_QUEUE_LIMIT);
-    const key = keyOf(message);
-    if (key === undefined) return;
-    for (const subscriber of this.#byTimeline.get(key) ?? []) {
+    for (const subscriber of this.#byTimeline.get(timeline) ?? []) {
       this.#offer(subscriber, message, TIMELINE_QUEUE_LIMIT);
     }
   }
 
   #offer(subscriber: Subscriber, message: WireTypedMessage, limit: number): void {
-    if (subscriber.types !== undefined && !subscriber.types.has(message.type)) return;
+    if (!subscriber.types.has(message.type)) return;
     if (subscriber.queued() >= limit) {
       this.#dropped++;
       return;

@@ -3,6 +3,7 @@
  * connections that make no sense are ended. `deno task test:fuzz` does more of the same.
  */
 import { seededRandom } from "./load/random.ts";
+import { fuzzBroker } from "./fuzz/broker.ts";
 import { fuzzCodecs } from "./fuzz/codecs.ts";
 import { fuzzComputeApi, fuzzPageserverApi, fuzzSafekeeperApi } from "./fuzz/http_apis.ts";
 import { fuzzLazyLibrary } from "./fuzz/lazy_library.ts";
@@ -26,6 +27,14 @@ Deno.test("a proposer with a lying safekeeper, or a lying walsender, commits not
 
 Deno.test("a safekeeper outlives damaged dialogues, and its other clients do not notice", async () => {
   await fuzzWalService(seededRandom("WAL service"), 600);
+});
+
+Deno.test({
+  name: "a broker outlives damaged calls, and its other clients do not notice",
+  // grpc-js keeps its DNS and backoff timers beyond close()
+  sanitizeOps: false,
+  sanitizeResources: false,
+  fn: () => fuzzBroker(seededRandom("broker"), 200),
 });
 
 Deno.test("the HTTP APIs answer damaged requests, and keep nothing that cannot be read", async () => {

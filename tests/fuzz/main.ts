@@ -6,6 +6,7 @@
  */
 import { parseArgs } from "node:util";
 import { SeededRandom } from "../load/random.ts";
+import { fuzzBroker } from "./broker.ts";
 import { fuzzCodecs } from "./codecs.ts";
 import { fuzzComputeApi, fuzzPageserverApi, fuzzSafekeeperApi } from "./http_apis.ts";
 import { fuzzLazyLibrary } from "./lazy_library.ts";
@@ -24,6 +25,7 @@ const TARGETS = {
     fuzzLyingSafekeeper(random, cases / 25),
   "lying walsender": (random: SeededRandom, cases: number) =>
     fuzzLyingWalsender(random, cases / 50),
+  "broker": fuzzBroker,
   "safekeeper API": fuzzSafekeeperApi,
   "pageserver API": fuzzPageserverApi,
   "compute API": fuzzComputeApi,
