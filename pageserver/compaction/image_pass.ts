@@ -20,7 +20,7 @@ import type { SearchKey } from "../repository/blob_source.ts";
 import { KeyClass, makeKey, relationSizeKey } from "../repository/key.ts";
 import { NO_OBJECT } from "../repository/key_interner.ts";
 import type { Layer } from "../repository/layer.ts";
-import { EntryKind, type LayerDescription } from "../repository/layer_format.ts";
+import { EntryKind, KIND_MASK, type LayerDescription } from "../repository/layer_format.ts";
 import { writeLayerFile } from "../repository/layer_writer.ts";
 import { MemoryLayer } from "../repository/memory_layer.ts";
 import { collectPage, type ReadableTimeline, scanKeys } from "../repository/read_path.ts";
@@ -29,7 +29,7 @@ import type { Resources } from "../repository/resources.ts";
 import { openSnapshot, type TimelineSnapshot } from "../repository/timeline_snapshot.ts";
 import { reconstructPage } from "../walredo/reconstruct.ts";
 import type { PageTarget, RedoKey } from "../walredo/types.ts";
-import { ChainCounter, type Extent, extentsOf } from "./image_plan.ts";
+import { ChainCounter, type Extent, extentsOf, Sample } from "./image_plan.ts";
 
 const U32_MAX = 0xffffffff;
 /** Index entries or pages between pauses. */
@@ -102,6 +102,9 @@ class ImagePass {
   readonly #timeline: ReadableTimeline;
   readonly #lsn: Lsn;
   readonly #chains = new ChainCounter();
+  /** Where values of one layer are, some of each kind. */
+  readonly #records = new Sample();
+  readonly #inits = new Sample();
   readonly #collected = new Reconstruction();
   readonly #target: PageTarget;
   readonly #key: SearchKey = { f1: 0, f2: 0, f3: 0, f4: 0, f5: 0, f6: 0, object: NO_OBJECT };
@@ -229,11 +232,17 @@ class ImagePass {
       i = finished.nextInRange(i + 1, key, last, this.#lsn)
     ) {
       const reader = finished.layers[i]!.reader();
+      this.#records.clear();
+      this.#inits.clear();
       reader.entries(key, extent.end, (block, word) => {
         chains.add(block, word);
+        const kind = word & KIND_MASK;
+        if (kind === EntryKind.record) this.#records.add(word - kind);
+        else if (kind === EntryKind.initRecord) this.#inits.add(word - kind);
         return false;
       });
-      chains.endLayer(reader.valueBytes / reader.entryCount);
+      const lengthOf = (position: number) => reader.blobLength(position);
+      chains.endLayer(this.#records.mean(lengthOf), this.#inits.mean(lengthOf));
     }
   }
 

@@ -26,6 +26,8 @@ export const EXTENT_BLOCKS = 1024;
 const DENSE_COST = 2;
 /** Bytes of images for one byte of records that lie in many layers. */
 const DEEP_COST = 16;
+/** Numbers that a Sample keeps: an even one. */
+const SAMPLE_MAX = 16;
 /** Bytes of new delta layers that are worth a look however few they are. */
 const LOOK_BYTES_MIN = 16 * 1024 * 1024;
 
@@ -80,7 +82,9 @@ export class ChainCounter {
   #block = -1;
   #run = 0;
   #hasBase = false;
+  #isInit = false;
   #layerRecords = 0;
+  #layerInits = 0;
 
   /** Begins an extent. */
   begin({ first, end }: Extent): void {
@@ -114,15 +118,20 @@ export class ChainCounter {
       return;
     }
     this.#hasBase = true;
-    this.#run = kind === EntryKind.image ? 0 : 1;
+    this.#run = 0;
+    this.#isInit = kind === EntryKind.initRecord;
   }
 
-  /** Ends a layer whose records have so many bytes on average. */
-  endLayer(bytesPerRecord: number): void {
+  /**
+   * Ends a layer. On average its records of this extent have so many bytes: those that need the
+   * page as it was, and those that rebuild it.
+   */
+  endLayer(bytesPerRecord: number, bytesPerInit: number): void {
     this.#endBlock();
-    if (this.#layerRecords > 0) this.#deltaLayers++;
-    this.#recordBytes += this.#layerRecords * bytesPerRecord;
+    if (this.#layerRecords + this.#layerInits > 0) this.#deltaLayers++;
+    this.#recordBytes += this.#layerRecords * bytesPerRecord + this.#layerInits * bytesPerInit;
     this.#layerRecords = 0;
+    this.#layerInits = 0;
   }
 
   /** What is to be written of the extent: none of its blocks, those with a chain, or all. */
@@ -147,9 +156,11 @@ export class ChainCounter {
     if (this.#block < 0) return;
     const at = this.#block - this.#first;
     if (this.#settled[at] === 0) {
-      if (this.#run > 0 && this.#chain[at] === 0) this.#changed++;
-      this.#chain[at]! += this.#run;
+      const inits = this.#isInit ? 1 : 0;
+      if (this.#run + inits > 0 && this.#chain[at] === 0) this.#changed++;
+      this.#chain[at]! += this.#run + inits;
       this.#layerRecords += this.#run;
+      this.#layerInits += inits;
       if (this.#hasBase) {
         this.#settled[at] = 1;
         this.#unsettled--;
@@ -158,5 +169,40 @@ export class ChainCounter {
     this.#block = -1;
     this.#run = 0;
     this.#hasBase = false;
+    this.#isInit = false;
+  }
+}
+
+/**
+ * A few of many numbers that come one by one, evenly spread over all of them: every first, second,
+ * fourth, ... is kept.
+ */
+export class Sample {
+  readonly #kept: number[] = [];
+  #seen = 0;
+  #stride = 1;
+
+  /** Forgets them. */
+  clear(): void {
+    this.#kept.length = 0;
+    this.#seen = 0;
+    this.#stride = 1;
+  }
+
+  /** The next number. */
+  add(value: number): void {
+    if (this.#seen++ % this.#stride !== 0) return;
+    if (this.#kept.length === SAMPLE_MAX) {
+      for (let i = 1; i < SAMPLE_MAX / 2; i++) this.#kept[i] = this.#kept[2 * i]!;
+      this.#kept.length = SAMPLE_MAX / 2;
+      this.#stride *= 2;
+    }
+    this.#kept.push(value);
+  }
+
+  /** The mean of what `of` says of those that were kept; 0 for none. */
+  mean(of: (value: number) => number): number {
+    if (this.#kept.length === 0) return 0;
+    return this.#kept.reduce((sum, value) => sum + of(value), 0) / this.#kept.length;
   }
 }

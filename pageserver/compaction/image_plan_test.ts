@@ -3,7 +3,7 @@ import fc from "fast-check";
 import type { Lsn } from "../../libs/utils/lsn.ts";
 import { makeKey } from "../repository/key.ts";
 import { EntryKind, type LayerDescription } from "../repository/layer_format.ts";
-import { ChainCounter, EXTENT_BLOCKS, extentsOf, isWorthALook } from "./image_plan.ts";
+import { ChainCounter, EXTENT_BLOCKS, extentsOf, isWorthALook, Sample } from "./image_plan.ts";
 
 const TAG = { spc: 1663, db: 5, rel: 16384, fork: 0 };
 
@@ -14,12 +14,17 @@ interface Entry {
 }
 
 /** Counts layers, newest first; entries in the order in which a layer has them. */
-function count(blocks: number, layers: readonly Entry[][], bytesPerRecord: number): ChainCounter {
+function count(
+  blocks: number,
+  layers: readonly Entry[][],
+  bytesPerRecord: number,
+  bytesPerInit = bytesPerRecord,
+): ChainCounter {
   const chains = new ChainCounter();
   chains.begin({ tag: TAG, first: 0, end: blocks });
   for (const layer of layers) {
     for (const { block, kind } of layer) chains.add(block, 8 * block + kind);
-    chains.endLayer(bytesPerRecord);
+    chains.endLayer(bytesPerRecord, bytesPerInit);
   }
   return chains;
 }
@@ -71,6 +76,26 @@ Deno.test("decide() wants only the changed pages where they are the lesser part"
     count(1, [hot.map(({ kind }) => ({ block: 0, kind }))], 100).decide(3, false),
     "all",
   );
+});
+
+Deno.test("decide() tells records that rebuild a page from those that do not", () => {
+  const loaded = everyBlock(1000, EntryKind.initRecord);
+  const made = everyBlock(1000, EntryKind.record);
+  assert.equal(count(1000, [made, loaded], 60, 7500).decide(3, false), "all");
+  assert.equal(count(1000, [made, loaded], 7500, 60).decide(3, false), "all");
+  assert.equal(count(1000, [made, loaded], 60, 60).decide(3, false), "none");
+});
+
+Deno.test("Sample keeps some of all numbers, evenly spread", () => {
+  const sample = new Sample();
+  assert.equal(sample.mean((value) => value), 0);
+  const kept: number[] = [];
+  for (let n = 0; n < 1000; n++) sample.add(n);
+  sample.mean((value) => kept.push(value));
+  assert.deepEqual(kept, Array.from({ length: 16 }, (_, i) => i * 64));
+  sample.clear();
+  sample.add(7);
+  assert.equal(sample.mean((value) => value), 7);
 });
 
 Deno.test("a chain is what a read collects, and images are in proportion to it", () => {

@@ -113,14 +113,11 @@ export class LayerReader implements LayerSource {
     }
   }
 
-  /** Entries of all keys. */
-  get entryCount(): number {
-    return this.#trailer.entries;
-  }
-
-  /** Bytes of all values, with what lies between them. */
-  get valueBytes(): number {
-    return this.#trailer.firstIndexPage * CACHE_PAGE_BYTES;
+  /** The length of the blob at `position`. */
+  blobLength(position: number): number {
+    const page = Math.floor(position / CACHE_PAGE_BYTES);
+    const at = this.#cache.valuePage(this.#file, page, this.#trailer.firstIndexPage);
+    return this.#cache.view.getUint32(at + position % CACHE_PAGE_BYTES, true);
   }
 
   /**
