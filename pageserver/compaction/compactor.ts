@@ -80,6 +80,16 @@ export class Compactor {
     return this.#inTurn(() => this.#pass(timeline, true, force));
   }
 
+  /** Resolves when nothing is being made any more. */
+  async idle(): Promise<void> {
+    while (this.#waiting > 0) await this.#queue;
+  }
+
+  /** When a timeline is looked at again without being asked. */
+  nextLookMs(timeline: Timeline): number {
+    return this.#lookedAt(timeline).nextMs;
+  }
+
   #inTurn<T>(work: () => Promise<T>): Promise<T> {
     this.#waiting++;
     const done = this.#queue.then(work).finally(() => this.#waiting--);

@@ -1,0 +1,162 @@
+/** The compactor with its worker, on a cluster whose WAL is made up. */
+import assert from "node:assert/strict";
+import { PAGE_SIZE, Rmgr } from "../../libs/postgres/constants.ts";
+import { Unavailable } from "../../libs/utils/errors.ts";
+import { HEAP, type RecordSpec, type TestCluster, withCluster } from "../cluster_fixture.ts";
+import { PageReader } from "../page_service/page_reader.ts";
+import { HEAP_INIT_PAGE, HeapInfo } from "../walredo/heap_records.ts";
+import { Compactor } from "./compactor.ts";
+
+const WILL_INIT = 0x40;
+
+/** A row at an offset of a block; the first one makes the page. */
+function insert(block: number, offset: number, tupleBytes = 100): RecordSpec {
+  const tuple = [3, 0, 0x02, 0x08, 24, 0, ...new Array<number>(tupleBytes).fill(0x61)];
+  const isFirst = offset === 1;
+  return {
+    rmid: Rmgr.HEAP,
+    info: HeapInfo.INSERT | (isFirst ? HEAP_INIT_PAGE : 0),
+    main: Uint8Array.from([offset, 0, 0]),
+    blocks: [{
+      id: 0,
+      tag: HEAP,
+      block,
+      data: Uint8Array.from(tuple),
+      ...(isFirst ? { flags: WILL_INIT } : {}),
+    }],
+  };
+}
+
+/** Rows on the first `blocks` blocks, on disk. */
+async function insertRows(cluster: TestCluster, blocks: number): Promise<void> {
+  for (let block = 0; block < blocks; block++) {
+    await cluster.ingest(insert(block, 1), insert(block, 2), insert(block, 3));
+  }
+  await cluster.timeline.flush();
+}
+
+/** The page by a reader without anything cached, or the error. */
+function readPage({ served, manager, timeline }: TestCluster, block: number): Uint8Array | string {
+  const object = manager.interner.relation(HEAP.spc, HEAP.db, HEAP.rel, HEAP.fork);
+  const reader = new PageReader(1024 * 1024);
+  served.cachedPages.clear();
+  try {
+    const page = reader.relationPage(served, HEAP, object, block, timeline.lastRecordLsn);
+    return page.bytes.slice(page.offset, page.offset + PAGE_SIZE);
+  } catch (thrown) {
+    return (thrown as Error).message;
+  }
+}
+
+function imagesOf({ timeline }: TestCluster): number {
+  return timeline.layerInfos().filter(({ kind }) => kind === "Image").length;
+}
+
+function filesOf({ directory, timeline }: TestCluster): string[] {
+  const path = `${directory}/tenants/${timeline.tenantId}/timelines/${timeline.timelineId}`;
+  return [...Deno.readDirSync(path)].map(({ name }) => name).sort();
+}
+
+Deno.test("a worker makes images of pages, and they are what the records give", () =>
+  withCluster(async (cluster) => {
+    const compactor = new Compactor(cluster);
+    await insertRows(cluster, 3);
+    const before = [0, 1, 2].map((block) => readPage(cluster, block));
+    assert.ok(before.every((page) => typeof page !== "string"));
+    const made = await compactor.compact(cluster.timeline, true);
+    assert.deepEqual([made.layers, made.pages, made.failedPages], [1, 3, 0]);
+    assert.equal(imagesOf(cluster), 2);
+    for (const block of [0, 1, 2]) {
+      const { hasImage, recordCount } = cluster.collect(HEAP, block);
+      assert.deepEqual([hasImage, recordCount], [true, 0]);
+      assert.deepEqual(readPage(cluster, block), before[block]);
+    }
+    const again = await compactor.compact(cluster.timeline, true);
+    assert.deepEqual([again.layers, again.pages], [0, 0]);
+    // A record after them goes on from the image
+    await cluster.ingest(insert(1, 4));
+    assert.deepEqual(cluster.collect(HEAP, 1).recordCount, 1);
+    assert.notDeepEqual(readPage(cluster, 1), before[1]);
+  }));
+
+Deno.test("a page that cannot be rebuilt gets no image, is told of, and others get theirs", () =>
+  withCluster(async (cluster) => {
+    const compactor = new Compactor(cluster);
+    await insertRows(cluster, 3);
+    await cluster.ingest(insert(1, 77)); // there is no room for such an item
+    await cluster.timeline.flush();
+    const error = readPage(cluster, 1);
+    assert.match(String(error), /Cannot redo .*block 1/);
+    const made = await compactor.compact(cluster.timeline, true);
+    assert.deepEqual([made.pages, made.failedPages, made.firstFailure], [2, 1, error]);
+    assert.equal(readPage(cluster, 1), error);
+    assert.equal(typeof readPage(cluster, 2), "object");
+    // It is not tried again before its extent changes
+    const again = await compactor.compact(cluster.timeline, false);
+    assert.deepEqual([again.pages, again.failedPages], [0, 0]);
+  }));
+
+Deno.test("tick() makes images of what is new, once in a period", () =>
+  withCluster(async (cluster) => {
+    const { manager, tenant, timeline } = cluster;
+    await manager.setConfig(tenant.tenantId, {
+      compaction_period: "1m",
+      image_creation_threshold: 2,
+    });
+    let nowMs = 0;
+    const compactor = new Compactor({ manager, now: () => nowMs });
+    const passed = async (toMs: number) => {
+      nowMs = toMs;
+      compactor.tick();
+      await compactor.idle();
+      return imagesOf(cluster);
+    };
+    await insertRows(cluster, 3);
+    assert.equal(await passed(0), 1, "the first look is a period after the start");
+    assert.equal(await passed(60_000), 1, "one layer is not enough");
+    for (let offset = 4; offset < 60; offset++) await cluster.ingest(insert(0, offset));
+    await timeline.flush();
+    assert.equal(await passed(61_000), 2);
+    for (let round = 0; round < 2; round++) {
+      await cluster.ingest(...[60, 61, 62].map((n) => insert(0, n + 3 * round, 20)));
+      await timeline.flush();
+    }
+    assert.equal(await passed(62_000), 2, "not again within a period");
+    await manager.setConfig(tenant.tenantId, { compaction_period: "0s" });
+    assert.equal(await passed(1e9), 2, "never by itself");
+  }));
+
+Deno.test("a pass that fails leaves nothing, and the next one waits longer", () =>
+  withCluster(async (cluster) => {
+    const { manager, timeline } = cluster;
+    let nowMs = 0;
+    const compactor = new Compactor({ manager, now: () => nowMs });
+    await insertRows(cluster, 3);
+    const files = filesOf(cluster);
+    const layer = timeline.layerInfos().find(({ kind }) => kind === "Delta")!.fileName;
+    const path = `${cluster.directory}/tenants/${timeline.tenantId}/timelines/` +
+      `${timeline.timelineId}/${layer}`;
+    Deno.renameSync(path, `${cluster.directory}/away`);
+    for (let failures = 1; failures <= 3; failures++) {
+      await assert.rejects(compactor.compact(timeline, true), Unavailable);
+      assert.ok(compactor.nextLookMs(timeline) === nowMs + 20_000 * 2 ** failures);
+      nowMs += 1000;
+    }
+    Deno.renameSync(`${cluster.directory}/away`, path);
+    assert.deepEqual(filesOf(cluster), files);
+    assert.equal((await compactor.compact(timeline, true)).pages, 3);
+    assert.equal(compactor.nextLookMs(timeline), nowMs + 20_000);
+  }));
+
+Deno.test("a timeline that is closed meanwhile stops its pass", () =>
+  withCluster(async (cluster) => {
+    const compactor = new Compactor(cluster);
+    await insertRows(cluster, 3);
+    const files = filesOf(cluster);
+    const compacting = assert.rejects(compactor.compact(cluster.timeline, true), Unavailable);
+    const { manager, tenant } = cluster;
+    await manager.detach(tenant.tenantId);
+    await compacting;
+    assert.deepEqual(filesOf(cluster).filter((name) => name.endsWith("temp")), []);
+    assert.ok(filesOf(cluster).length >= files.length);
+  }));
