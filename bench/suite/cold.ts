@@ -36,7 +36,10 @@ export async function cold(
   scale: number,
   rounds: number,
 ): Promise<Group> {
-  for (const side of sides) await query(side.target, "VACUUM pgbench_accounts", "CHECKPOINT");
+  for (const side of sides) {
+    await query(side.target, "VACUUM pgbench_accounts", "CHECKPOINT");
+    await side.settle();
+  }
   const results = await inTurns(sides, rounds, async (side, round): Promise<Times> => ({
     scanMs: await coldMs(side, ["SELECT sum(abalance) FROM pgbench_accounts"]),
     readsMs: await coldMs(side, readsByKey(scale * ACCOUNTS_OF_A_BRANCH, round)) / READS,

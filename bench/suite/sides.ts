@@ -3,6 +3,7 @@
  * lets them take turns, and changes who goes first, so that what else the machine does hits all.
  */
 import { dirname } from "node:path";
+import { pageserverClient } from "../../cli/control_plane/clients.ts";
 import { postgresUser } from "../../cli/control_plane/host_user.ts";
 import { configOnFreePorts, type LocalNeon } from "../../cli/local_neon.ts";
 import type { CreatedTenant } from "../../mod.ts";
@@ -75,7 +76,13 @@ function ourSide(local: LocalNeon, tenant: CreatedTenant, port: number): Side {
   return {
     name: "ours",
     target: endpointTarget(port),
-    settle: () => settle(local, tenant),
+    settle: async () => {
+      await settle(local, tenant);
+      // What the pageserver would do by itself, some time later
+      const pageserver = pageserverClient(local.environment());
+      await pageserver.checkpoint(tenant.tenantId, tenant.timelineId);
+      await pageserver.compact(tenant.tenantId, tenant.timelineId, false);
+    },
     restartCold: async () => {
       await local.stop();
       await dropFromPageCache(local.directory);

@@ -77,6 +77,7 @@ export class Compactor {
    * chain of records. Throws Unavailable.
    */
   compact(timeline: Timeline, force: boolean): Promise<ImagePassResult> {
+    this.#hurry(); // the pass before it
     return this.#inTurn(() => this.#pass(timeline, true, force));
   }
 
@@ -88,6 +89,11 @@ export class Compactor {
   /** When a timeline is looked at again without being asked. */
   nextLookMs(timeline: Timeline): number {
     return this.#lookedAt(timeline).nextMs;
+  }
+
+  #hurry(): void {
+    this.#isAwaited = true;
+    if (this.#pace !== undefined) this.#pace.rest = 0;
   }
 
   #inTurn<T>(work: () => Promise<T>): Promise<T> {

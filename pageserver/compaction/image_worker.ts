@@ -17,6 +17,8 @@ const CACHE_BYTES = 16 * 1024 * 1024;
 const DIRECTORY_BYTES = 16 * 1024 * 1024;
 /** Work between looks at the pace. */
 const SLICE_MS = 10;
+/** The longest rest, so that it can be stopped: after a sync, which is no slice. */
+const REST_MS_MAX = 200;
 
 async function work({ order, pace }: ImageWorkerOrder): Promise<ImagePassResult> {
   const now = () => performance.now();
@@ -25,7 +27,7 @@ async function work({ order, pace }: ImageWorkerOrder): Promise<ImagePassResult>
     if (Atomics.load(pace, Pace.stop) === 1) throw new Error("it was stopped");
     const workedMs = now() - sliceStartMs;
     if (workedMs < SLICE_MS) return;
-    const restMs = workedMs * Atomics.load(pace, Pace.rest);
+    const restMs = Math.min(REST_MS_MAX, workedMs * Atomics.load(pace, Pace.rest));
     if (restMs > 0) await new Promise((resolve) => setTimeout(resolve, restMs));
     sliceStartMs = now();
   };

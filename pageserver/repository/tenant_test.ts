@@ -33,10 +33,15 @@ Deno.test("a tenant is served from attach() on, never under an older generation"
   await assert.rejects(manager.attach(id, 4), Conflict);
   assert.deepEqual((await manager.attach(id, 6)).config, { checkpoint_timeout: "1h" });
   await manager.setConfig(id, { checkpoint_distance: 1000, other: "kept" });
-  await assert.rejects(
-    async () => await manager.setConfig(id, { checkpoint_timeout: 5 }),
-    BadRequest,
-  );
+  const wrong = [
+    { checkpoint_timeout: 5 },
+    { compaction_period: "often" },
+    { compaction_target_size: 0 },
+    { image_creation_threshold: "3" },
+  ];
+  for (const config of wrong) {
+    await assert.rejects(async () => await manager.setConfig(id, config), BadRequest);
+  }
   await manager.detach(id);
   assert.throws(() => manager.tenant(id), Unavailable);
   assert.deepEqual((await manager.attach(id, 6)).config, {
