@@ -1,5 +1,5 @@
 /**
- * The process that crash_test.ts kills: it ingests made-up WAL for ever, with flushes, image layers,
+ * The process that crash_test.ts kills: it ingests made-up WAL for ever, with flushes, images,
  * branches and deletions, and prints a line for each thing that is durable.
  * The WAL is that of numbered_fixture.ts.
  *
