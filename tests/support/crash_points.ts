@@ -3,6 +3,7 @@
  * process and twice as lost power leave it; and, where the program is started again on what a
  * stopped process left, what losing power right then leaves of that.
  */
+import { setImmediate } from "node:timers/promises";
 import { FileRecorder, type Note } from "./file_recorder.ts";
 import { PlayedDisk, SURVIVALS } from "./played_disk.ts";
 
@@ -81,5 +82,6 @@ async function within<T>(directory: string, what: string, work: () => Promise<T>
     throw new Error(`${what}: ${why}`, { cause: thrown });
   } finally {
     Deno.removeSync(directory, { recursive: true });
+    await setImmediate(); // what works in the background ends, and closes its files
   }
 }
