@@ -377,7 +377,7 @@ Deno.test("neon init --auth makes keys that only their owner can use; generate-j
     assert.equal(made.code, 0, made.text);
     const modes = ["auth_private_key.pem", "auth_public_key.pem"]
       .map((name) => Deno.statSync(join(repoDir, name)).mode! & 0o777);
-    assert.deepEqual(modes, [0o600, 0o644]);
+    assert.deepEqual(modes, [0o600, 0o644 & ~Deno.umask()]);
     const settings = Deno.readTextFileSync(join(repoDir, "compute", "compute.toml"));
     assert.match(settings, new RegExp(`auth_validation_public_key_path = "${repoDir}/auth_public`));
     const key = Deno.readTextFileSync(join(repoDir, "auth_private_key.pem"));

@@ -130,7 +130,11 @@ testWithNeon("stock PostgreSQL recovers from an archive across stops", {}, async
   try {
     await unpackBackup(neon, start_lsn!, stock.dataDir);
     const archive = copyArchive(neon, stock.directory);
-    await stock.start({ restore_command: `cp ${archive}/%f %p`, hot_standby: "off", fsync: "off" });
+    await stock.start({
+      restore_command: `cp '${archive}/%f' %p`,
+      hot_standby: "off",
+      fsync: "off",
+    });
     const client = await stock.connect();
     const ask = async (query: string) => Number((await client.query(query)).rows[0]![0]);
     assert.equal(await ask("SELECT count(*) FROM t"), ROWS / 2 + 1);

@@ -148,7 +148,7 @@ async function contentsOf(client: PgClient, tables: string[]): Promise<unknown[]
 
 /** What stock PostgreSQL has after recovery from a base backup and an archive. */
 function recovered(tar: string, archive: string, tables: string[]): Promise<unknown[]> {
-  const settings = { restore_command: `cp ${archive}/%f %p`, hot_standby: "off" };
+  const settings = { restore_command: `cp '${archive}/%f' %p`, hot_standby: "off" };
   return onBackup(tar, "recovery.signal", settings, async (client) => {
     await client.query("CREATE EXTENSION IF NOT EXISTS amcheck");
     for (const table of tables) {
