@@ -12,6 +12,9 @@ function wayOut(why: string): string {
     return "; the public keys in .neon must have one that fits its private key, and daemons that " +
       'run read them at "neon stop" and "neon start"';
   }
+  if (/^Cannot win an election .*refused/s.test(why)) {
+    return '; "neon start" starts safekeepers that are down';
+  }
   const isDown = /Cannot reach the (pageserver|compute host|safekeeper) at/.test(why);
   return isDown && !why.includes('"neon start"') ? '; "neon start" starts it' : "";
 }

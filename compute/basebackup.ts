@@ -20,7 +20,7 @@ import { readSlotState, type SlotState } from "../libs/postgres/replication_slot
 import { type SparseSegment, splitIntoSegments } from "../libs/postgres/wal/sparse_segment.ts";
 import { startLsnAfter, synthesizeStartWal } from "../libs/postgres/wal/start_checkpoint.ts";
 import { crc32c } from "../libs/utils/crc32c.ts";
-import { Corrupt } from "../libs/utils/errors.ts";
+import { Corrupt, Unavailable } from "../libs/utils/errors.ts";
 import { formatLsn, type Lsn } from "../libs/utils/lsn.ts";
 import { writeAll } from "../libs/utils/durable.ts";
 import { TarReader } from "../libs/utils/tar.ts";
@@ -58,14 +58,26 @@ export interface FileMaking {
   readonly ready: ReadyFiles;
 }
 
-/** Connects ahead of time, so that the request can go out the moment the LSN is known. */
-export function connectPageserver(spec: EndpointSpec, signal?: AbortSignal): Promise<PgClient> {
-  return PgClient.connect(
-    { hostname: spec.pageserver.host, port: spec.pageserver.port },
-    { user: "compute", database: "pageserver", application_name: spec.endpoint_id },
-    signal,
-    () => spec.storage_auth_token,
-  );
+/**
+ * Connects ahead of time, so that the request can go out the moment the LSN is known. Throws
+ * Unavailable if nobody is there.
+ */
+export async function connectPageserver(
+  spec: EndpointSpec,
+  signal?: AbortSignal,
+): Promise<PgClient> {
+  const { host, port } = spec.pageserver;
+  try {
+    return await PgClient.connect(
+      { hostname: host, port },
+      { user: "compute", database: "pageserver", application_name: spec.endpoint_id },
+      signal,
+      () => spec.storage_auth_token,
+    );
+  } catch (thrown) {
+    if (!(thrown instanceof Deno.errors.ConnectionRefused)) throw thrown;
+    throw new Unavailable(`Cannot reach the pageserver at ${host}:${port}: connection refused`);
+  }
 }
 
 /** Our own versions of these are written instead. */

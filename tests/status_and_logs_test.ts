@@ -76,6 +76,34 @@ async function checkFailed(neon: TestNeon): Promise<void> {
   assert.match(await neon.run("logs", "endpoint", "broken"), /shared_buffers.*"much"/);
 }
 
+/** With daemons dead: what does not work says so at once, or what it waits for. */
+async function checkDead(neon: TestNeon): Promise<void> {
+  neon.signalRole("pageserver", "SIGKILL");
+  const start = await runNeon(neon.local.directory, ["endpoint", "start", "dev"]);
+  assert.match(
+    start.stderr,
+    /^error: Cannot reach the pageserver at \S+: connection refused; "neon start" starts it$/m,
+  );
+  for (const id of [1, 2]) neon.signalRole(`safekeeper ${id}`, "SIGKILL");
+  const sql = new Deno.Command(programFile("bin/neon"), {
+    args: ["sql", "main", "--no-psql", "-c", "select pg_logical_emit_message(true, 'x', 'y')"],
+    env: { NEON_REPO_DIR: neon.local.directory, NEON_DENO: Deno.execPath() },
+    stdin: "null",
+    stdout: "null",
+    stderr: "piped",
+  }).spawn();
+  const reader = sql.stderr.pipeThrough(new TextDecoderStream()).getReader();
+  let said = "";
+  while (!said.includes("\n")) said += (await reader.read()).value;
+  assert.equal(
+    said,
+    'pageserver, safekeeper 1, safekeeper 2 are stopped: what needs them waits until "neon start"\n',
+  );
+  await neon.run("start");
+  assert.equal((await sql.status).success, true);
+  await reader.cancel();
+}
+
 /** Follows the logs in a process of its own while `act` makes something to be shown. */
 async function checkFollowed(neon: TestNeon, act: () => Promise<void>): Promise<void> {
   const child = new Deno.Command(programFile("bin/neon"), {
@@ -122,6 +150,7 @@ testWithNeon("status and logs say how everything does", { safekeepers: 3 }, asyn
   await checkRunning(neon);
   await checkHung(neon);
   await checkFailed(neon);
+  await checkDead(neon);
   await checkFollowed(neon, async () => {
     await main`do 'begin raise log ''here it is''; end'`;
   });

@@ -13,6 +13,7 @@ import { type Environment, openEnvironment } from "../control_plane/environment.
 import { BadRequest, Unavailable } from "../../libs/utils/errors.ts";
 import { withExamples } from "../help.ts";
 import { repeated } from "../options.ts";
+import { printHint } from "../output.ts";
 
 /** The endpoint named, else main, else the only one. */
 function endpointOf(env: Environment, name: string | undefined): EndpointRecord {
@@ -40,6 +41,20 @@ function checkRuns({ endpoint_id: name, pg_port: port }: EndpointRecord): void {
   );
 }
 
+/**
+ * Says which daemons are down, since what needs them waits until they are back. A running endpoint
+ * needs no broker.
+ */
+async function sayWhatIsDown(env: Environment): Promise<void> {
+  const { allRoles } = await import("../control_plane/lifecycle.ts");
+  const { daemonPid } = await import("../control_plane/supervisor.ts");
+  const down = allRoles(env).filter((role) => daemonPid(role) === undefined)
+    .map(({ name }) => name).filter((name) => name !== "storage_broker");
+  if (down.length === 0) return;
+  const [are, them] = down.length === 1 ? ["is", "it"] : ["are", "them"];
+  printHint(`${down.join(", ")} ${are} stopped: what needs ${them} waits until "neon start"`);
+}
+
 /** Runs the system's psql; undefined if there is none. */
 async function runPsql(args: string[]): Promise<number | undefined> {
   const leaveItToPsql = () => {}; // which cancels a query or clears the line
@@ -64,8 +79,10 @@ export function command(): Command {
     .option("-U, --username <name>", "as which user", SUPERUSER)
     .option("--no-psql", "use the built-in client even if psql is installed")
     .action(async (name, options) => {
-      const endpoint = endpointOf(openEnvironment(), name);
+      const env = openEnvironment();
+      const endpoint = endpointOf(env, name);
       checkRuns(endpoint);
+      sayWhatIsDown(env).catch(() => {}); // beside the query: it holds up nothing
       const port = endpoint.pg_port;
       const target = { host: LOOPBACK, port, user: options.username, database: options.dbname };
       const commands = options.command ?? [];
