@@ -7,6 +7,7 @@ import {
   type Client,
   type ClientReadableStream,
   type ClientWritableStream,
+  connectivityState,
   credentials,
   Metadata,
   type ServiceError,
@@ -62,6 +63,11 @@ export class BrokerClient {
       "grpc.max_reconnect_backoff_ms": 1000,
       "grpc.enable_http_proxy": 0, // and so its variables are not looked at
     }) as unknown as BrokerStub;
+  }
+
+  /** Whether there is a broker now. */
+  get isConnected(): boolean {
+    return this.#stub.getChannel().getConnectivityState(false) === connectivityState.READY;
   }
 
   /** Tells the broker where a timeline stands. Never waits and never throws. */

@@ -127,9 +127,17 @@ export class TestCluster {
   }
 
   /** WAL receivers of pageserver 5, which nothing has told of any safekeeper yet. */
-  receivers(): WalReceivers {
+  receivers(brokerIsThere = true): WalReceivers {
     const { manager, reader, now, pause } = this;
-    return new WalReceivers({ manager, reader, pageserverId: 5, now, unixNow: () => 0, pause });
+    return new WalReceivers({
+      manager,
+      reader,
+      pageserverId: 5,
+      now,
+      unixNow: () => 0,
+      pause,
+      brokerIsThere: () => brokerIsThere,
+    });
   }
 
   async remove(): Promise<void> {

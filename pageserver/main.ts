@@ -48,6 +48,7 @@ async function start(directory: string, config: z.infer<typeof pageserverConfig>
     now,
     unixNow,
     pause,
+    brokerIsThere: () => broker.isConnected,
   });
   const waitLsnTimeoutMs = config.wait_lsn_timeout_ms;
   const { signal } = stopping;

@@ -47,6 +47,19 @@ export function chooseSource(
   return best;
 }
 
+/**
+ * The safekeeper to try when the broker tells nothing of anyone: of those that were known and may
+ * be tried, the one that had most.
+ */
+export function chooseKnown(candidates: Iterable<Candidate>, nowMs: number): Candidate | undefined {
+  let best: Candidate | undefined;
+  for (const candidate of candidates) {
+    if (nowMs < candidate.retryMs) continue;
+    if (best === undefined || candidate.commitLsn > best.commitLsn) best = candidate;
+  }
+  return best;
+}
+
 /** Whether to give up `connection` because `best` (from chooseSource) is better. */
 export function shouldSwitch(
   connection: Connection,

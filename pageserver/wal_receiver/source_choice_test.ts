@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import type { Lsn } from "../../libs/utils/lsn.ts";
-import { type Candidate, chooseSource, shouldSwitch } from "./source_choice.ts";
+import { type Candidate, chooseKnown, chooseSource, shouldSwitch } from "./source_choice.ts";
 
 const lsn = (n: number) => n as Lsn;
 
@@ -31,6 +31,13 @@ Deno.test("chooseSource() leaves out the silent and the failed", () => {
   assert.equal(chooseSource(candidates, lsn(50), 60_000)?.safekeeperId, 3);
   assert.equal(chooseSource(candidates, lsn(50), 69_999)?.safekeeperId, 3);
   assert.equal(chooseSource(candidates, lsn(50), 70_000)?.safekeeperId, 2);
+});
+
+Deno.test("chooseKnown() takes the silent and those that have nothing new, not the failed", () => {
+  const candidates = [candidate(1, 100), candidate(2, 300, 0, 70_000), candidate(3, 200)];
+  assert.equal(chooseKnown(candidates, 60_000)?.safekeeperId, 3);
+  assert.equal(chooseKnown(candidates, 70_000)?.safekeeperId, 2);
+  assert.equal(chooseKnown([], 0), undefined);
 });
 
 Deno.test("shouldSwitch() stays with a safekeeper that brings WAL", () => {

@@ -16,7 +16,7 @@ import type { PageReader } from "../page_service/page_reader.ts";
 import type { TenantManager } from "../repository/tenant_manager.ts";
 import type { Timeline } from "../repository/timeline.ts";
 import { servedTimeline } from "../served_timeline.ts";
-import { type Candidate, chooseSource, shouldSwitch } from "./source_choice.ts";
+import { type Candidate, chooseKnown, chooseSource, shouldSwitch } from "./source_choice.ts";
 import { streamWal } from "./wal_stream.ts";
 
 const log = logger("pageserver", "walreceiver");
@@ -36,6 +36,8 @@ interface WalReceiversOptions {
   readonly now: () => number;
   readonly unixNow: () => number;
   readonly pause: () => Promise<void>;
+  /** Whether the broker can tell us anything now. */
+  readonly brokerIsThere: () => boolean;
 }
 
 /** The receiver of one timeline. */
@@ -52,6 +54,8 @@ interface Receiver {
     progressMs: number;
     progressLsn: Lsn;
   } | undefined;
+  /** The last stream did not end because there was nothing more to send. */
+  isBroken: boolean;
   retryDelayMs: number;
   retryTimer: ReturnType<typeof setTimeout> | undefined;
 }
@@ -146,6 +150,7 @@ export class WalReceivers {
         candidates: new Map(),
         paused: false,
         connection: undefined,
+        isBroken: false,
         retryDelayMs: RETRY_FIRST_MS,
         retryTimer: undefined,
       };
@@ -159,8 +164,9 @@ export class WalReceivers {
     if (this.#stopped || receiver.paused) return;
     const nowMs = this.#options.now();
     const { lastRecordLsn } = timeline;
-    const best = chooseSource(receiver.candidates.values(), lastRecordLsn, nowMs);
     const { connection } = receiver;
+    const best = chooseSource(receiver.candidates.values(), lastRecordLsn, nowMs) ??
+      (connection === undefined ? this.#knownSource(receiver, nowMs) : undefined);
     if (connection !== undefined) {
       if (connection.progressLsn !== lastRecordLsn) {
         connection.progressLsn = lastRecordLsn;
@@ -170,6 +176,15 @@ export class WalReceivers {
     } else if (best !== undefined) {
       this.#connect(receiver, timeline, best);
     }
+  }
+
+  /**
+   * Without a broker nobody tells of a safekeeper that is there again: after a stream has broken,
+   * those that we know are tried again and again.
+   */
+  #knownSource(receiver: Receiver, nowMs: number): Candidate | undefined {
+    if (!receiver.isBroken || this.#options.brokerIsThere()) return undefined;
+    return chooseKnown(receiver.candidates.values(), nowMs);
   }
 
   #connect(receiver: Receiver, timeline: Timeline, source: Candidate): void {
@@ -198,6 +213,7 @@ export class WalReceivers {
       ...fields,
       lsn: formatLsn(before),
     });
+    let isBroken = true;
     try {
       const { reader, pageserverId, now, unixNow, pause } = this.#options;
       await streamWal({
@@ -213,7 +229,8 @@ export class WalReceivers {
       });
     } catch (thrown) {
       // A safekeeper says this when nobody writes and everything is stored: a good end.
-      if (!messageOf(thrown).includes("ending streaming")) {
+      if (messageOf(thrown).includes("ending streaming")) isBroken = false;
+      else {
         log.warning("timeline {timeline}: stream from {safekeeper} ended: {message}", {
           ...fields,
           message: messageOf(thrown),
@@ -222,6 +239,7 @@ export class WalReceivers {
     }
     ingestMetrics.connections.dec();
     receiver.connection = undefined;
+    receiver.isBroken = isBroken && !signal.aborted;
     const isFruitless = timeline.lastRecordLsn === before && !signal.aborted;
     this.#afterStream(receiver, timeline, source, isFruitless);
   }
@@ -257,7 +275,10 @@ export class WalReceivers {
     if (this.#stopped || receiver.paused || receiver.connection !== undefined) return;
     const nowMs = this.#options.now();
     const waitsMs = [...receiver.candidates.values()].map(({ retryMs }) => retryMs - nowMs);
-    const waitMs = Math.min(...waitsMs.filter((ms) => ms > 0));
+    const waitMs = Math.min(
+      ...waitsMs.filter((ms) => ms > 0),
+      receiver.isBroken ? RETRY_MAX_MS : Infinity, // the broker may be gone by then
+    );
     if (waitMs === Infinity) return;
     receiver.retryTimer = setTimeout(() => this.#retry(receiver, timeline), waitMs);
   }

@@ -28,13 +28,13 @@ class FakeSafekeeper {
   readonly #server: PgServer;
   #previous: Lsn;
 
-  constructor({ timeline }: TestCluster) {
+  constructor({ timeline }: TestCluster, port = 0) {
     const identity = { version: VERSION, systemId: SYSTEM_ID, segmentSize: 16 * 1024 * 1024 };
     this.wal = new WalWriter(timeline.lastRecordLsn, identity);
     this.#previous = timeline.prevRecordLsn;
     this.#server = servePg({
       hostname: "127.0.0.1",
-      port: 0,
+      port,
       onConnection: async (session) => {
         const command = await session.nextQuery();
         if (command === undefined) return;
@@ -186,6 +186,25 @@ Deno.test("another safekeeper is tried when one cannot be reached", () =>
     receivers.onInfo({ ...info, safekeeperId: 2, safekeeperConnstr: gone, commitLsn: ahead });
     receivers.onInfo(info);
     await cluster.timeline.waitForLsn(safekeeper.wal.end, 5000);
+  }));
+
+Deno.test("without a broker, a safekeeper that was restarted is found again", () =>
+  withCluster(async (cluster) => {
+    const receivers = cluster.receivers(false);
+    const before = new FakeSafekeeper(cluster);
+    before.append(10);
+    receivers.onInfo(before.info(cluster)); // the last that was heard
+    await cluster.timeline.waitForLsn(before.wal.end, 5000);
+    const { port } = before;
+    await before.close();
+    const after = new FakeSafekeeper(cluster, port);
+    try {
+      after.append(10);
+      await cluster.timeline.waitForLsn(after.wal.end, 5000);
+    } finally {
+      await receivers.stop();
+      await after.close();
+    }
   }));
 
 Deno.test("a safekeeper that lies brings nothing in, and does not keep out what others bring", async () => {
