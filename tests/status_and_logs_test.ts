@@ -95,10 +95,8 @@ async function checkDead(neon: TestNeon): Promise<void> {
   const reader = sql.stderr.pipeThrough(new TextDecoderStream()).getReader();
   let said = "";
   while (!said.includes("\n")) said += (await reader.read()).value;
-  assert.equal(
-    said,
-    'pageserver, safekeeper 1, safekeeper 2 are stopped: what needs them waits until "neon start"\n',
-  );
+  const down = "pageserver, safekeeper 1, safekeeper 2";
+  assert.equal(said, `${down} are stopped: what needs them waits until "neon start"\n`);
   await neon.run("start");
   assert.equal((await sql.status).success, true);
   await reader.cancel();
