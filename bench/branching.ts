@@ -10,7 +10,7 @@
  */
 import type { TenantId } from "../libs/utils/id.ts";
 import type { EndpointStatus, StartTimings } from "../compute/client.ts";
-import { readArenaStatistics } from "../compute/lazy_files/arena.ts";
+import { presentRuns, readArenaStatistics } from "../compute/lazy_files/arena.ts";
 import { type LocalNeon, startLocalNeon } from "../cli/local_neon.ts";
 import { openSql } from "../tests/harness.ts";
 import { endpointTarget, query, timedCommand } from "./our_side.ts";
@@ -92,7 +92,8 @@ async function branchAndStart(local: LocalNeon, of: Measured, branch: string): P
 /** Pages that a read by primary key fetches on an endpoint that has just started. */
 async function pagesRead(local: LocalNeon, endpoint: string, address: string, rows: number) {
   const arena = `${local.directory}/compute/endpoints/${endpoint}/arena`;
-  const atStart = readArenaStatistics(arena).pagesFetched;
+  const present = presentRuns(arena, () => true).reduce((sum, { pages }) => sum + pages, 0);
+  const { pagesFetched } = readArenaStatistics(arena);
   const sql = openSql(Number(address.split(":")[1]));
   try {
     const aid = Math.ceil(rows * 0.6);
@@ -102,7 +103,7 @@ async function pagesRead(local: LocalNeon, endpoint: string, address: string, ro
     await sql.end();
   }
   const after = readArenaStatistics(arena).pagesFetched;
-  return { atStart, byRead: after - atStart };
+  return { atStart: present, byRead: after - pagesFetched };
 }
 
 function report(small: Measured, large: Measured): string {

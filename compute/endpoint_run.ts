@@ -28,6 +28,7 @@ import { CLEAN_EXIT, type Launcher, type PostgresProcess } from "./postgres_proc
 import type { PrivateSocket } from "./private_socket.ts";
 import type { ReadyDirectory } from "./ready_directory.ts";
 import type { ReadyFiles } from "./ready_files.ts";
+import type { StartPages } from "./start_pages.ts";
 import { withinLimit } from "./wal_proposer/time_limit.ts";
 
 const log = logger("compute", "endpoint");
@@ -45,6 +46,7 @@ export interface HostServices {
   readonly bootId: string;
   readonly ready: ReadyFiles;
   readonly readyDirectory: ReadyDirectory;
+  readonly startPages: StartPages;
 }
 
 /** What every run is made of. */

@@ -24,6 +24,7 @@ import { Launcher } from "./postgres_process.ts";
 import { PrivateSocket } from "./private_socket.ts";
 import { ReadyDirectory } from "./ready_directory.ts";
 import { ReadyFiles } from "./ready_files.ts";
+import { StartPages } from "./start_pages.ts";
 
 await runDaemon({
   name: "compute",
@@ -38,6 +39,7 @@ await runDaemon({
       bootId: await launcher.bootId(),
       ready: new ReadyFiles(join(directory, "ready")),
       readyDirectory: new ReadyDirectory(join(directory, "ready_data")),
+      startPages: new StartPages(),
     };
     services.ready.fill();
     const endpoints = join(directory, "endpoints");

@@ -60,6 +60,7 @@ export async function bringUpPrimary(run: PrimaryRun, clock: PhaseClock): Promis
   const { services, spec, directory, proposer } = run;
   proposer.start();
   const connecting = connectPageserver(spec);
+  const startPages = services.startPages.begin(spec);
   try {
     connecting.catch(() => {}); // thrown below, unless the election fails first
     const prepared = directory.prepare(spec.postgres_user, services.readyDirectory);
@@ -71,6 +72,7 @@ export async function bringUpPrimary(run: PrimaryRun, clock: PhaseClock): Promis
     const client = await connecting;
     const fetching = fetchBasebackup(client, spec, startLsn, pgdata, makingOf(run));
     fetching.catch(() => {});
+    startPages.fetch(startLsn);
     const state = stateOf(run, election);
     writeEndpointState(directory.stateFile, state);
     const basebackup = await fetching;
@@ -80,7 +82,7 @@ export async function bringUpPrimary(run: PrimaryRun, clock: PhaseClock): Promis
     const withoutSubscriptions = isFirstStart(election) &&
       mayHaveSubscriptions(map, Deno.readFileSync(`${pgdata}/global/pg_filenode.map`));
     writeStartWal(pgdata, map.lsn, map.prevLsn, basebackup.control, makingOf(run));
-    await layOut(run, map, basebackup, prepared, postgresConf(spec, false));
+    await layOut(run, startPages, map, basebackup, prepared, postgresConf(spec, false));
     const slots = await getSlotWal(run, election, basebackup);
     clock.end("files");
     await fetchEagerly(run, map, clock);
@@ -113,6 +115,7 @@ export async function bringUpPrimary(run: PrimaryRun, clock: PhaseClock): Promis
     }
     return !withoutSubscriptions;
   } finally {
+    startPages.close();
     connecting.then((client) => client.close(), () => {});
   }
 }

@@ -46,6 +46,7 @@ export async function bringUpReadOnly(
   const { services, spec, directory } = run;
   const { pgdata } = directory;
   const client = await connectPageserver(spec);
+  const startPages = services.startPages.begin(spec);
   try {
     const prepared = directory.prepare(spec.postgres_user, services.readyDirectory);
     const savedSettings = withoutSource(new TextDecoder().decode(prepared.savedSettings));
@@ -56,11 +57,13 @@ export async function bringUpReadOnly(
     const map = checkedMap(basebackup, spec, wanted);
     const leasing = run.startAt(map.lsn);
     leasing.catch(() => {});
+    startPages.fetch(map.lsn);
     clock.end("basebackup");
     const { control, standby } = basebackup;
     writeStandbyWal(pgdata, standby, control, making);
     writeDataFile(`${pgdata}/${STANDBY_SIGNAL}`, new Uint8Array(0), making);
-    await layOut(run, map, basebackup, { ...prepared, savedSettings: kept }, run.conf());
+    const found = { ...prepared, savedSettings: kept };
+    await layOut(run, startPages, map, basebackup, found, run.conf());
     await leasing;
     clock.end("files");
     await fetchEagerly(run, map, clock);
@@ -98,6 +101,7 @@ export async function bringUpReadOnly(
     makeReady(run, map);
     return true;
   } finally {
+    startPages.close();
     client.close();
   }
 }

@@ -21,6 +21,7 @@ import { markMaps } from "./carried/free_space.ts";
 import { PAGE_SIZE } from "../libs/postgres/constants.ts";
 import { layOutInSteps, planFiles, plannedLengths, showControlFile } from "./lazy_files/lay_out.ts";
 import { HBA_CONF } from "./postgres_settings.ts";
+import type { StartPageFetch } from "./start_pages.ts";
 
 /** Longest wait for Postgres to accept connections. */
 const READY_MS_MAX = 60_000;
@@ -78,16 +79,18 @@ export function checkedMap(
 }
 
 /**
- * Everything in pgdata that is not in the basebackup but WAL. Other endpoints' WAL flows meanwhile.
+ * Everything in pgdata that is not in the basebackup but WAL, and the pages that Postgres reads
+ * first. Other endpoints' WAL flows meanwhile.
  */
 export async function layOut(
   run: EndpointRun,
+  startPages: StartPageFetch,
   map: LazyFilesMap,
   basebackup: Basebackup,
   { savedSettings, empty }: Prepared,
   conf: string,
 ): Promise<void> {
-  const { spec, directory } = run;
+  const { spec, directory, services } = run;
   const { pgdata } = directory;
   const making = makingOf(run);
   const owner = spec.postgres_user;
@@ -105,14 +108,15 @@ export async function layOut(
     timelineId: spec.timeline_id,
     pageserver: spec.pageserver,
     token: spec.storage_auth_token,
-    bootId: run.services.bootId,
+    bootId: services.bootId,
     eager: spec.eager === true,
     keep: basebackup.relationFiles,
     empty,
-    takeReady: (path) => run.services.ready.take(path),
+    takeReady: (path) => services.ready.take(path),
     ...(owner === undefined ? {} : { owner }),
   });
   while (steps.next().done !== true) await setImmediate();
+  await startPages.place(map, pgdata, directory.arena);
 }
 
 /** Fetches every page of an eager endpoint. Others have fetched none yet, and need not. */
@@ -167,9 +171,15 @@ export async function recordProcess(run: EndpointRun, state: EndpointState): Pro
   writeEndpointState(run.directory.stateFile, { ...state, spec: run.spec, process });
 }
 
-/** Makes files for the next start, in the background; with their lengths if they cost nothing. */
-export function makeReady({ services, spec }: EndpointRun, map: LazyFilesMap): void {
-  const { ready, readyDirectory } = services;
+/**
+ * Gets ready for the next start: remembers what this one has read, and makes files in the
+ * background; with their lengths if they cost nothing.
+ */
+export function makeReady(run: EndpointRun, map: LazyFilesMap): void {
+  const { services: { ready, readyDirectory, startPages }, spec, directory } = run;
+  if (spec.eager !== true) {
+    run.inBackground("remember its pages", async () => startPages.learn(spec, directory.arena));
+  }
   const sparse = spec.eager === true
     ? Promise.resolve()
     : readyDirectory.make(plannedLengths(map), spec.postgres_user);

@@ -3,7 +3,7 @@
  * writer, the pageserver.
  */
 import assert from "node:assert/strict";
-import { updateArena } from "../compute/lazy_files/arena.ts";
+import { readArenaStatistics, updateArena } from "../compute/lazy_files/arena.ts";
 import { openSql, type Sql, type TestNeon, testWithNeon } from "./harness.ts";
 import { createLedger, Writers } from "./load/writers.ts";
 import { processesIn } from "./support/processes.ts";
@@ -32,6 +32,8 @@ testWithNeon("an endpoint starts without its local directory", {}, async (neon) 
     Deno.removeSync(directory, { recursive: true });
     if (hostEnds) await neon.local.start();
     sql = neon.connect(await neon.local.startEndpoint("main"));
+    const { fetchCalls } = readArenaStatistics(`${directory}/arena`);
+    assert.equal(fetchCalls > 8, hostEnds, "a host that knows has put the catalogs there");
     const [found] = await sql`select md5(string_agg(t::text, '' order by i)) from t`;
     assert.deepEqual(found, expected);
   }

@@ -39,6 +39,7 @@ export class PageRefused extends Error {
 export class PageStream {
   readonly #copy: CopyBoth;
   readonly #lsn: Lsn;
+  readonly #expected = new DataView(new ArrayBuffer(REQUEST_BYTES - 1));
   #asked = 0;
   #answered = 0;
 
@@ -62,20 +63,33 @@ export class PageStream {
 
   /** The pages of the run that was asked for first and not yet taken, into the start of `into`. */
   async take(run: PageRun, into: Uint8Array): Promise<void> {
-    const expected = new DataView(new ArrayBuffer(REQUEST_BYTES - 1));
     for (let i = 0; i < run.pages; i++) {
-      const answer = await this.#copy.receive();
-      if (answer === undefined) throw new Unavailable("the page service ended the stream");
+      const answer = await this.#next(run, i);
       if (answer[0] === ERROR) {
         const text = new TextDecoder().decode(answer.subarray(ERROR_HEADER_BYTES));
         throw new PageRefused(text.replace(/\0.*$/s, ""));
       }
-      this.#writeEcho(expected, 0, ++this.#answered, run, i);
-      if (!isAnswerTo(expected, answer)) {
-        throw new Corrupt("Cannot use an answer of the page service: it is to another request");
-      }
       into.set(answer.subarray(REQUEST_BYTES), i * PAGE_SIZE);
     }
+  }
+
+  /** The next page, of a run of which others were taken so before; false if it was refused. */
+  async takeOne(page: PageRun, into: Uint8Array): Promise<boolean> {
+    const answer = await this.#next(page, 0);
+    if (answer[0] === ERROR) return false;
+    into.set(answer.subarray(REQUEST_BYTES));
+    return true;
+  }
+
+  /** The next answer, which is to this page of a run. */
+  async #next(run: PageRun, page: number): Promise<Uint8Array> {
+    const answer = await this.#copy.receive();
+    if (answer === undefined) throw new Unavailable("the page service ended the stream");
+    this.#writeEcho(this.#expected, 0, ++this.#answered, run, page);
+    if (answer[0] !== ERROR && !isAnswerTo(this.#expected, answer)) {
+      throw new Corrupt("Cannot use an answer of the page service: it is to another request");
+    }
+    return answer;
   }
 
   /** A request after its tag. */

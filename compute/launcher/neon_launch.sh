@@ -4,10 +4,11 @@
 # read /proc.
 #
 #   start [--library FILE] PGDATA LOGFILE ARENA BINDIR UID GID -- [postgres arguments]
-#       Becomes BINDIR/postgres -D PGDATA ...: the process id stays the caller's child's. As root it
-#       becomes UID and GID first (- keeps the caller's). Output is appended to LOGFILE. ARENA "-"
-#       runs it without lazy files. The library is FILE, or neon_lazy_files.so beside this script, or the
-#       prebuilt one in the source tree. TZ is passed on; the rest of the environment is not.
+#       Becomes BINDIR/postgres -D PGDATA ...: the process id stays the caller's child's. It becomes
+#       UID and GID first, which only root can (- keeps the caller's). Output is appended to LOGFILE.
+#       ARENA "-" runs it without lazy files. The library is FILE, or neon_lazy_files.so beside this
+#       script, or the prebuilt one in the source tree. TZ is passed on; the rest of the environment
+#       is not.
 #   signal NAME PID STARTTIME
 #       Sends NAME (TERM, INT, QUIT, KILL, HUP, STOP, CONT) to PID if that is still the process that
 #       started at STARTTIME (as probe prints it). Exit 3 if it is not.
@@ -86,8 +87,8 @@ start() {
     pgdata=$1 log=$2 arena=$3 bin=$4 uid=$5 gid=$6
     shift 7
     exec </dev/null >>"$log" 2>&1 || fail 66 "cannot open $log"
-    cd "$pgdata" || fail 66 "cannot enter $pgdata"
-    pgdata=$(pwd -P) # what getcwd prints: the library compares
+    cd -P "$pgdata" || fail 66 "cannot enter $pgdata"
+    pgdata=$PWD # what getcwd prints: the library compares
     [ "$arena" = - ] || [ -n "$library" ] || find_library
     if [ "$arena" = - ]; then
         set -- "PATH=$bin:/usr/bin:/bin" "LC_ALL=C.UTF-8" ${TZ+"TZ=$TZ"} \
@@ -106,7 +107,7 @@ start() {
             exit 66' "$library" "$@"
     fi
     [ "$arena" = - ] && set -- env -i "$@"
-    if [ "$(id -u)" = 0 ] && [ "$uid" != - ]; then
+    if [ "$uid" != - ]; then
         is_number "$uid" && is_number "$gid" || fail 64 "start: not a user and a group: $uid $gid"
         command -v setpriv >/dev/null || fail 66 "cannot find setpriv to run Postgres as $uid"
         set -- setpriv --reuid "$uid" --regid "$gid" --clear-groups --no-new-privs -- "$@"

@@ -330,28 +330,98 @@ export interface ArenaFilePages {
 /** The word of a page that Postgres has written (DIRTY, arena.h). */
 export const WORD_WRITTEN = 2;
 
+/** The word of a page that was fetched (CLEAN, arena.h). */
+const WORD_FETCHED = 1;
+
 /** Key of arenaFilesOfFork. */
 export function arenaFileKey(spc: number, db: number, rel: number, segment: number): string {
   return `${spc}/${db}/${rel}/${segment}`;
 }
 
-/** The pages of all files of a fork, by arenaFileKey. Throws Corrupt if it is no whole arena. */
-export function arenaFilesOfFork(path: string, fork: number): Map<string, ArenaFilePages> {
-  using file = openArena(path, false);
-  const header = new DataView(readAt(file, 0, STATIC_BYTES, path).buffer);
-  const entries = readAt(file, ENTRIES_OFFSET, header.getUint32(8, true) * ENTRY_BYTES, path);
+/** A lazy file, and where its page words are. */
+interface ArenaEntry {
+  readonly file: ArenaFile;
+  readonly base: number;
+  readonly wordsAt: number;
+}
+
+function* entriesOf(arena: Deno.FsFile, path: string): Generator<ArenaEntry> {
+  const header = new DataView(readAt(arena, 0, STATIC_BYTES, path).buffer);
+  const entries = readAt(arena, ENTRIES_OFFSET, header.getUint32(8, true) * ENTRY_BYTES, path);
   const view = new DataView(entries.buffer);
   const wordsOffset = Number(header.getBigUint64(32, true));
-  const found = new Map<string, ArenaFilePages>();
   for (let at = 0; at < entries.length; at += ENTRY_BYTES) {
-    if (view.getUint16(at + 12, true) !== fork) continue;
     const u32 = (offset: number) => view.getUint32(at + offset, true);
-    const base = u32(20);
-    const bytes = readAt(file, wordsOffset + u32(28) * WORD_BYTES, base * WORD_BYTES, path);
-    const words = new Uint32Array(bytes.buffer);
-    found.set(arenaFileKey(u32(0), u32(4), u32(8), u32(16)), { base, words });
+    const file = {
+      ...{ spc: u32(0), db: u32(4), rel: u32(8), segment: u32(16), pages: u32(24) },
+      fork: view.getUint16(at + 12, true),
+      sourceFork: view.getUint16(at + 14, true),
+    };
+    yield { file, base: u32(20), wordsAt: wordsOffset + u32(28) * WORD_BYTES };
+  }
+}
+
+function readWords(arena: Deno.FsFile, { base, wordsAt }: ArenaEntry, path: string): Uint32Array {
+  return new Uint32Array(readAt(arena, wordsAt, base * WORD_BYTES, path).buffer);
+}
+
+/** The pages of all files of a fork, by arenaFileKey. Throws Corrupt if it is no whole arena. */
+export function arenaFilesOfFork(path: string, fork: number): Map<string, ArenaFilePages> {
+  using arena = openArena(path, false);
+  const found = new Map<string, ArenaFilePages>();
+  for (const entry of entriesOf(arena, path)) {
+    const { spc, db, rel, segment } = entry.file;
+    if (entry.file.fork !== fork) continue;
+    const words = readWords(arena, entry, path);
+    found.set(arenaFileKey(spc, db, rel, segment), { base: entry.base, words });
   }
   return found;
+}
+
+/** Consecutive pages of a lazy file. */
+export interface ArenaRun {
+  readonly file: ArenaFile;
+  readonly first: number;
+  readonly pages: number;
+}
+
+/** The pages that have been fetched or written, of the files that `isWanted` names. */
+export function presentRuns(path: string, isWanted: (file: ArenaFile) => boolean): ArenaRun[] {
+  using arena = openArena(path, false);
+  const runs: ArenaRun[] = [];
+  for (const entry of entriesOf(arena, path)) {
+    if (!isWanted(entry.file)) continue;
+    const words = readWords(arena, entry, path);
+    const isThere = (page: number) => words[page] === WORD_FETCHED || words[page] === WORD_WRITTEN;
+    for (let first = 0; first < words.length; first++) {
+      let end = first;
+      while (end < words.length && isThere(end)) end++;
+      if (end > first) runs.push({ file: entry.file, first, pages: end - first });
+      first = end;
+    }
+  }
+  return runs;
+}
+
+/**
+ * Says that pages have been fetched, which lie in their files already. Only while no process has
+ * the arena mapped: nothing is claimed.
+ */
+export function markFetched(path: string, runs: readonly ArenaRun[]): void {
+  using arena = openArena(path, true);
+  const wanted = Map.groupBy(runs, ({ file }) => fileKey(file));
+  for (const { file, base, wordsAt } of entriesOf(arena, path)) {
+    for (const { first, pages } of wanted.get(fileKey(file)) ?? []) {
+      assert(first + pages <= base, "fetched pages are in their file");
+      const words = new Uint8Array(pages * WORD_BYTES);
+      for (let at = 0; at < words.length; at += WORD_BYTES) words[at] = WORD_FETCHED;
+      writeAt(arena, wordsAt + first * WORD_BYTES, words);
+    }
+  }
+}
+
+function fileKey({ spc, db, rel, fork, segment }: ArenaFile): string {
+  return `${arenaFileKey(spc, db, rel, segment)}/${fork}`;
 }
 
 /** The library's counters. Throws Corrupt if the file is not a whole arena. */

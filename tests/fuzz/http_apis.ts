@@ -10,6 +10,7 @@ import { httpApi as computeApi } from "../../compute/http_api.ts";
 import { Launcher } from "../../compute/postgres_process.ts";
 import { PrivateSocket } from "../../compute/private_socket.ts";
 import { ReadyDirectory } from "../../compute/ready_directory.ts";
+import { StartPages } from "../../compute/start_pages.ts";
 import { ReadyFiles } from "../../compute/ready_files.ts";
 import { withCluster } from "../../pageserver/cluster_fixture.ts";
 import { Compactor } from "../../pageserver/compaction/compactor.ts";
@@ -220,6 +221,7 @@ export async function fuzzComputeApi(random: SeededRandom, cases: number): Promi
       bootId: "1",
       ready: new ReadyFiles(`${directory}/ready`),
       readyDirectory: new ReadyDirectory(`${directory}/ready_data`),
+      startPages: new StartPages(),
     }, `${directory}/endpoints`);
     await host.adoptAll();
     const [tenant_id, timeline_id] = [newTenantId(), newTimelineId()];
