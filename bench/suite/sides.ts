@@ -22,6 +22,8 @@ export interface Side {
   readonly target: Target;
   /** Resolves when nothing of a load is left to be done, which would be charged to the next. */
   settle(): Promise<void>;
+  /** Does now what it would do by itself in the background, sooner or later, for reads. */
+  compact(): Promise<void>;
   /** Starts it again with nothing in memory, and none of its files in the page cache. */
   restartCold(): Promise<void>;
 }
@@ -67,6 +69,7 @@ function stockSide(name: SideName, server: StockPostgres): Side {
     name,
     target: server.target,
     settle: async () => {},
+    compact: async () => {},
     restartCold: () => server.restartAfter(() => dropFromPageCache(server.dataDir)),
   };
 }
@@ -76,9 +79,9 @@ function ourSide(local: LocalNeon, tenant: CreatedTenant, port: number): Side {
   return {
     name: "ours",
     target: endpointTarget(port),
-    settle: async () => {
+    settle: () => settle(local, tenant),
+    compact: async () => {
       await settle(local, tenant);
-      // What the pageserver would do by itself, some time later
       const pageserver = pageserverClient(local.environment());
       await pageserver.checkpoint(tenant.tenantId, tenant.timelineId);
       await pageserver.compact(tenant.tenantId, tenant.timelineId, false);
