@@ -14,6 +14,9 @@ import type { TimelineSnapshot } from "../repository/timeline_snapshot.ts";
 import { type ImageWorkerMessage, type ImageWorkerOrder, Pace } from "./image_messages.ts";
 import type { ImagePassOrder, ImagePassResult } from "./image_pass.ts";
 
+/** How long a worker that is to stop may take: it may be in the middle of a sync. */
+const STOP_MS_MAX = 10_000;
+
 /** How fast a job goes. */
 export class JobPace {
   readonly shared = new Int32Array(new SharedArrayBuffer(8));
@@ -65,13 +68,21 @@ export function runImageJob(
   pace: JobPace,
 ): Promise<ImagePassResult> {
   return timeline.whileOpen(async (closing) => {
-    const stop = () => pace.stop();
-    closing.addEventListener("abort", stop);
     const worker = startWorker(order.snapshot);
+    const doesNotStop = Promise.withResolvers<never>();
+    let timer: ReturnType<typeof setTimeout> | undefined;
+    const stop = () => {
+      pace.stop();
+      const error = new Unavailable("Cannot stop making image layers: the worker does not answer");
+      timer = setTimeout(() => doesNotStop.reject(error), STOP_MS_MAX);
+    };
+    closing.addEventListener("abort", stop);
     try {
-      return await follow(worker, timeline, { order, pace: pace.shared });
+      const following = follow(worker, timeline, { order, pace: pace.shared });
+      return await Promise.race([following, doesNotStop.promise]);
     } finally {
       worker.terminate();
+      clearTimeout(timer);
       closing.removeEventListener("abort", stop);
     }
   });

@@ -3,6 +3,7 @@ import assert from "node:assert/strict";
 import { Corrupt, NotFound } from "../../libs/utils/errors.ts";
 import type { TenantId, TimelineId } from "../../libs/utils/id.ts";
 import { addLsn } from "../../libs/utils/lsn.ts";
+import { seededRandom } from "../../tests/load/random.ts";
 import { makeKey, relationSizeKey } from "./key.ts";
 import { Reconstruction } from "./reconstruction.ts";
 import {
@@ -66,6 +67,37 @@ Deno.test("a layer of many blocks finds keys with long histories and many object
       });
       assert.deepEqual(rels, Array.from({ length: 700 }, (_, i) => 300 + i));
       await timeline.flush();
+    }
+  });
+});
+
+Deno.test("entries() visits all versions of some blocks, over many index blocks", async () => {
+  await withTimeline(async ({ manager, timeline }) => {
+    const random = seededRandom("entries of a layer");
+    const put: [rel: number, block: number][] = [];
+    let lsn = START_LSN;
+    for (let i = 0; i < 6000; i++) {
+      const [rel, block] = [
+        random.between(5, 9) * 2,
+        random.between(0, 3) * random.between(0, 900),
+      ];
+      lsn = addLsn(lsn, 8);
+      putRecord(timeline, manager.interner.relation(1663, 5, rel, 0), block, lsn, "", i % 9 === 0);
+      put.push([rel, block]);
+      if (i % 100 === 99) timeline.advance(lsn, addLsn(lsn, -8));
+    }
+    await timeline.flush();
+    const reader = timeline.layers.finished.layers[0]!.reader();
+    for (let n = 0; n < 300; n++) {
+      const [rel, first] = [random.between(9, 19), random.between(0, 2800)];
+      const end = first + random.between(0, 1) * random.between(0, 1200);
+      const found: number[] = [];
+      const key = makeKey(0, 1663, 5, rel, 0, first);
+      assert.equal(reader.entries(key, end, (block) => found.push(block) === 0), false);
+      const wanted = put.filter(([r, block]) => r === rel && block >= first && block < end);
+      assert.deepEqual(found, wanted.map(([_, block]) => block).sort((a, b) => a - b));
+      const isThere = reader.entries(key, end, () => true);
+      assert.equal(isThere, wanted.length > 0);
     }
   });
 });

@@ -77,6 +77,18 @@ function layerAt(lsnStart: number, lsnEnd: number, from: number, to: number): La
   };
 }
 
+Deno.test("the layer map puts images in front of the records that they follow, come as they may", () => {
+  const before = layerAt(0, 10, 0, 100);
+  const delta = layerAt(10, 20, 0, 100);
+  const image: LayerDescription = { ...layerAt(19, 20, 10, 20), kind: "image" };
+  const after = layerAt(20, 30, 0, 100);
+  for (const order of [[before, delta, image, after], [after, image, delta, before]]) {
+    const map = new LayerMap<LayerDescription>();
+    for (const layer of order) map.insert(layer);
+    assert.deepEqual(map.layers, [after, image, delta, before]);
+  }
+});
+
 Deno.test("the layer map offers the layers that can hold a key, newest first", () => {
   const map = new LayerMap<LayerDescription>();
   const old = layerAt(9, 10, 0, 100);
