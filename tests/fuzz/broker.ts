@@ -12,8 +12,8 @@ import { type Lsn, toLsn } from "../../libs/utils/lsn.ts";
 import type { SeededRandom } from "../load/random.ts";
 import { until } from "../support/waiting.ts";
 import { assertOwnsNoFault, exchange } from "./exchange.ts";
-import { call, message, PREFACE, settings } from "./http2_bytes.ts";
-import { joined, mutated } from "./mutations.ts";
+import { call, frame, message, PREFACE, settings } from "./http2_bytes.ts";
+import { anything, joined, mutated } from "./mutations.ts";
 
 const NEIGHBOUR_EVERY = 16;
 const TOGETHER = 4;
@@ -121,6 +121,14 @@ async function deafSubscriber(port: number): Promise<() => void> {
   return () => socket.destroy();
 }
 
+/** Now and then a frame that has nothing to do with the call, or ends it (RST_STREAM is 3). */
+function anyFrame(stream: number, random: SeededRandom): Uint8Array {
+  if (random.next() < 0.5) return new Uint8Array(0);
+  const type = random.pick([3, 3, random.between(0, 10)]);
+  const payload = type === 3 ? Uint8Array.of(0, 0, 0, random.between(0, 14)) : anything(random, 24);
+  return frame(type, random.between(0, 255), random.pick([0, stream]), payload);
+}
+
 /** One connection: damage to what is asked, to how it is said, or to both. */
 function connection(random: SeededRandom): Uint8Array {
   const all = requests();
@@ -132,7 +140,7 @@ function connection(random: SeededRandom): Uint8Array {
       const damaged = random.next() < 0.7 ? mutated(content, random, others) : content;
       return message(stream, damaged, random.next() < 0.5);
     });
-    return joined(call(stream, path), ...messages);
+    return joined(call(stream, path), ...messages, anyFrame(stream, random));
   });
   const bytes = joined(PREFACE, settings(65_535), ...calls);
   return random.next() < 0.5 ? mutated(bytes, random, calls) : bytes;
