@@ -324,6 +324,23 @@ libraryTest("who reads on where others fill brings what is behind meanwhile", as
   equal(site.statistics.waits, 1);
 });
 
+libraryTest("what cannot be brought meanwhile keeps nobody from a page that is there", async () => {
+  await using site = new ProbeSite("probe.c", [{ blocks: 1600 }], { retrySeconds: 30 });
+  using arena = new ArenaWords(site.arenaPath);
+  const claimed = Array.from({ length: 16 }, (_, i) => 16 + i);
+  for (const block of claimed) arena.put(block, claimOf(Deno.pid));
+  const signal = `${site.directory}/go`;
+  const reading = site.run(`scan,${FILE},16`, `await,${signal}`, `pread,${FILE},16,16`);
+  await until("the first pages are there", () => site.statistics.pagesFetched === 16);
+  await site.pages.close();
+  Deno.writeTextFileSync(signal, "");
+  await until("it waits", () => site.statistics.waits > 0);
+  const began = performance.now();
+  for (const block of claimed) arena.put(block, 1); // filled, as far as the reader can see
+  deepEqual((await reading).lines, ["ok", "ok", okLine(...claimed.map(() => zeroPage))]);
+  ok(performance.now() - began < 10_000);
+});
+
 libraryTest("one that reads here and there waits for who fills a page", async () => {
   await using site = new ProbeSite("probe.c", [{ blocks: 1600 }]);
   using arena = new ArenaWords(site.arenaPath);

@@ -118,9 +118,9 @@ static long fill_run(int fd, arena_entry *entry, uint32_t page, uint32_t count, 
 /*
  * Instead of waiting for `page`, which another process brings: brings up to `window` of the absent
  * pages behind it. So the processes of a parallel scan, which read one file together, keep several
- * runs on their way. Returns how many pages it brought.
+ * runs on their way. Returns whether it brought any.
  */
-static uint32_t fill_behind(int fd, arena_entry *entry, uint32_t page, uint32_t window)
+static int fill_behind(int fd, arena_entry *entry, uint32_t page, uint32_t window)
 {
     uint32_t *words = entry_words(entry), base = load_word(&entry->base), count = 0;
     uint32_t limit = base - page < SHARED_AHEAD_PAGES ? base : page + SHARED_AHEAD_PAGES;
@@ -130,7 +130,7 @@ static uint32_t fill_behind(int fd, arena_entry *entry, uint32_t page, uint32_t 
         count = claim_run(entry, page, page + window < limit ? page + window : limit);
     }
     if (count == 0 || fill_run(fd, entry, page, count, 0, 0)) return 0;
-    return count;
+    return is_present(load_word(&words[page]));
 }
 
 int fill_pages(int fd, arena_entry *entry, uint32_t first, uint32_t end)

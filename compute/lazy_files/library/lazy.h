@@ -73,8 +73,9 @@ void wait_for_claim(uint32_t *word);
 /*
  * Fetches pages [first, first + count) of `entry`. Returns how many leading ones arrived, at least
  * `required`, and points `pages` at them (valid until the next call); or -1, having logged why.
- * What is beyond `required` is read ahead: its failure is no error. The `ahead` pages behind those
- * are asked for as well, and are at hand if the next call is for them.
+ * What is beyond `required` is read ahead: its failure is no error, and where nothing is required
+ * nothing is tried twice. The `ahead` pages behind those are asked for as well, and are at hand if
+ * the next call is for them.
  */
 int fetch_pages(const arena_entry *entry, uint32_t first, uint32_t count, uint32_t required,
                 uint32_t ahead, struct iovec *pages);

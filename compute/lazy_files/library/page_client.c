@@ -471,6 +471,7 @@ int fetch_pages(const arena_entry *entry, uint32_t first, uint32_t count, uint32
         if (got == REFUSED) return -1;
         disconnect();
         count_event(reconnects, 1);
+        if (required == 0) return 0;
         long left_ms = deadline_ms - monotonic_ms();
         if (left_ms <= 0 || is_cancelled()) {
             lazy_log("cannot reach the page service, giving up on", entry, first, failure,
