@@ -52,7 +52,7 @@ async function start(directory: string, config: z.infer<typeof pageserverConfig>
   });
   const waitLsnTimeoutMs = config.wait_lsn_timeout_ms;
   const { signal } = stopping;
-  const serving = { manager, reader, waitLsnTimeoutMs, signal, now, unixNow };
+  const serving = { manager, reader, waitLsnTimeoutMs, signal, now, pause, unixNow };
   const pageService = listenAt(config.listen_pg_addr, (at) =>
     servePg({
       ...at,

@@ -1,26 +1,28 @@
 /** Metrics of the pageserver; names as in Neon where it has the same thing. */
-import { counter, gauge, histogram } from "../libs/metrics/registry.ts";
+import { counter, gauge, histogram, hotHistogram } from "../libs/metrics/registry.ts";
 
 /** Requests of computes; from 5 us to 5 s. */
 const QUERY_BUCKETS = [5e-6, 1e-5, 2e-5, 5e-5, 1e-4, 2e-4, 5e-4, 1e-3, 1e-2, 0.1, 1, 5];
 
-const query = histogram(
-  "pageserver_smgr_query_seconds",
-  "Time to answer a page service request, by kind",
-  QUERY_BUCKETS,
-  ["smgr_query_type"],
-);
+/** By request tag (page_service/protocol.ts). */
+const QUERY_KINDS = [
+  "get_rel_exists",
+  "get_rel_size",
+  "get_page_at_lsn",
+  "get_db_size",
+  "get_slru_segment",
+];
 
 /** Of the page service. */
 export const pageServiceMetrics = {
   /** Indexed by request tag. */
-  query: [
-    query.labels("get_rel_exists"),
-    query.labels("get_rel_size"),
-    query.labels("get_page_at_lsn"),
-    query.labels("get_db_size"),
-    query.labels("get_slru_segment"),
-  ],
+  query: hotHistogram(
+    "pageserver_smgr_query_seconds",
+    "Time to answer a page service request, by kind; the mean of those that were answered together",
+    QUERY_BUCKETS,
+    "smgr_query_type",
+    QUERY_KINDS,
+  ),
   errors: counter(
     "pageserver_smgr_query_errors_total",
     "Page service requests answered by an error",

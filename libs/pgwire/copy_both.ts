@@ -143,6 +143,11 @@ export class CopyBoth {
     return this.#sender.flush();
   }
 
+  /** Begins to send it, and resolves when more can be assembled: see SendBuffer.send. */
+  send(): Promise<void> {
+    return this.#sender.send();
+  }
+
   /** Tells the other side that we send no more (CopyDone). */
   async finish(): Promise<void> {
     this.#sender.message(MessageType.copyDone, new Uint8Array(0));

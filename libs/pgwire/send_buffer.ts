@@ -2,6 +2,9 @@
  * Outgoing bytes of one connection. Messages are assembled in place in one buffer and leave in one
  * write per flush; while a write is under way, new messages gather in a second buffer, so nothing
  * is copied twice and nothing waits for the socket to assemble.
+ *
+ * A connection that rests keeps one or two small buffers. Larger ones are borrowed, and given back when
+ * what was in them has left: connections are many, and few of them send much at the same time.
  */
 import { Unavailable } from "../utils/errors.ts";
 
@@ -16,22 +19,39 @@ interface ByteSink {
   write(bytes: Uint8Array): Promise<number>;
 }
 
+/** Bytes of a connection's own buffers, and of those that are lent out. */
+const OWN_BYTES = 16 * 1024;
+const LENT_BYTES = 512 * 1024;
+/** Buffers that are kept for the next borrower. */
+const LENT_KEPT = 4;
+
+const lent: Uint8Array<ArrayBuffer>[] = [];
+
+function borrow(wanted: number): Uint8Array<ArrayBuffer> {
+  if (wanted > LENT_BYTES) return new Uint8Array(2 ** Math.ceil(Math.log2(wanted)));
+  return lent.pop() ?? new Uint8Array(LENT_BYTES);
+}
+
+function giveBack(buffer: Uint8Array<ArrayBuffer>): void {
+  if (buffer.length === LENT_BYTES && lent.length < LENT_KEPT) lent.push(buffer);
+}
+
 /** Assembles messages and writes them in batches. */
 export class SendBuffer {
   /** Write here, at the offset that `reserve` returned. Replaced when the buffer grows. */
-  bytes: Uint8Array<ArrayBuffer>;
+  bytes: Uint8Array<ArrayBuffer> = new Uint8Array(OWN_BYTES);
   /** A view of `bytes`. */
-  view: DataView;
+  view: DataView = new DataView(this.bytes.buffer);
   readonly #sink: ByteSink;
   #length = 0;
-  #spare: Uint8Array<ArrayBuffer>;
+  /** An own buffer that is not in use. */
+  #spare: Uint8Array<ArrayBuffer> | undefined;
+  /** Never fails: what goes wrong is in #failure. */
   #writing: Promise<void> | undefined;
+  #failure: { readonly thrown: unknown } | undefined;
 
-  constructor(sink: ByteSink, capacityBytes = 16 * 1024) {
+  constructor(sink: ByteSink) {
     this.#sink = sink;
-    this.bytes = new Uint8Array(capacityBytes);
-    this.view = new DataView(this.bytes.buffer);
-    this.#spare = new Uint8Array(capacityBytes);
   }
 
   /** Bytes assembled and not yet handed to the socket. */
@@ -54,10 +74,18 @@ export class SendBuffer {
         `Cannot queue more for a peer that does not read: ${wanted} bytes are waiting`,
       );
     }
-    const grown = new Uint8Array(Math.max(wanted, this.bytes.length * 2));
-    grown.set(this.bytes.subarray(0, this.#length));
+    const full = this.bytes;
+    const grown = borrow(wanted);
+    grown.set(full.subarray(0, this.#length));
     this.bytes = grown;
     this.view = new DataView(grown.buffer);
+    this.#release(full);
+  }
+
+  /** Takes back an own buffer, gives back one that was lent. */
+  #release(buffer: Uint8Array<ArrayBuffer>): void {
+    if (buffer.length === OWN_BYTES) this.#spare = buffer;
+    else giveBack(buffer);
   }
 
   /** Reserves a message of `type` with a body of `bodyBytes`; returns the body's offset. */
@@ -80,25 +108,43 @@ export class SendBuffer {
     this.bytes.set(bytes, at);
   }
 
-  /** Sends all that was assembled; resolves when the socket took it. */
+  /** Sends all that was assembled; resolves when the socket took it. Throws what the socket does. */
   async flush(): Promise<void> {
+    await this.send();
+    await this.#writing;
+    this.#check();
+  }
+
+  /**
+   * Begins to send all that was assembled, as soon as what was sent before has left. Resolves then:
+   * more can be assembled while the socket takes this. What goes wrong with it is thrown by the
+   * next call.
+   */
+  async send(): Promise<void> {
     while (this.#writing !== undefined) await this.#writing;
+    this.#check();
     if (this.#length === 0) return;
     const full = this.bytes;
     const length = this.#length;
-    this.bytes = this.#spare;
+    this.bytes = this.#spare ?? new Uint8Array(OWN_BYTES);
+    this.#spare = undefined;
     this.view = new DataView(this.bytes.buffer);
     this.#length = 0;
     this.#writing = this.#writeOut(full, length);
-    await this.#writing;
+  }
+
+  #check(): void {
+    if (this.#failure !== undefined) throw this.#failure.thrown;
   }
 
   async #writeOut(full: Uint8Array<ArrayBuffer>, length: number): Promise<void> {
     try {
       let done = 0;
       while (done < length) done += await this.#sink.write(full.subarray(done, length));
+    } catch (thrown) {
+      this.#failure = { thrown };
     } finally {
-      this.#spare = full;
+      this.#release(full);
       this.#writing = undefined;
     }
   }

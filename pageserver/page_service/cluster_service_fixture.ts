@@ -20,6 +20,7 @@ export function withPageService(
           waitLsnTimeoutMs,
           signal: stopping.signal,
           now: () => performance.now(),
+          pause: cluster.pause,
           unixNow: () => 1_800_000_000_000,
         }),
     });

@@ -43,6 +43,8 @@ interface PageServiceContext {
   /** Aborted when the server stops. */
   readonly signal: AbortSignal;
   readonly now: () => number;
+  /** Lets other work of the event loop run. */
+  readonly pause: () => Promise<void>;
   readonly unixNow: () => number;
 }
 
@@ -135,10 +137,10 @@ async function pagestream(
   const timeline = findTimeline(session, context, words, 1);
   noMoreWords(words, 3);
   pageServiceMetrics.commands.inc({ command: `PageStreamV${version}` });
-  const { reader, waitLsnTimeoutMs, signal, now } = context;
+  const { reader, waitLsnTimeoutMs, signal, now, pause } = context;
   const served = servedTimeline(timeline);
   const copy = await session.beginCopyBoth(REQUEST_LIMIT_BYTES);
-  await servePagestream(copy, { served, reader, version, waitLsnTimeoutMs, signal, now });
+  await servePagestream(copy, { served, reader, version, waitLsnTimeoutMs, signal, now, pause });
 }
 
 async function basebackup(

@@ -2,8 +2,9 @@
  * One pagestream connection: reads requests, answers them in order.
  *
  * Everything that has already arrived is handled as one batch (up to BATCH_REQUESTS) and answered
- * by one write, so a client that pipelines pays for one system call, not for one each. Neighbouring
- * blocks of one relation share the look-up of the relation.
+ * by one write, so a client that pipelines pays for one system call, not for one each. While the
+ * socket takes a batch, the next one is worked on. Neighbouring blocks of one relation share the
+ * look-up of the relation.
  *
  * Which version is read: a client promises that the page has not changed in (not_modified_since,
  * request_lsn]. If not_modified_since has not arrived yet, we wait for it and read there; otherwise
@@ -36,6 +37,10 @@ import {
 const BATCH_REQUESTS = 32;
 /** Where the answers to a batch are sent early, because segments may be large. */
 const QUEUED_BYTES_MAX = 1024 * 1024;
+/** Longest stretch of work between two turns of the event loop. */
+const SLICE_MS = 1;
+/** Requests between two looks at the clock. */
+const REQUESTS_PER_CLOCK = 8;
 const SLRU_KIND_MAX = 3;
 
 /** What a connection needs. */
@@ -49,6 +54,8 @@ interface PagestreamContext {
   readonly signal: AbortSignal;
   /** Milliseconds, monotonic. */
   readonly now: () => number;
+  /** Lets other work of the event loop run. */
+  readonly pause: () => Promise<void>;
 }
 
 /** Serves one connection until the client leaves. */
@@ -65,6 +72,9 @@ class Pagestream {
   #object = -1 as ObjectId;
   #blocks = ABSENT;
   #sizeLsn: Lsn = INVALID_LSN;
+  /** Requests answered since #batchBegan, by tag. */
+  readonly #answered = new Uint32Array(pageServiceMetrics.query.length);
+  #batchBegan = 0;
 
   constructor(copy: CopyBoth, context: PagestreamContext) {
     this.#copy = copy;
@@ -73,20 +83,36 @@ class Pagestream {
 
   async run(): Promise<void> {
     const { timeline } = this.#context.served;
+    const { now, pause } = this.#context;
     // A branch reads its ancestors' pages: they must have arrived up to the branch points.
     await this.#wait(timeline.startLsn);
+    let turnBegan = now();
     while (await this.#copy.next()) {
-      let count = 0;
-      do {
-        count++;
-        const late = this.#handle();
-        if (late !== undefined) await late;
-      } while (
-        count < BATCH_REQUESTS && this.#copy.queuedBytes <= QUEUED_BYTES_MAX && this.#copy.tryNext()
-      );
-      pageServiceMetrics.batchSize.observe(count);
-      await this.#copy.flush();
+      await this.#answerBatch();
+      if (now() - turnBegan < SLICE_MS) continue;
+      await pause();
+      turnBegan = now();
     }
+    await this.#copy.flush();
+  }
+
+  /** Answers what has arrived, beginning with the request that was just received. */
+  async #answerBatch(): Promise<void> {
+    const { now } = this.#context;
+    const copy = this.#copy;
+    this.#batchBegan = now();
+    let count = 0;
+    do {
+      count++;
+      const late = this.#handle();
+      if (late !== undefined) await late;
+      if (count % REQUESTS_PER_CLOCK === 0 && now() - this.#batchBegan > SLICE_MS) break;
+    } while (
+      count < BATCH_REQUESTS && copy.queuedBytes <= QUEUED_BYTES_MAX && copy.tryNext()
+    );
+    this.#observe();
+    pageServiceMetrics.batchSize.observe(count);
+    await copy.send();
   }
 
   /**
@@ -95,23 +121,23 @@ class Pagestream {
    */
   #handle(): Promise<void> | undefined {
     const request = this.#request;
-    const { served, version, now } = this.#context;
-    const began = now();
+    const { served, version } = this.#context;
     request.decode(version, this.#copy.received);
     try {
       checkLsns(request);
       const { lastRecordLsn } = served.timeline;
-      if (request.notModifiedSince > lastRecordLsn) return this.#answerLate(request, began);
+      if (request.notModifiedSince > lastRecordLsn) return this.#answerLate(request);
       this.#answer(request, Math.min(request.requestLsn, lastRecordLsn) as Lsn);
     } catch (thrown) {
       this.#refuse(request, thrown);
     }
-    this.#observe(request, began);
+    this.#answered[request.tag]!++;
     return undefined;
   }
 
   /** Answers when what is not to be missed has arrived. */
-  async #answerLate(request: PagestreamRequest, began: number): Promise<void> {
+  async #answerLate(request: PagestreamRequest): Promise<void> {
+    this.#observe(); // those before it did not wait
     await this.#copy.flush();
     try {
       await this.#wait(request.notModifiedSince);
@@ -119,7 +145,8 @@ class Pagestream {
     } catch (thrown) {
       this.#refuse(request, thrown);
     }
-    this.#observe(request, began);
+    this.#answered[request.tag]!++;
+    this.#observe();
   }
 
   #refuse(request: PagestreamRequest, thrown: unknown): void {
@@ -127,8 +154,19 @@ class Pagestream {
     queueError(this.#copy, request, messageOf(thrown));
   }
 
-  #observe(request: PagestreamRequest, began: number): void {
-    pageServiceMetrics.query[request.tag]!.observe((this.#context.now() - began) / 1000);
+  /** Notes what the requests since the last time took: the same for each, as they share the work. */
+  #observe(): void {
+    const ended = this.#context.now();
+    const answered = this.#answered;
+    let all = 0;
+    for (let tag = 0; tag < answered.length; tag++) all += answered[tag]!;
+    const eachSeconds = (ended - this.#batchBegan) / 1000 / all;
+    this.#batchBegan = ended;
+    for (let tag = 0; tag < answered.length; tag++) {
+      const count = answered[tag]!;
+      if (count > 0) pageServiceMetrics.query[tag]!.observe(eachSeconds, count);
+      answered[tag] = 0;
+    }
   }
 
   async #wait(lsn: Lsn): Promise<void> {
