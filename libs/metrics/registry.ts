@@ -46,7 +46,7 @@ interface MetricLine {
 }
 
 /** One time series of a hotHistogram. */
-export class HotSeries {
+class HotSeries {
   readonly #buckets: readonly number[];
   readonly #counts: Float64Array;
   #sum = 0;

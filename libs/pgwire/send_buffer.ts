@@ -3,8 +3,8 @@
  * write per flush; while a write is under way, new messages gather in a second buffer, so nothing
  * is copied twice and nothing waits for the socket to assemble.
  *
- * A connection that rests keeps one or two small buffers. Larger ones are borrowed, and given back when
- * what was in them has left: connections are many, and few of them send much at the same time.
+ * A connection that rests keeps one or two small buffers. Larger ones are borrowed, and given back
+ * when what was in them has left: connections are many, and few send much at the same time.
  */
 import { Unavailable } from "../utils/errors.ts";
 

@@ -23,11 +23,12 @@ import { PageCache } from "./page_cache.ts";
 /** Reads pages. */
 export class PageReader {
   readonly #cache: PageCache;
-  #collected = new Reconstruction();
+  #collected = new Reconstruction(true);
   readonly #target: PageTarget;
   /**
    * For what is not worth a slot, such as versions older than the cached one. In the slab of what
-   * was collected: copies within one array are cheaper, and make no objects.
+   * was collected: copies within one array are cheaper, and make no objects. Or where an image lies
+   * in a layer's page, if that is all there is to it.
    */
   readonly #scratch: PageTarget;
   readonly #key: RedoKey = {
@@ -91,7 +92,7 @@ export class PageReader {
     this.#cache.clear();
     this.#target.bytes = this.#cache.bytes;
     this.#target.view = this.#cache.view;
-    this.#collected = new Reconstruction(); // as large as the longest history of a page
+    this.#collected = new Reconstruction(true); // as large as the longest history of a page
     this.#scratch.bytes = this.#collected.bytes;
     this.#scratch.view = this.#collected.view;
   }
@@ -120,6 +121,13 @@ export class PageReader {
   #once(served: ServedTimeline): PageTarget {
     const collected = this.#collected;
     const scratch = this.#scratch;
+    if (collected.isElsewhere && collected.imageLength === PAGE_SIZE && !this.#sums(served)) {
+      scratch.offset = collected.elsewhereOffset;
+      scratch.bytes = collected.elsewhereBytes;
+      scratch.view = collected.elsewhereView;
+      return scratch;
+    }
+    collected.bringHome();
     scratch.offset = collected.hasImage ? 0 : collected.reserve(PAGE_SIZE);
     scratch.bytes = collected.bytes;
     scratch.view = collected.view;
@@ -141,6 +149,7 @@ export class PageReader {
       cache.at[slot] = lsn;
       return target;
     }
+    collected.bringHome();
     try {
       this.#reconstruct(served, target);
     } catch (thrown) {
@@ -156,8 +165,12 @@ export class PageReader {
   #reconstruct(served: ServedTimeline, target: PageTarget): void {
     const key = this.#key;
     reconstructPage(this.#collected, key, target, served.version);
-    if (key.kind === "slru" || !served.hasPageChecksums) return;
-    setPageChecksum(target.view, target.offset, key.block);
+    if (this.#sums(served)) setPageChecksum(target.view, target.offset, key.block);
+  }
+
+  /** Whether the page of #key has a checksum. */
+  #sums(served: ServedTimeline): boolean {
+    return this.#key.kind === "relation" && served.hasPageChecksums;
   }
 }
 

@@ -17,7 +17,7 @@ import { assert } from "../../libs/utils/assert.ts";
 import { crc32cOf } from "../../libs/utils/crc32c.ts";
 import { writeAll } from "../../libs/utils/durable.ts";
 import { Unavailable } from "../../libs/utils/errors.ts";
-import { checkBlob, checkBlobLength } from "./blob_source.ts";
+import { checkBlob, checkBlobLength, pagesOfBlob } from "./blob_source.ts";
 import type { FileTable, LayerFile } from "./file_table.ts";
 import {
   BLOB_BYTES_MAX,
@@ -94,7 +94,7 @@ export class AppendFile {
   }
 
   /** Appends the blob at `position` to into.bytes; see LayerSource. */
-  readBlob(position: number, into: Reconstruction): number {
+  readBlob(position: number, likelyBytes: number, into: Reconstruction): number {
     let length: number;
     let crc: number;
     if (position >= this.#flushedBytes) {
@@ -103,7 +103,8 @@ export class AppendFile {
       crc = this.#bufferView.getUint32(at + 4, true);
     } else {
       const page = Math.floor(position / CACHE_PAGE_BYTES);
-      const at = this.#cache.valuePage(this.file, page, this.#wholePages) +
+      const needed = pagesOfBlob(position, likelyBytes);
+      const at = this.#cache.valuePage(this.file, page, this.#wholePages, needed) +
         position % CACHE_PAGE_BYTES;
       length = this.#cache.view.getUint32(at, true);
       crc = this.#cache.view.getUint32(at + 4, true);

@@ -5,7 +5,7 @@
 import { crc32c } from "../../libs/utils/crc32c.ts";
 import { Corrupt } from "../../libs/utils/errors.ts";
 import type { Lsn } from "../../libs/utils/lsn.ts";
-import { BLOB_BYTES_MAX } from "./layer_format.ts";
+import { BLOB_BYTES_MAX, BLOB_HEADER_BYTES, CACHE_PAGE_BYTES } from "./layer_format.ts";
 import type { Key } from "./key.ts";
 import type { ObjectId } from "./key_interner.ts";
 import type { Found } from "./found.ts";
@@ -28,8 +28,22 @@ export interface LayerSource {
   gather(key: SearchKey, upTo: Lsn, found: Found): boolean;
   /** Every key of [from, to) that has an entry at or below `upTo`, with its newest such entry. */
   scan(from: Key, to: Key, upTo: Lsn, visit: (key: Key, word: number) => void): void;
-  /** Appends the blob at `position` to into.bytes and returns its offset there. Throws Corrupt. */
-  readBlob(position: number, into: Reconstruction): number;
+  /**
+   * Appends the blob at `position` to into.bytes and returns its offset there; it is `likelyBytes`
+   * long, or anything else. Throws Corrupt.
+   */
+  readBlob(position: number, likelyBytes: number, into: Reconstruction): number;
+  /**
+   * Makes the blob at `position` the image of `into` where it lies in memory, without a copy; false
+   * if it does not lie there in one piece. Throws Corrupt.
+   */
+  pointAtBlob(position: number, likelyBytes: number, into: Reconstruction): boolean;
+}
+
+/** How many pages of a layer file will be asked for, one or two, for the beginning of a blob. */
+export function pagesOfBlob(position: number, likelyBytes: number): 1 | 2 {
+  const end = position % CACHE_PAGE_BYTES + BLOB_HEADER_BYTES + likelyBytes;
+  return end > CACHE_PAGE_BYTES ? 2 : 1;
 }
 
 /** Throws Corrupt unless a blob's length can be one. */

@@ -7,7 +7,7 @@
 import { assert } from "../../libs/utils/assert.ts";
 import type { Lsn } from "../../libs/utils/lsn.ts";
 import type { LayerSource } from "./blob_source.ts";
-import { EntryKind, KIND_MASK } from "./layer_format.ts";
+import { CACHE_PAGE_BYTES, EntryKind, KIND_MASK } from "./layer_format.ts";
 import type { Reconstruction } from "./reconstruction.ts";
 
 /** Entries of one key, newest first. */
@@ -53,6 +53,11 @@ export class Found {
     return this.#words[this.count - 1]! & KIND_MASK;
   }
 
+  /** Whether the oldest entry is an image. */
+  get #baseIsImage(): boolean {
+    return this.hasBase && this.baseKind === EntryKind.image;
+  }
+
   /** Calls `visit` for each entry, oldest first. */
   forEach(visit: (lsn: Lsn, kind: number, source: LayerSource) => void): void {
     for (let i = this.count - 1; i >= 0; i--) {
@@ -60,18 +65,30 @@ export class Found {
     }
   }
 
-  /** Copies all values into `into`, oldest first. */
+  /**
+   * Copies all values into `into`, oldest first. An image without records may stay where it is, if
+   * `into` allows that.
+   */
   readInto(into: Reconstruction): void {
+    if (into.mayPoint && this.count === 1 && this.#baseIsImage && this.#pointAtImage(into)) return;
     for (let i = this.count - 1; i >= 0; i--) {
       const word = this.#words[i]!;
       const kind = word & KIND_MASK;
       if (kind === EntryKind.tombstone) continue;
-      const offset = this.#sources[i]!.readBlob(word - kind, into);
+      const likelyBytes = kind === EntryKind.image ? CACHE_PAGE_BYTES : 0; // mostly a page
+      const offset = this.#sources[i]!.readBlob(word - kind, likelyBytes, into);
       const length = into.length - offset;
       const lsn = this.#lsns[i] as Lsn;
       if (kind === EntryKind.image) into.setImage(offset, length, lsn);
       else into.addRecord(offset, length, lsn);
     }
+  }
+
+  #pointAtImage(into: Reconstruction): boolean {
+    const position = this.#words[0]! - EntryKind.image;
+    if (!this.#sources[0]!.pointAtBlob(position, CACHE_PAGE_BYTES, into)) return false;
+    into.imageLsn = this.#lsns[0] as Lsn;
+    return true;
   }
 
   #grow(): void {

@@ -7,7 +7,13 @@
  */
 import { Corrupt } from "../../libs/utils/errors.ts";
 import { INVALID_LSN, type Lsn } from "../../libs/utils/lsn.ts";
-import { checkBlob, checkBlobLength, type LayerSource, type SearchKey } from "./blob_source.ts";
+import {
+  checkBlob,
+  checkBlobLength,
+  type LayerSource,
+  pagesOfBlob,
+  type SearchKey,
+} from "./blob_source.ts";
 import type { LayerFile } from "./file_table.ts";
 import type { Found } from "./found.ts";
 import { compareKeys, type Key, makeKey } from "./key.ts";
@@ -115,9 +121,7 @@ export class LayerReader implements LayerSource {
 
   /** The length of the blob at `position`. */
   blobLength(position: number): number {
-    const page = Math.floor(position / CACHE_PAGE_BYTES);
-    const at = this.#cache.valuePage(this.#file, page, this.#trailer.firstIndexPage);
-    return this.#cache.view.getUint32(at + position % CACHE_PAGE_BYTES, true);
+    return this.#cache.view.getUint32(this.#blobAt(position, 0), true);
   }
 
   /**
@@ -193,12 +197,9 @@ export class LayerReader implements LayerSource {
     return Math.max(number + 1, this.#directory.find(key, LSN_MAX));
   }
 
-  readBlob(position: number, into: Reconstruction): number {
+  readBlob(position: number, likelyBytes: number, into: Reconstruction): number {
+    const at = this.#blobAt(position, likelyBytes);
     const { view } = this.#cache;
-    const page = Math.floor(position / CACHE_PAGE_BYTES);
-    const { firstIndexPage } = this.#trailer; // what comes before are values
-    const at = this.#cache.valuePage(this.#file, page, firstIndexPage) +
-      position % CACHE_PAGE_BYTES;
     const length = view.getUint32(at, true);
     const crc = view.getUint32(at + 4, true);
     checkBlobLength(length, position, this.#file.path);
@@ -207,12 +208,34 @@ export class LayerReader implements LayerSource {
       this.#file,
       position + BLOB_HEADER_BYTES,
       length,
-      firstIndexPage,
+      this.#trailer.firstIndexPage,
       into.bytes,
       offset,
     );
     checkBlob(into.bytes, offset, length, crc, position, this.#file.path);
     return offset;
+  }
+
+  pointAtBlob(position: number, likelyBytes: number, into: Reconstruction): boolean {
+    const at = this.#blobAt(position, likelyBytes);
+    const { bytes, view, valueEnd } = this.#cache;
+    const length = view.getUint32(at, true);
+    const crc = view.getUint32(at + 4, true);
+    checkBlobLength(length, position, this.#file.path);
+    const start = at + BLOB_HEADER_BYTES;
+    if (start + length > valueEnd) return false;
+    checkBlob(bytes, start, length, crc, position, this.#file.path);
+    into.pointAt(bytes, view, start, length);
+    return true;
+  }
+
+  /** The offset in the cache of a blob's header. */
+  #blobAt(position: number, likelyBytes: number): number {
+    const page = Math.floor(position / CACHE_PAGE_BYTES);
+    const { firstIndexPage } = this.#trailer; // what comes before are values
+    const needed = pagesOfBlob(position, likelyBytes);
+    return this.#cache.valuePage(this.#file, page, firstIndexPage, needed) +
+      position % CACHE_PAGE_BYTES;
   }
 
   /** The offset in the cache of an index block that has been checked. */

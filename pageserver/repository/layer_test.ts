@@ -5,6 +5,7 @@ import type { TenantId, TimelineId } from "../../libs/utils/id.ts";
 import { addLsn } from "../../libs/utils/lsn.ts";
 import { seededRandom } from "../../tests/load/random.ts";
 import { makeKey, relationSizeKey } from "./key.ts";
+import { CACHE_PAGE_BYTES } from "./layer_format.ts";
 import { Reconstruction } from "./reconstruction.ts";
 import {
   bytesOf,
@@ -128,6 +129,43 @@ Deno.test("scans pass over blocks of versions, and see each key as of their LSN"
       }
       await timeline.flush();
     }
+  });
+});
+
+Deno.test("images that stay where they are equal those that are copied, in any order", async () => {
+  await withTimeline(async ({ manager, timeline }) => {
+    const object = manager.interner.relation(1663, 5, 700, 0);
+    const pages = 300;
+    const page = new Uint8Array(CACHE_PAGE_BYTES);
+    const lsn = addLsn(START_LSN, 8);
+    const lengthOf = (block: number) => block % 50 === 3 ? 20_000 : CACHE_PAGE_BYTES;
+    for (let block = 0; block < pages; block++) {
+      const image = new Uint8Array(lengthOf(block)).fill(block);
+      timeline.putImage(object, block, lsn, image, 0, image.length);
+    }
+    timeline.advance(lsn, START_LSN);
+    await timeline.flush();
+    const pointing = new Reconstruction(true);
+    let elsewhere = 0;
+    const check = (block: number) => {
+      timeline.collect(object, block, lsn, pointing);
+      assert.equal(pointing.imageLsn, lsn);
+      assert.equal(pointing.imageLength, lengthOf(block));
+      if (pointing.isElsewhere) elsewhere++;
+      if (pointing.isElsewhere && block % 3 === 0) {
+        const { elsewhereBytes, elsewhereOffset: at } = pointing;
+        page.set(elsewhereBytes.subarray(at, at + CACHE_PAGE_BYTES));
+        assert.ok(page.every((byte) => byte === (block & 0xff)), `block ${block}`);
+      }
+      pointing.bringHome();
+      const image = pointing.bytes.subarray(0, pointing.imageLength);
+      assert.ok(image.every((byte) => byte === (block & 0xff)), `block ${block}`);
+      timeline.collect(object, block, lsn, into);
+      assert.ok(!into.isElsewhere && into.imageLength === lengthOf(block));
+    };
+    for (let n = 0; n < pages; n++) check(Math.imul(n, 7919) % pages); // far from each other
+    for (let block = 0; block < pages; block++) check(block); // by the chunk
+    assert.ok(elsewhere > pages, `${elsewhere} images in place`);
   });
 });
 

@@ -116,7 +116,11 @@ export class MemoryLayer implements LayerSource {
     }
   }
 
-  readBlob(position: number, into: Reconstruction): number {
-    return this.file.readBlob(position, into);
+  readBlob(position: number, likelyBytes: number, into: Reconstruction): number {
+    return this.file.readBlob(position, likelyBytes, into);
+  }
+
+  pointAtBlob(): boolean {
+    return false; // what has just been written is seldom read as it is
   }
 }

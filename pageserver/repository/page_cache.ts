@@ -51,6 +51,8 @@ export class PageCache {
   readonly #loads = new Uint8Array(COUNTED);
   #hand = 0;
   #passingHand = 0;
+  /** Behind what valuePage() last returned, the file goes on in `bytes` up to here. */
+  valueEnd = 0;
   /** Counters for the metrics page. */
   hits = 0;
   misses = 0;
@@ -97,24 +99,50 @@ export class PageCache {
 
   /**
    * The same of a page with values, which may be read with the pages behind it: all before
-   * `pagesEnd` are there and never change.
+   * `pagesEnd` are there and never change. `needed` says how many pages, this one and the next or
+   * this one alone, the caller is going to ask for: a value that lies across both is one read then.
    */
-  valuePage(file: LayerFile, page: number, pagesEnd: number): number {
-    const bucket = this.#bucketOf(file.id, page);
-    const found = this.#find(file, page, bucket);
-    if (found >= 0) return found;
+  valuePage(file: LayerFile, page: number, pagesEnd: number, needed: 1 | 2): number {
     const ahead = this.#ahead.find(file, page);
     if (ahead >= 0) {
       this.hits++;
+      this.valueEnd = this.#ahead.end;
       return ahead;
     }
+    const offset = this.#valueSlot(file, page, pagesEnd, needed);
+    if (offset >= this.#ahead.start) {
+      this.valueEnd = this.#ahead.end;
+      return offset;
+    }
+    const next = (offset >>> PAGE_SHIFT) + 1; // the slot behind may have the page behind
+    const goesOn = this.#slotPage[next] === page + 1 && this.#slotFile[next] === file.id;
+    this.valueEnd = offset + (goesOn ? 2 : 1) * CACHE_PAGE_BYTES;
+    return offset;
+  }
+
+  #valueSlot(file: LayerFile, page: number, pagesEnd: number, needed: 1 | 2): number {
+    const bucket = this.#bucketOf(file.id, page);
+    const found = this.#find(file, page, bucket);
+    if (found >= 0) return found;
     const read = this.#ahead.miss(file, page, pagesEnd);
     if (read >= 0) {
       this.misses++;
       return read;
     }
-    const slot = this.#isWorthASlot(file, page) ? this.#freeSlot() : this.#passingSlot();
-    return this.#load(file, page, bucket, slot);
+    if (this.#isWorthASlot(file, page)) return this.#load(file, page, bucket, this.#freeSlot());
+    if (needed === 2 && page + 1 < pagesEnd && this.#isMissing(file, page + 1)) {
+      return this.#loadTwo(file, page, bucket);
+    }
+    return this.#load(file, page, bucket, this.#passingSlot());
+  }
+
+  #isMissing(file: LayerFile, page: number): boolean {
+    if (this.#ahead.find(file, page) >= 0) return false;
+    let slot = this.#buckets[this.#bucketOf(file.id, page)]!;
+    while (slot >= 0 && (this.#slotPage[slot] !== page || this.#slotFile[slot] !== file.id)) {
+      slot = this.#next[slot]!;
+    }
+    return slot < 0;
   }
 
   #find(file: LayerFile, page: number, bucket: number): number {
@@ -132,13 +160,33 @@ export class PageCache {
     this.misses++;
     const offset = slot * CACHE_PAGE_BYTES;
     this.#files.readExactly(file, page * CACHE_PAGE_BYTES, CACHE_PAGE_BYTES, this.bytes, offset);
+    this.#link(file, page, bucket, slot);
+    return offset;
+  }
+
+  /** Loads two pages of values by one read, into slots side by side. */
+  #loadTwo(file: LayerFile, page: number, bucket: number): number {
+    this.misses += 2;
+    if (this.#passingHand === PASSING_SLOTS - 1) this.#passingHand = 0;
+    const slot = this.#passingSlot();
+    const second = this.#passingSlot();
+    const offset = slot * CACHE_PAGE_BYTES;
+    const position = page * CACHE_PAGE_BYTES;
+    this.#files.readExactly(file, position, 2 * CACHE_PAGE_BYTES, this.bytes, offset);
+    this.#link(file, page, bucket, slot);
+    this.#isWorthASlot(file, page + 1); // counts the load
+    this.#link(file, page + 1, this.#bucketOf(file.id, page + 1), second);
+    return offset;
+  }
+
+  /** Puts a slot that has just been filled into the chain of its page. */
+  #link(file: LayerFile, page: number, bucket: number, slot: number): void {
     this.#slotFile[slot] = file.id;
     this.#slotPage[slot] = page;
     this.#recent[slot] = 1;
     this.#verified[slot] = 0;
     this.#next[slot] = this.#buckets[bucket]!;
     this.#buckets[bucket] = slot;
-    return offset;
   }
 
   /** Whether markVerified was called since the page at this offset was loaded. */
@@ -165,7 +213,7 @@ export class PageCache {
       const inPage = (position + done) & PAGE_MASK;
       const count = Math.min(length - done, CACHE_PAGE_BYTES - inPage);
       const page = Math.floor((position + done) / CACHE_PAGE_BYTES);
-      const from = this.valuePage(file, page, pagesEnd) + inPage;
+      const from = this.valuePage(file, page, pagesEnd, done + count < length ? 2 : 1) + inPage;
       into.set(this.bytes.subarray(from, from + count), at + done);
       done += count;
     }

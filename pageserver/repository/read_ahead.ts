@@ -1,44 +1,56 @@
 /**
- * Reading ahead in layer files: values that arrived one behind the other lie so in the file, and a
- * scan of what COPY has made reads them in that order, once.
+ * Reading ahead in layer files: values that arrived one behind the other lie so in the file, as do
+ * the pages of an image layer, and a scan reads them in that order, once.
  *
- * A stream is a row of misses of the page cache, each right behind the one before. One that has
- * gone on for STREAK_MIN pages gets its next pages by one read, into a buffer of its own instead
- * of the cache: they are not asked for again soon, and to reuse 128 KiB costs less than to touch
- * new memory for each page.
+ * A stream is a row of misses of the page cache, each right behind the one before. Where one has
+ * gone on for STREAK_MIN pages, what is missing nearby is read by the chunk, into buffers of their
+ * own instead of the cache: they are not asked for again soon, and to reuse a buffer costs less
+ * than to touch new memory for each page.
  *
- * Streams are few and their buffers lie at the end of the cache's slab, so that an offset in it is
- * all that a caller needs.
+ * Chunks lie at multiples of their size, so that the processes of a parallel scan, which take turns
+ * in short rows of pages, share them, and the file is read from front to back: then the kernel
+ * reads ahead of us, and the disk works while pages are sent.
+ *
+ * The buffers are few and lie at the end of the cache's slab, so that an offset in it is all that a
+ * caller needs.
  */
 import type { FileTable, LayerFile } from "./file_table.ts";
 import { CACHE_PAGE_BYTES } from "./layer_format.ts";
 
 /** A few scans at a time, and the beginnings of what may be one. */
 const STREAMS = 8;
-/** Pages read at once. */
-const RUN_PAGES = 16;
+const CHUNKS = 8;
+/** Pages read at once: 512 KiB, a few hundred microseconds where the disk has to be asked. */
+const CHUNK_PAGES = 64;
 /** Values of one page that was changed often lie in some pages, seldom in so many in a row. */
 const STREAK_MIN = 4;
 /** Pages that a row may leave out, because they are in the cache or hold nothing that is read. */
 const GAP_PAGES_MAX = 3;
+/** Within so many pages of where a stream is, others are at work on the same scan. */
+const NEAR_PAGES = 4 * CHUNK_PAGES;
 
-/** Bytes of slab that the streams need. */
-export const READ_AHEAD_BYTES = STREAMS * RUN_PAGES * CACHE_PAGE_BYTES;
+/** Bytes of slab that the chunks need. */
+export const READ_AHEAD_BYTES = CHUNKS * CHUNK_PAGES * CACHE_PAGE_BYTES;
 
-/** The streams. */
+/** The streams and the chunks. */
 export class ReadAhead {
   readonly #files: FileTable;
   readonly #bytes: Uint8Array;
   readonly #offset: number;
-  // Of each stream: the file (0: none), the page that goes on with it, pages so far, and the run
-  // in its buffer.
-  readonly #file = new Uint32Array(STREAMS);
+  // Of each stream: the file (0: none), the page that goes on with it, pages so far.
+  readonly #streamFile = new Uint32Array(STREAMS);
   readonly #next = new Uint32Array(STREAMS);
   readonly #streak = new Uint32Array(STREAMS);
-  readonly #first = new Uint32Array(STREAMS);
-  readonly #count = new Uint32Array(STREAMS);
-  readonly #recent = new Uint8Array(STREAMS);
-  #hand = 0;
+  readonly #streamRecent = new Uint8Array(STREAMS);
+  #streamHand = 0;
+  // Of each chunk: the file (0: none), its first page, and how many of its pages are there.
+  readonly #chunkFile = new Uint32Array(CHUNKS);
+  readonly #first = new Uint32Array(CHUNKS);
+  readonly #count = new Uint32Array(CHUNKS);
+  readonly #chunkRecent = new Uint8Array(CHUNKS);
+  #chunkHand = 0;
+  /** Where find() looks first. */
+  #latest = 0;
 
   /** The buffers are bytes[offset, offset + READ_AHEAD_BYTES). */
   constructor(files: FileTable, bytes: Uint8Array, offset: number) {
@@ -47,66 +59,113 @@ export class ReadAhead {
     this.#offset = offset;
   }
 
-  /** The offset of a page that a stream has read, or -1. */
+  /** Where the buffers begin. */
+  get start(): number {
+    return this.#offset;
+  }
+
+  /** Where the chunk ends in which find() or miss() last found a page. */
+  get end(): number {
+    return this.#bufferOf(this.#latest) + this.#count[this.#latest]! * CACHE_PAGE_BYTES;
+  }
+
+  /** The offset of a page of a chunk that was read, or -1. */
   find(file: LayerFile, page: number): number {
-    for (let stream = 0; stream < STREAMS; stream++) {
-      const at = page - this.#first[stream]!;
-      if (at < 0 || at >= this.#count[stream]! || this.#file[stream] !== file.id) continue;
-      this.#recent[stream] = 1;
-      return this.#bufferOf(stream) + at * CACHE_PAGE_BYTES;
+    if (this.#holds(this.#latest, file, page)) return this.#offsetOf(this.#latest, page);
+    for (let chunk = 0; chunk < CHUNKS; chunk++) {
+      if (!this.#holds(chunk, file, page)) continue;
+      this.#chunkRecent[chunk] = 1;
+      this.#latest = chunk;
+      return this.#offsetOf(chunk, page);
     }
     return -1;
   }
 
   /**
    * Notes a miss. If it goes on with a stream that is long enough, the page is read with those
-   * behind it, up to page `pagesEnd`, and its offset returned; else -1: the caller reads it.
+   * around it, up to page `pagesEnd`, and its offset returned; else -1: the caller reads it.
    */
   miss(file: LayerFile, page: number, pagesEnd: number): number {
     if (page >= pagesEnd) return -1;
     for (let stream = 0; stream < STREAMS; stream++) {
+      if (this.#streamFile[stream] !== file.id) continue;
       const gap = page - this.#next[stream]!;
-      if (gap < 0 || gap > GAP_PAGES_MAX || this.#file[stream] !== file.id) continue;
-      this.#recent[stream] = 1;
-      this.#next[stream] = page + 1;
-      if (++this.#streak[stream]! < STREAK_MIN) return -1;
-      return this.#load(stream, file, page, Math.min(RUN_PAGES, pagesEnd - page));
+      const isLong = this.#streak[stream]! >= STREAK_MIN;
+      if (isLong ? Math.abs(gap) > NEAR_PAGES : gap < 0 || gap > GAP_PAGES_MAX) continue;
+      this.#streamRecent[stream] = 1;
+      this.#streak[stream]!++;
+      if (gap >= 0) this.#next[stream] = page + 1;
+      if (this.#streak[stream]! < STREAK_MIN) return -1;
+      const chunk = this.#load(file, page, pagesEnd);
+      const end = this.#first[chunk]! + this.#count[chunk]!;
+      if (end > this.#next[stream]!) this.#next[stream] = end;
+      return this.#offsetOf(chunk, page);
     }
     this.#begin(file, page);
     return -1;
   }
 
-  #load(stream: number, file: LayerFile, page: number, count: number): number {
-    const offset = this.#bufferOf(stream);
-    this.#count[stream] = 0; // while the buffer is half filled, should the read fail
+  #holds(chunk: number, file: LayerFile, page: number): boolean {
+    const at = page - this.#first[chunk]!;
+    return at >= 0 && at < this.#count[chunk]! && this.#chunkFile[chunk] === file.id;
+  }
+
+  #offsetOf(chunk: number, page: number): number {
+    return this.#bufferOf(chunk) + (page - this.#first[chunk]!) * CACHE_PAGE_BYTES;
+  }
+
+  /** Reads the chunk around a page; returns its number. */
+  #load(file: LayerFile, page: number, pagesEnd: number): number {
+    const first = page - page % CHUNK_PAGES;
+    const count = Math.min(CHUNK_PAGES, pagesEnd - first);
+    const chunk = this.#bufferFor(file, first);
+    this.#count[chunk] = 0; // while the buffer is half filled, should the read fail
     this.#files.readExactly(
       file,
-      page * CACHE_PAGE_BYTES,
+      first * CACHE_PAGE_BYTES,
       count * CACHE_PAGE_BYTES,
       this.#bytes,
-      offset,
+      this.#bufferOf(chunk),
     );
-    this.#first[stream] = page;
-    this.#count[stream] = count;
-    this.#next[stream] = page + count;
-    return offset;
+    this.#chunkFile[chunk] = file.id;
+    this.#first[chunk] = first;
+    this.#count[chunk] = count;
+    this.#chunkRecent[chunk] = 1;
+    this.#latest = chunk;
+    return chunk;
+  }
+
+  /**
+   * The buffer that has the beginning of this chunk, of a file that has grown, or that of a chunk
+   * which was not looked for since the hand last passed.
+   */
+  #bufferFor(file: LayerFile, first: number): number {
+    for (let chunk = 0; chunk < CHUNKS; chunk++) {
+      if (this.#holds(chunk, file, first)) return chunk;
+    }
+    while (this.#chunkRecent[this.#chunkHand] === 1) {
+      this.#chunkRecent[this.#chunkHand] = 0;
+      this.#chunkHand = (this.#chunkHand + 1) % CHUNKS;
+    }
+    const chunk = this.#chunkHand;
+    this.#chunkHand = (chunk + 1) % CHUNKS;
+    return chunk;
   }
 
   /** Begins a stream in the place of one that has not gone on since the hand last passed. */
   #begin(file: LayerFile, page: number): void {
-    while (this.#recent[this.#hand] === 1) {
-      this.#recent[this.#hand] = 0;
-      this.#hand = (this.#hand + 1) % STREAMS;
+    while (this.#streamRecent[this.#streamHand] === 1) {
+      this.#streamRecent[this.#streamHand] = 0;
+      this.#streamHand = (this.#streamHand + 1) % STREAMS;
     }
-    const stream = this.#hand;
-    this.#hand = (stream + 1) % STREAMS;
-    this.#file[stream] = file.id;
+    const stream = this.#streamHand;
+    this.#streamHand = (stream + 1) % STREAMS;
+    this.#streamFile[stream] = file.id;
     this.#next[stream] = page + 1;
     this.#streak[stream] = 1;
-    this.#count[stream] = 0;
   }
 
-  #bufferOf(stream: number): number {
-    return this.#offset + stream * RUN_PAGES * CACHE_PAGE_BYTES;
+  #bufferOf(chunk: number): number {
+    return this.#offset + chunk * CHUNK_PAGES * CACHE_PAGE_BYTES;
   }
 }

@@ -201,7 +201,7 @@ export function scanKeys(
     const kind = candidate.word & KIND_MASK;
     if (kind === EntryKind.tombstone) continue;
     valueScratch.begin();
-    candidate.source.readBlob(candidate.word - kind, valueScratch);
+    candidate.source.readBlob(candidate.word - kind, 0, valueScratch);
     Object.assign(key, candidate.key);
     visit(key, valueScratch.bytes.slice(0, valueScratch.length));
   }

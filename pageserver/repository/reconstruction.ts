@@ -28,8 +28,16 @@ export class Reconstruction {
   hasImage = false;
   /** LSN of the image; INVALID_LSN without one. */
   imageLsn: Lsn = INVALID_LSN;
-  /** The image is bytes[0, imageLength). */
+  /** The image is bytes[0, imageLength), unless it lies elsewhere. */
   imageLength = 0;
+  /**
+   * Whether the image alone was collected and was left where it is: elsewhereBytes[elsewhereOffset,
+   * + imageLength), not to be changed, and good until the next page is collected.
+   */
+  isElsewhere = false;
+  elsewhereBytes: Uint8Array = this.bytes;
+  elsewhereView: DataView = this.view;
+  elsewhereOffset = 0;
   /**
    * The caller's own page (the `after` of collect) is the base: no image, apply the records to it.
    */
@@ -41,8 +49,12 @@ export class Reconstruction {
   recordLength = new Uint32Array(256);
   recordLsn = new Float64Array(256);
 
+  /** `mayPoint`: whoever reads it looks at isElsewhere. */
+  constructor(readonly mayPoint = false) {}
+
   /** Empties it. */
   begin(): void {
+    this.isElsewhere = false;
     if (this.bytes.length > SLAB_BYTES_KEPT) {
       this.bytes = new Uint8Array(64 * 1024);
       this.view = new DataView(this.bytes.buffer);
@@ -69,6 +81,25 @@ export class Reconstruction {
     this.hasImage = true;
     this.imageLsn = lsn;
     this.imageLength = length;
+  }
+
+  /** Notes that bytes[offset, offset + length) of another slab is the image. */
+  pointAt(bytes: Uint8Array, view: DataView, offset: number, length: number): void {
+    this.hasImage = true;
+    this.imageLength = length;
+    this.isElsewhere = true;
+    this.elsewhereBytes = bytes;
+    this.elsewhereView = view;
+    this.elsewhereOffset = offset;
+  }
+
+  /** Copies an image that lies elsewhere to where images are otherwise. */
+  bringHome(): void {
+    if (!this.isElsewhere) return;
+    this.isElsewhere = false;
+    const end = this.elsewhereOffset + this.imageLength;
+    const at = this.reserve(this.imageLength);
+    this.bytes.set(this.elsewhereBytes.subarray(this.elsewhereOffset, end), at);
   }
 
   /** Notes that bytes[offset, offset + length) is the next record. */

@@ -144,7 +144,7 @@ Deno.test("the page cache gives the file's bytes however small it and the handle
   const directory = Deno.makeTempDirSync();
   const files = new FileTable(2);
   const cache = new PageCache(8 * CACHE_PAGE_BYTES, files);
-  const pages = 50;
+  const pages = 300;
   const handles = [0, 1, 2, 3].map((n) => {
     const path = `${directory}/${n}`;
     const words = Uint32Array.from(
@@ -184,7 +184,7 @@ Deno.test("the page cache gives the file's bytes however small it and the handle
   assert.equal(cache.isVerified(offset), false);
   cache.markVerified(offset);
   assert.equal(cache.isVerified(cache.page(first.file, 0)), true);
-  assert.throws(() => cache.valuePage(first.file, pages, pages), /ends before/);
+  assert.throws(() => cache.valuePage(first.file, pages, pages, 1), /ends before/);
   assert.throws(() => cache.page(first.file, pages), /ends before/);
   for (const { file } of handles) files.release(file);
   assert.equal(files.openCount, 0);
