@@ -1,8 +1,9 @@
 /**
  * The oracle of ingest: stock PostgreSQL writes WAL without full page images, the pageserver
  * ingests it on top of an import of the same cluster, and then everything must be equal: which
- * relations exist, their sizes, every page, pg_xact and pg_multixact, relation maps. At last stock
- * PostgreSQL is started on a full base backup of the middle of the WAL and must hold the same rows.
+ * relations exist, their sizes, every page, pg_xact and pg_multixact, relation maps; the same from
+ * image layers. At last stock PostgreSQL is started on a full base backup of the middle of the WAL
+ * and must hold the same rows.
  */
 import assert from "node:assert/strict";
 import { join } from "node:path";
@@ -12,6 +13,7 @@ import { endOfCheckpointRecord } from "../libs/postgres/wal/start_checkpoint.ts"
 import { newTenantId, newTimelineId } from "../libs/utils/id.ts";
 import { addLsn, type Lsn, parseLsn } from "../libs/utils/lsn.ts";
 import { Basebackup } from "../pageserver/basebackup/basebackup.ts";
+import { Compactor } from "../pageserver/compaction/compactor.ts";
 import { importCluster } from "../pageserver/import/import_cluster.ts";
 import { WalIngest } from "../pageserver/ingest/wal_ingest.ts";
 import { PageReader } from "../pageserver/page_service/page_reader.ts";
@@ -95,6 +97,11 @@ Deno.test({
         compareAll(served, pages, end, server.dataDir, outcome.databaseCopiedByWal);
       await compare(reader);
       await timeline.flush();
+      await compare(new PageReader(CACHE_BYTES));
+      const made = await new Compactor({ manager, now }).compact(timeline, true);
+      console.log(`images of ${made.pages} pages`);
+      assert.deepEqual([made.failedPages, made.firstFailure], [0, undefined]);
+      assert.ok(made.pages > 1000);
       await compare(new PageReader(CACHE_BYTES));
       await restartFromBackup(served, reader, server, outcome);
     } finally {

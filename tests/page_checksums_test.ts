@@ -59,6 +59,7 @@ for (const major of testedVersions().filter((version) => version === 15 || versi
       await server.stop();
       checkOwnPages(server.dataDir);
       await cluster.ingest();
+      assert.ok(await cluster.makeImages() > 300);
       await cluster.restore();
       const control = Deno.readFileSync(`${server.dataDir}/global/pg_control`);
       assert.equal(decodeControlFile(control).dataChecksumVersion, 1);

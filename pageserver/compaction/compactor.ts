@@ -73,8 +73,9 @@ export class Compactor {
   }
 
   /**
-   * Makes the image layers of a timeline that are due, at full speed; `force`: of every page with a
-   * chain of records. Throws Unavailable.
+   * Makes the image layers of a timeline that are due, of what is on disk of it, at full speed; its
+   * ancestors are flushed if need be. `force`: of every page with a chain of records. Throws
+   * Unavailable.
    */
   compact(timeline: Timeline, force: boolean): Promise<ImagePassResult> {
     this.#hurry(); // the pass before it
@@ -158,6 +159,9 @@ export class Compactor {
     isAwaited: boolean,
     force: boolean,
   ): Promise<ImagePassResult> {
+    for (let at = timeline.ancestor; at && isAwaited; at = at.ancestor) {
+      if (!isWholeOnDisk(timeline)) await at.flush();
+    }
     if (!isWholeOnDisk(timeline)) {
       throw new Unavailable(
         `Cannot make image layers of timeline ${timeline.timelineId}: ` +

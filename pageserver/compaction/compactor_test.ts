@@ -2,6 +2,7 @@
 import assert from "node:assert/strict";
 import { PAGE_SIZE, Rmgr } from "../../libs/postgres/constants.ts";
 import { Unavailable } from "../../libs/utils/errors.ts";
+import { newTimelineId } from "../../libs/utils/id.ts";
 import { HEAP, type RecordSpec, type TestCluster, withCluster } from "../cluster_fixture.ts";
 import { PageReader } from "../page_service/page_reader.ts";
 import { HEAP_INIT_PAGE, HeapInfo } from "../walredo/heap_records.ts";
@@ -77,6 +78,23 @@ Deno.test("a worker makes images of pages, and they are what the records give", 
     await cluster.ingest(insert(1, 4));
     assert.deepEqual(cluster.collect(HEAP, 1).recordCount, 1);
     assert.notDeepEqual(readPage(cluster, 1), before[1]);
+  }));
+
+Deno.test("a branch gets images of what it changed, though its ancestor is in memory", () =>
+  withCluster(async (cluster) => {
+    const compactor = new Compactor(cluster);
+    const { tenant, timeline: root } = cluster;
+    await cluster.ingest(...[0, 1, 2].map((block) => insert(block, 1)));
+    const branch = await tenant.createBranch(newTimelineId(), root.timelineId);
+    cluster.follow(branch);
+    await cluster.ingest(insert(1, 2), insert(1, 3));
+    const page = readPage(cluster, 1);
+    await branch.flush();
+    const made = await compactor.compact(branch, true);
+    assert.deepEqual([made.pages, made.failedPages], [1, 0]);
+    assert.equal(root.diskConsistentLsn, branch.ancestorLsn);
+    assert.deepEqual([cluster.collect(HEAP, 1).recordCount, readPage(cluster, 1)], [0, page]);
+    assert.equal(cluster.collect(HEAP, 2).recordCount, 1);
   }));
 
 Deno.test("a page that cannot be rebuilt gets no image, is told of, and others get theirs", () =>

@@ -11,6 +11,7 @@ import { endOfCheckpointRecord } from "../../libs/postgres/wal/start_checkpoint.
 import { newTenantId, newTimelineId } from "../../libs/utils/id.ts";
 import type { Lsn } from "../../libs/utils/lsn.ts";
 import { Basebackup } from "../../pageserver/basebackup/basebackup.ts";
+import { Compactor } from "../../pageserver/compaction/compactor.ts";
 import { importCluster } from "../../pageserver/import/import_cluster.ts";
 import { WalIngest } from "../../pageserver/ingest/wal_ingest.ts";
 import { PageReader } from "../../pageserver/page_service/page_reader.ts";
@@ -74,6 +75,16 @@ export class IngestedCluster implements AsyncDisposable {
     }
     assert.equal(served.timeline.lastRecordLsn, end);
     return end;
+  }
+
+  /** Has images made of all pages that are read from records; returns of how many. */
+  async makeImages(): Promise<number> {
+    const { timeline } = this.served;
+    await timeline.flush();
+    const compactor = new Compactor({ manager: this.#manager, now: () => performance.now() });
+    const { pages, firstFailure } = await compactor.compact(timeline, true);
+    assert.equal(firstFailure, undefined);
+    return pages;
   }
 
   /** What is not as in the stopped cluster's files, whose WAL was ingested. */
