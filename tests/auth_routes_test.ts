@@ -273,6 +273,9 @@ async function checkCommands(neon: TestNeon, victim: Subject, other: Subject, ls
   }
 }
 
+/** A frame of gRPC with a SubscribeSafekeeperInfoRequest: field 1, `all`, an empty message. */
+const SUBSCRIBE_TO_ALL = Uint8Array.of(0, 0, 0, 0, 2, 0x0a, 0);
+
 /** The status that a gRPC call ends with, or "OK" when it is answered. */
 async function callStatus(address: string, path: string, token?: string): Promise<number> {
   const session = connect(`http://${address}`);
@@ -293,7 +296,7 @@ async function callStatus(address: string, path: string, token?: string): Promis
   stream.on("trailers", look);
   stream.on("data", () => ended.resolve(status.OK)); // it is told what safekeepers publish
   stream.on("error", ended.reject);
-  stream.end(new Uint8Array(5)); // an empty message
+  stream.end(SUBSCRIBE_TO_ALL);
   try {
     return await ended.promise;
   } finally {
