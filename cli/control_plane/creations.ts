@@ -14,6 +14,7 @@ import { Conflict, NotFound } from "../../libs/utils/errors.ts";
 import type { TenantId, TimelineId } from "../../libs/utils/id.ts";
 import { ifThere } from "../../libs/utils/if_there.ts";
 import { join } from "../../libs/utils/paths.ts";
+import { retry } from "../../libs/utils/polling.ts";
 import { flag, type Shape } from "../../libs/utils/shape.ts";
 import type { PageserverClient } from "../../pageserver/client.ts";
 import { pageserverClient, safekeeperClient } from "./clients.ts";
@@ -24,8 +25,7 @@ import { idShape, parseRecord } from "./shapes.ts";
 import { forgetTimeline, listTenantRecords, removeTenantRecord } from "./tenant_records.ts";
 
 /** How long the pageserver may still work on what an interrupted command has asked for. */
-const UNDER_WAY_MS_MAX = 10_000;
-const UNDER_WAY_LOOK_MS = 20;
+const UNDER_WAY = { pauseMs: [20, 20], limitMs: 10_000 } as const;
 
 /** What is being made: a timeline, or a tenant with its first one. */
 interface Creation {
@@ -102,20 +102,13 @@ export async function undoInterrupted(env: Environment): Promise<void> {
 }
 
 /** What an interrupted command has asked for may still be under way, and ends soon. */
-async function deleteTimeline(
+function deleteTimeline(
   pageserver: PageserverClient,
   tenant: TenantId,
   timeline: TimelineId,
-) {
-  const deadline = performance.now() + UNDER_WAY_MS_MAX;
-  for (;;) {
-    try {
-      return await pageserver.deleteTimeline(tenant, timeline);
-    } catch (thrown) {
-      if (!(thrown instanceof Conflict) || performance.now() > deadline) throw thrown;
-      await new Promise((resolve) => setTimeout(resolve, UNDER_WAY_LOOK_MS));
-    }
-  }
+): Promise<void> {
+  const isUnderWay = (thrown: unknown) => thrown instanceof Conflict;
+  return retry(UNDER_WAY, isUnderWay, () => pageserver.deleteTimeline(tenant, timeline));
 }
 
 async function undo(env: Environment, creation: Creation): Promise<void> {

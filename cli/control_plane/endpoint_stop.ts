@@ -6,6 +6,7 @@
 import { NotFound, TimedOut, Unauthorized, Unavailable } from "../../libs/utils/errors.ts";
 import { ifThere } from "../../libs/utils/if_there.ts";
 import { join } from "../../libs/utils/paths.ts";
+import { poll } from "../../libs/utils/polling.ts";
 import { computeClient } from "./clients.ts";
 import {
   endpointNotFound,
@@ -18,9 +19,7 @@ import { withDirectoryLock } from "./repo_dir.ts";
 import type { StopMode } from "./supervisor.ts";
 
 /** How long a PostgreSQL without a host may take to end. */
-const STRAY_STOP_MS = 10_000;
-/** Pause between two looks at a process that should end. */
-const STRAY_POLL_MS = 20;
+const STRAY_STOP = { pauseMs: [20, 20], limitMs: 10_000 } as const;
 
 /** A PostgreSQL seen from outside, when the compute host cannot be asked. */
 interface StrayPostgres {
@@ -62,13 +61,8 @@ async function stopStray(env: Environment, name: string): Promise<void> {
   const { pid } = strayPostgres(env, name);
   if (pid === undefined) return;
   signal(pid, "SIGQUIT");
-  const deadline = performance.now() + STRAY_STOP_MS;
-  while (strayPostgres(env, name).pid === pid) {
-    if (performance.now() > deadline) {
-      throw new TimedOut(`Cannot stop endpoint "${name}": process ${pid} does not end`);
-    }
-    await new Promise((resolve) => setTimeout(resolve, STRAY_POLL_MS));
-  }
+  if (await poll(STRAY_STOP, () => strayPostgres(env, name).pid !== pid || undefined)) return;
+  throw new TimedOut(`Cannot stop endpoint "${name}": process ${pid} does not end`);
 }
 
 /** Stops an endpoint if it runs; with `destroy`, removes its definition and local files as well. */

@@ -20,6 +20,7 @@ import { MembershipChange } from "../../libs/safekeeper_protocol/membership_chan
 import { Conflict, messageOf, NotFound, TimedOut, Unavailable } from "../../libs/utils/errors.ts";
 import type { TenantId, TimelineId } from "../../libs/utils/id.ts";
 import { parseLsn } from "../../libs/utils/lsn.ts";
+import { poll } from "../../libs/utils/polling.ts";
 import { settleWithoutStragglers } from "../../libs/utils/stragglers.ts";
 import type { MembershipAnswer } from "../../safekeeper/client.ts";
 import { quorumOf } from "./branch_position.ts";
@@ -37,9 +38,8 @@ const ANSWER_MS_MAX = 5000;
 const STRAGGLERS_MS = 1000;
 /** A change that nobody has brought further for so long is given up, for now. */
 const STUCK_MS_MAX = 30_000;
-/** Pauses between two looks at the new members. */
-const LOOK_MS_MIN = 20;
-const LOOK_MS_MAX = 500;
+/** At the new members. */
+const LOOKS = { pauseMs: [20, 500], limitMs: STUCK_MS_MAX } as const;
 
 /** The configurations of a timeline by its record. */
 interface Configurations {
@@ -178,21 +178,22 @@ class Change {
 
   /** Until a majority of the new members has what a majority of the old ones may have committed. */
   async #catchUp(): Promise<void> {
-    const begun = performance.now();
-    for (let pause = LOOK_MS_MIN;; pause = Math.min(LOOK_MS_MAX, pause * 2)) {
+    let isFirst = true;
+    let problem: string | undefined;
+    const hasCaughtUp = await poll(LOOKS, async () => {
+      if (!isFirst && await this.#reachJoint()) return true;
+      isFirst = false;
       await this.#carryTerm();
-      if (this.#change.mayFinish) return;
-      const problem = await this.#settle();
-      if (performance.now() - begun > STUCK_MS_MAX) {
-        throw new TimedOut(
-          `Cannot change the safekeepers of timeline ${this.#timeline} now: ` +
-            `${this.#change.to.filter((id) => !this.#change.isReady(id)).join(", ")} do not have ` +
-            `its WAL (${problem ?? [...this.#problems.values()].join("; ")})`,
-        );
-      }
-      await new Promise((resolve) => setTimeout(resolve, pause));
-      if (await this.#reachJoint()) return;
-    }
+      if (this.#change.mayFinish) return true;
+      problem = await this.#settle();
+      return undefined;
+    });
+    if (hasCaughtUp) return;
+    throw new TimedOut(
+      `Cannot change the safekeepers of timeline ${this.#timeline} now: ` +
+        `${this.#change.to.filter((id) => !this.#change.isReady(id)).join(", ")} do not have ` +
+        `its WAL (${problem ?? [...this.#problems.values()].join("; ")})`,
+    );
   }
 
   /** Raises the term of new members that do not know as high a one as the old ones do. */
@@ -229,16 +230,13 @@ class Change {
   /** Tells the new members the final configuration, until it is in force. */
   async #finish(): Promise<void> {
     const { to } = this.#change;
-    const begun = performance.now();
-    for (let pause = LOOK_MS_MIN;; pause = Math.min(LOOK_MS_MAX, pause * 2)) {
+    const isFinal = await poll(LOOKS, async () => {
       await this.#tell(to, this.#final, (id) => this.#change.finalAdopted(id));
-      if (this.#change.isFinal) return;
-      if (performance.now() - begun > STUCK_MS_MAX) {
-        const answering = to.filter((id) => !this.#problems.has(id));
-        throw new Unavailable(majorityMissing(this.#timeline, to, answering));
-      }
-      await new Promise((resolve) => setTimeout(resolve, pause));
-    }
+      return this.#change.isFinal || undefined;
+    });
+    if (isFinal) return;
+    const answering = to.filter((id) => !this.#problems.has(id));
+    throw new Unavailable(majorityMissing(this.#timeline, to, answering));
   }
 }
 

@@ -8,6 +8,7 @@
 import { BadRequest, NotFound, TimedOut } from "../../libs/utils/errors.ts";
 import { ifThere } from "../../libs/utils/if_there.ts";
 import { isAbsolute, join } from "../../libs/utils/paths.ts";
+import { poll } from "../../libs/utils/polling.ts";
 
 /** The state directory that the environment names, whether or not it exists yet. */
 export function repoDirectory(): string {
@@ -23,21 +24,15 @@ export function repoDirectory(): string {
 
 /** Longest wait for others, who hold the lock for a moment unless they hang. */
 const LOCK_MS_MAX = 60_000;
-/** First and longest pause between two tries. */
-const LOCK_POLL_MS_MIN = 1;
-const LOCK_POLL_MS_MAX = 20;
+const LOCK_PAUSE_MS = [1, 20] as const;
 
 async function lock(directory: Deno.FsFile, path: string, waitMs: number): Promise<void> {
-  const deadline = performance.now() + waitMs;
-  for (let pause = LOCK_POLL_MS_MIN; !directory.tryLockSync(true); pause *= 1.5) {
-    if (performance.now() > deadline) {
-      throw new TimedOut(
-        `Cannot lock "${path}": another neon command has held it for ${waitMs / 1000} s; end it, ` +
-          `then run this again`,
-      );
-    }
-    await new Promise((resolve) => setTimeout(resolve, Math.min(pause, LOCK_POLL_MS_MAX)));
-  }
+  const looks = { pauseMs: LOCK_PAUSE_MS, limitMs: waitMs };
+  if (await poll(looks, () => directory.tryLockSync(true) || undefined)) return;
+  throw new TimedOut(
+    `Cannot lock "${path}": another neon command has held it for ${waitMs / 1000} s; end it, ` +
+      `then run this again`,
+  );
 }
 
 /**

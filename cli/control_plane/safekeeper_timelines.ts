@@ -8,6 +8,7 @@ import {
   type TimelineId,
 } from "../../libs/utils/id.ts";
 import { alignLsn, type Lsn, parseLsn } from "../../libs/utils/lsn.ts";
+import { retry } from "../../libs/utils/polling.ts";
 import { settleWithoutStragglers } from "../../libs/utils/stragglers.ts";
 import type { TimelineInfo } from "../../pageserver/client.ts";
 import { type LogEnd, quorumOf, settledEnd } from "./branch_position.ts";
@@ -26,8 +27,7 @@ import {
 } from "./tenant_records.ts";
 
 /** Longest wait for a safekeeper that has a timeline, and how often it is looked for. */
-const SOURCES_MS_MAX = 10_000;
-const SOURCES_LOOK_MS = 200;
+const SOURCES = { pauseMs: [200, 200], limitMs: 10_000 } as const;
 
 /** Once a majority has answered, the others have this long: one of them may hang. */
 const STRAGGLERS_MS = 2000;
@@ -118,16 +118,13 @@ async function pullMissing(
   if (record === undefined || sources.length === 0) return;
   const hosts = sources.map((id) => `${LOOPBACK}:${safekeeperConfig(env.config, id).http_port}`);
   const { current } = configurations(env, record);
-  const deadline = performance.now() + SOURCES_MS_MAX;
-  for (;;) {
-    try {
-      await safekeeperClient(env, config).pullTimeline(tenant, timeline, hosts, current);
-      break;
-    } catch (thrown) {
-      if (!(thrown instanceof Unavailable) || performance.now() > deadline) throw thrown;
-      await new Promise((resolve) => setTimeout(resolve, SOURCES_LOOK_MS)); // they are starting, too
-    }
-  }
+  const safekeeper = safekeeperClient(env, config);
+  const areStarting = (thrown: unknown) => thrown instanceof Unavailable;
+  await retry(
+    SOURCES,
+    areStarting,
+    () => safekeeper.pullTimeline(tenant, timeline, hosts, current),
+  );
   await withDirectoryLock(
     env.repoDir,
     () =>

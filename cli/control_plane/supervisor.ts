@@ -12,6 +12,7 @@ import { parseAddress } from "../../libs/utils/address.ts";
 import { messageOf, TimedOut, Unavailable } from "../../libs/utils/errors.ts";
 import { describeOsError } from "../../libs/utils/os_errors.ts";
 import { livePid } from "../../libs/utils/pid_file.ts";
+import { type Looks, poll } from "../../libs/utils/polling.ts";
 import { daemonEnvironment, type DaemonWork, MEMORY_FLAGS } from "./daemon_environment.ts";
 import { isPortFree } from "./endpoint_records.ts";
 import { portHolder } from "./port_holder.ts";
@@ -24,8 +25,7 @@ const STOP_TIMEOUT_MS = 30_000;
 /** How long a port of a daemon that just ended may stay taken. */
 const PORT_WAIT_MS = 300;
 /** First and longest pause between two looks while waiting. */
-const POLL_MS_MIN = 5;
-const POLL_MS_MAX = 50;
+const PAUSE_MS = [5, 50] as const;
 /** How long a daemon may take to answer that it serves. */
 const ANSWER_MS_MAX = 2000;
 /** How much of a log to show when a daemon did not start. */
@@ -73,21 +73,8 @@ export interface Started {
   already: boolean;
 }
 
-function sleep(ms: number): Promise<void> {
-  return new Promise((resolve) => setTimeout(resolve, ms));
-}
-
-/** Calls `look` with growing pauses until it gives a value or the time is over. */
-async function poll<T>(
-  timeoutMs: number,
-  look: () => Promise<T | undefined>,
-): Promise<T | undefined> {
-  const deadline = performance.now() + timeoutMs;
-  for (let pause = POLL_MS_MIN;; pause = Math.min(pause * 1.5, POLL_MS_MAX)) {
-    const value = await look();
-    if (value !== undefined || performance.now() >= deadline) return value;
-    await sleep(pause);
-  }
+function looksFor(limitMs: number): Looks {
+  return { pauseMs: PAUSE_MS, limitMs };
 }
 
 /** Whether the daemon's HTTP status answers 200 in time. */
@@ -133,10 +120,7 @@ export async function takenAddresses(daemon: Daemon): Promise<string[]> {
   const taken: string[] = [];
   for (const address of daemon.listen) {
     const { hostname, port } = parseAddress(address);
-    const free = await poll(
-      PORT_WAIT_MS,
-      () => Promise.resolve(isPortFree(hostname, port) ? true : undefined),
-    );
+    const free = await poll(looksFor(PORT_WAIT_MS), () => isPortFree(hostname, port) || undefined);
     if (free !== true) taken.push(address);
   }
   return taken;
@@ -203,7 +187,7 @@ export function startDaemon(daemon: Daemon, timeoutMs = START_TIMEOUT_MS): Promi
     const child = spawn(daemon);
     let exit: Deno.CommandStatus | undefined;
     child.status.then((status) => exit = status);
-    const ready = await poll(timeoutMs, async () => {
+    const ready = await poll(looksFor(timeoutMs), async () => {
       if (exit !== undefined) return false;
       return await isServing(daemon) ? true : undefined;
     });
@@ -251,7 +235,10 @@ async function alreadyRunning(daemon: Daemon, timeoutMs: number): Promise<Starte
 }
 
 async function waitUntilServing(daemon: Daemon, timeoutMs: number): Promise<void> {
-  const ready = await poll(timeoutMs, async () => await isServing(daemon) ? true : undefined);
+  const ready = await poll(
+    looksFor(timeoutMs),
+    async () => await isServing(daemon) ? true : undefined,
+  );
   if (ready === true) return;
   throw new TimedOut(
     `Cannot use ${daemon.name}: it runs, but does not answer at ${daemon.statusUrl}`,
@@ -285,8 +272,8 @@ export async function stopDaemon(
       if (!(thrown instanceof Deno.errors.NotFound)) throw thrown;
     }
     const gone = await poll(
-      STOP_TIMEOUT_MS,
-      () => Promise.resolve(daemonPid(daemon) === pid ? undefined : true),
+      looksFor(STOP_TIMEOUT_MS),
+      () => daemonPid(daemon) !== pid || undefined,
     );
     if (gone === true) return pid;
   }
