@@ -14,6 +14,7 @@
 import type { PgClient } from "../libs/pgwire/client.ts";
 import { TimedOut } from "../libs/utils/errors.ts";
 import { logger } from "../libs/utils/log.ts";
+import { poll } from "../libs/utils/polling.ts";
 import { WAL_SEGMENT_SIZE } from "../libs/postgres/constants.ts";
 import type { SlotState } from "../libs/postgres/replication_slot.ts";
 import {
@@ -33,27 +34,24 @@ import {
 import { fixedSettings, isLogical, postgresConf } from "./postgres_settings.ts";
 import type { PrimaryRun } from "./primary_run.ts";
 import {
-  ANSWER_MS_MAX,
+  afterStart,
+  answered,
   checkedMap,
-  checkMinorVersion,
   fetchEagerly,
+  firstSession,
   launch,
   layOut,
-  makeReady,
   makingOf,
   type PhaseClock,
-  recordProcess,
 } from "./start_steps.ts";
 import type { Election } from "./wal_proposer/options.ts";
-import { withinLimit } from "./wal_proposer/time_limit.ts";
 
 const log = logger("compute", "start");
 
 /** Longest wait for a quorum of safekeepers. */
 const ELECTION_MS_MAX = 10_000;
 /** Longest wait for the WAL stream to be the synchronous standby. */
-const SYNC_MS_MAX = 10_000;
-const SYNC_LOOK_MS = 1;
+const SYNC = { pauseMs: [1, 1], limitMs: 10_000 } as const;
 
 /** False if this run has only disabled subscriptions, and another one is to follow. */
 export async function bringUpPrimary(run: PrimaryRun, clock: PhaseClock): Promise<boolean> {
@@ -99,21 +97,20 @@ export async function bringUpPrimary(run: PrimaryRun, clock: PhaseClock): Promis
       }),
     );
     clock.end("postgres");
-    await withinLimit(
-      Promise.all([run.openStream(false, slots.length), firstQuery(run, withoutSubscriptions)]),
-      ANSWER_MS_MAX,
-      () => new TimedOut("Cannot start Postgres: it does not answer its first query"),
-    );
+    const streaming = run.openStream(false, slots.length);
+    await answered(clock, Promise.all([streaming, firstQuery(run, withoutSubscriptions)]));
     if (isLogical(spec, slots.length)) {
       writeSlotNames(directory.slotsFile, slots.map(({ name }) => name));
       await run.carrySlots(slots);
     }
-    clock.end("first_query");
-    if (!withoutSubscriptions) {
-      afterStart(run, state, preparedTransactions);
-      makeReady(run, map);
+    if (withoutSubscriptions) return false;
+    run.holdLease();
+    afterStart(run, state, map);
+    startAutovacuum(run);
+    if (preparedTransactions > 0) {
+      run.inBackground("list prepared transactions", () => logPreparedTransactions(run));
     }
-    return !withoutSubscriptions;
+    return true;
   } finally {
     startPages.close();
     connecting.then((client) => client.close(), () => {});
@@ -154,22 +151,12 @@ async function getSlotWal(
 }
 
 /** The first query, and the stream's place as the synchronous standby. */
-async function firstQuery(run: PrimaryRun, withoutSubscriptions: boolean): Promise<void> {
-  const client = await run.openSession();
-  try {
-    const { rows } = await client.query("SELECT current_setting('server_version_num')");
-    checkMinorVersion(Number(rows[0]![0]));
-    const deadline = performance.now() + SYNC_MS_MAX;
-    while (!(await isSynchronous(client))) {
-      if (performance.now() > deadline) {
-        throw new TimedOut("Cannot start Postgres: its WAL stream is not synchronous");
-      }
-      await new Promise((resolve) => setTimeout(resolve, SYNC_LOOK_MS));
-    }
+function firstQuery(run: PrimaryRun, withoutSubscriptions: boolean): Promise<void> {
+  return firstSession(run, async (client) => {
+    const isInForce = await poll(SYNC, async () => await isSynchronous(client) || undefined);
+    if (!isInForce) throw new TimedOut("Cannot start Postgres: its WAL stream is not synchronous");
     if (withoutSubscriptions) await disableSubscriptions(client, run.spec.endpoint_id);
-  } finally {
-    client.close();
-  }
+  });
 }
 
 /** The function under pg_stat_replication: the view would read more catalogs. */
@@ -180,19 +167,13 @@ async function isSynchronous(client: PgClient): Promise<boolean> {
   return rows.length > 0;
 }
 
-/** What is not needed for the first query. */
-function afterStart(run: PrimaryRun, state: PrimaryState, preparedTransactions: number): void {
-  const { directory } = run;
-  run.holdLease();
-  run.inBackground("record the process", () => recordProcess(run, state));
+/** Not before the first query: it would have taken turns with that. */
+function startAutovacuum(run: PrimaryRun): void {
+  const { pgdata } = run.directory;
   run.inBackground("start autovacuum", async () => {
-    Deno.writeTextFileSync(`${directory.pgdata}/postgresql.conf`, postgresConf(run.spec, true));
+    Deno.writeTextFileSync(`${pgdata}/postgresql.conf`, postgresConf(run.spec, true));
     await run.process.signal("HUP");
   });
-  if (preparedTransactions > 0) {
-    run.inBackground("list prepared transactions", () => logPreparedTransactions(run));
-  }
-  directory.sweep();
 }
 
 /** Prepared transactions come with a branch and hold their locks until somebody ends them. */

@@ -9,6 +9,7 @@
  */
 import { TimedOut } from "../libs/utils/errors.ts";
 import { formatLsn, type Lsn, parseLsn } from "../libs/utils/lsn.ts";
+import { poll } from "../libs/utils/polling.ts";
 import {
   connectPageserver,
   fetchStandbyBasebackup,
@@ -20,22 +21,19 @@ import { fixedSettings } from "./postgres_settings.ts";
 import { type ReadOnlyRun, STANDBY_SIGNAL, staticLsn } from "./read_only_run.ts";
 import { standbySettings } from "./standby_settings.ts";
 import {
-  ANSWER_MS_MAX,
+  afterStart,
+  answered,
   checkedMap,
-  checkMinorVersion,
   fetchEagerly,
+  firstSession,
   launch,
   layOut,
-  makeReady,
   makingOf,
   type PhaseClock,
-  recordProcess,
 } from "./start_steps.ts";
-import { withinLimit } from "./wal_proposer/time_limit.ts";
 
 /** Longest wait for a replica to have replayed what was committed before. */
-const REPLAY_MS_MAX = 60_000;
-const REPLAY_LOOK_MS = 2;
+const REPLAY = { pauseMs: [2, 2], limitMs: 60_000 } as const;
 
 /** Brings a run up; a replica has then replayed `atLeast`. Always true: no run is to follow. */
 export async function bringUpReadOnly(
@@ -90,15 +88,8 @@ export async function bringUpReadOnly(
     run.watchPromotion();
     run.watchSource();
     clock.end("postgres");
-    await withinLimit(
-      firstQuery(run, wanted === undefined ? atLeast : map.lsn),
-      ANSWER_MS_MAX,
-      () => new TimedOut("Cannot start Postgres: it does not answer its first query"),
-    );
-    clock.end("first_query");
-    run.inBackground("record the process", () => recordProcess(run, state));
-    directory.sweep();
-    makeReady(run, map);
+    await answered(clock, firstQuery(run, wanted === undefined ? atLeast : map.lsn));
+    afterStart(run, state, map);
     return true;
   } finally {
     startPages.close();
@@ -119,27 +110,18 @@ function withoutSource(savedSettings: string): string {
 }
 
 /** The first query, answered when everything up to `replayed` is visible. */
-async function firstQuery(run: ReadOnlyRun, replayed: Lsn): Promise<void> {
-  const client = await run.openSession();
-  try {
-    const { rows } = await client.query("SELECT current_setting('server_version_num')");
-    checkMinorVersion(Number(rows[0]![0]));
-    const deadline = performance.now() + REPLAY_MS_MAX;
-    for (;;) {
+function firstQuery(run: ReadOnlyRun, replayed: Lsn): Promise<void> {
+  return firstSession(run, async (client) => {
+    let position: Lsn | undefined;
+    const isThere = await poll(REPLAY, async () => {
       const { rows } = await client.query("SELECT pg_last_wal_replay_lsn()");
-      const position = parseLsn(rows[0]![0]!);
-      if (position >= replayed) return;
-      if (performance.now() > deadline) {
-        throw new TimedOut(
-          `Cannot start replica "${run.spec.endpoint_id}": it has replayed ${
-            formatLsn(position)
-          }, ` +
-            `committed was ${formatLsn(replayed)}`,
-        );
-      }
-      await new Promise((resolve) => setTimeout(resolve, REPLAY_LOOK_MS));
-    }
-  } finally {
-    client.close();
-  }
+      position = parseLsn(rows[0]![0]!);
+      return position >= replayed || undefined;
+    });
+    if (isThere) return;
+    throw new TimedOut(
+      `Cannot start replica "${run.spec.endpoint_id}": it has replayed ${formatLsn(position!)}, ` +
+        `committed was ${formatLsn(replayed)}`,
+    );
+  });
 }

@@ -3,8 +3,9 @@
  * basebackup, launching Postgres in it, asking it the first query.
  */
 import { setImmediate } from "node:timers/promises";
+import type { PgClient } from "../libs/pgwire/client.ts";
 import { decodeLazyFilesMap, type LazyFilesMap } from "../libs/basebackup/lazy_files_map.ts";
-import { BadRequest, Corrupt, Unavailable } from "../libs/utils/errors.ts";
+import { BadRequest, Corrupt, TimedOut, Unavailable } from "../libs/utils/errors.ts";
 import { formatLsn, type Lsn } from "../libs/utils/lsn.ts";
 import {
   type Basebackup,
@@ -22,11 +23,12 @@ import { PAGE_SIZE } from "../libs/postgres/constants.ts";
 import { layOutInSteps, planFiles, plannedLengths, showControlFile } from "./lazy_files/lay_out.ts";
 import { HBA_CONF } from "./postgres_settings.ts";
 import type { StartPageFetch } from "./start_pages.ts";
+import { withinLimit } from "./wal_proposer/time_limit.ts";
 
 /** Longest wait for Postgres to accept connections. */
 const READY_MS_MAX = 60_000;
 /** Longest wait for the first query; the library's own limit for a page is 60 s. */
-export const ANSWER_MS_MAX = 75_000;
+const ANSWER_MS_MAX = 75_000;
 
 /**
  * Before these releases a commit in the first moments after the start did not wait for synchronous
@@ -165,8 +167,37 @@ export async function launch(
   await run.process.ready(pgdata, logFile, logStart, READY_MS_MAX);
 }
 
+/** Waits for what says that Postgres serves. */
+export async function answered(clock: PhaseClock, work: Promise<unknown>): Promise<void> {
+  const late = () => new TimedOut("Cannot start Postgres: it does not answer its first query");
+  await withinLimit(work, ANSWER_MS_MAX, late);
+  clock.end("first_query");
+}
+
+/** The first session: whether Postgres is a release that can be used, and what else is to be true. */
+export async function firstSession(
+  run: EndpointRun,
+  work: (client: PgClient) => Promise<void>,
+): Promise<void> {
+  const client = await run.openSession();
+  try {
+    const { rows } = await client.query("SELECT current_setting('server_version_num')");
+    checkMinorVersion(Number(rows[0]![0]));
+    await work(client);
+  } finally {
+    client.close();
+  }
+}
+
+/** What the first query did not need, and what makes the next start a short one. */
+export function afterStart(run: EndpointRun, state: EndpointState, map: LazyFilesMap): void {
+  run.inBackground("record the process", () => recordProcess(run, state));
+  run.directory.sweep();
+  makeReady(run, map);
+}
+
 /** Writes the state file again, now that it is known which process is to be adopted. */
-export async function recordProcess(run: EndpointRun, state: EndpointState): Promise<void> {
+async function recordProcess(run: EndpointRun, state: EndpointState): Promise<void> {
   const process = await run.process.identity();
   writeEndpointState(run.directory.stateFile, { ...state, spec: run.spec, process });
 }
@@ -175,7 +206,7 @@ export async function recordProcess(run: EndpointRun, state: EndpointState): Pro
  * Gets ready for the next start: remembers what this one has read, and makes files in the
  * background; with their lengths if they cost nothing.
  */
-export function makeReady(run: EndpointRun, map: LazyFilesMap): void {
+function makeReady(run: EndpointRun, map: LazyFilesMap): void {
   const { services: { ready, readyDirectory, startPages }, spec, directory } = run;
   if (spec.eager !== true) {
     run.inBackground("remember its pages", async () => startPages.learn(spec, directory.arena));
@@ -187,7 +218,7 @@ export function makeReady(run: EndpointRun, map: LazyFilesMap): void {
 }
 
 /** Throws BadRequest for a Postgres whose first commits might not wait for the WAL proposer. */
-export function checkMinorVersion(versionNumber: number): void {
+function checkMinorVersion(versionNumber: number): void {
   const floor = MINOR_VERSION_FLOORS[Math.floor(versionNumber / 10000)] ?? 0;
   if (versionNumber >= floor) return;
   throw new BadRequest(
