@@ -97,6 +97,8 @@ function branch() {
       const tenant = tenantOf(env, options.tenantId);
       const isThere = branchTimeline(env.config, tenant, options.branchName) !== undefined;
       if (options.start && !isThere) checkStart(env, options.branchName);
+      // Loaded while the daemons work
+      if (options.start) import("../control_plane/endpoints.ts").catch(() => {});
       const created = await waitingFor(
         "Waiting for the pageserver to have all that is committed",
         createBranch(env, tenant, options.branchName, {

@@ -152,6 +152,9 @@ export function defaultConfig(
   };
 }
 
+/** What was read or written last, with its text: a command looks several times. */
+let known: { text: string; json: string } | undefined;
+
 /** Reads the configuration. Throws NotFound before `neon init`, Corrupt for what it cannot read. */
 export function loadConfig(repoDir: string): Config {
   const path = configPath(repoDir);
@@ -161,6 +164,7 @@ export function loadConfig(repoDir: string): Config {
       `Cannot find a local Neon in "${repoDir}": run "neon init" first, or set NEON_REPO_DIR`,
     );
   }
+  if (known?.text === text) return JSON.parse(known.json);
   const refuse = (why: string) => {
     throw new Corrupt(`Cannot use "${path}": ${why}; mend it, or put a copy of it back`);
   };
@@ -181,12 +185,15 @@ export function loadConfig(repoDir: string): Config {
   const config = { postgres: [], branch_name_mappings: {}, ...read };
   const problem = problemInConfig(config);
   if (problem !== undefined) refuse(problem);
+  known = { text, json: JSON.stringify(config) };
   return config as unknown as Config;
 }
 
 /** Replaces the configuration file. The caller holds the directory lock. */
 export function storeConfig(repoDir: string, config: Config): void {
-  replaceFile(configPath(repoDir), new TextEncoder().encode(stringify(config)));
+  const text = stringify(config);
+  replaceFile(configPath(repoDir), new TextEncoder().encode(text));
+  known = { text, json: JSON.stringify(config) };
 }
 
 /** The configuration of the pageserver with this id. Throws NotFound. */

@@ -51,14 +51,14 @@ function lockedFile(path: string): Deno.FsFile | undefined {
 /**
  * Runs `make`, which ends with the branch's name in the configuration. Whatever it has made is
  * undone when it throws, and later when this process is interrupted. The caller has called
- * undoInterrupted() before it looked at what there is.
+ * undoInterrupted() before it looked at what there is, and knows that the pageserver answers: where
+ * it is down, nothing begins.
  */
 export async function creating<T>(
   env: Environment,
   creation: Creation,
   make: () => Promise<T>,
 ): Promise<T> {
-  await pageserverClient(env).status(); // where it is down, nothing begins
   const path = pathOf(env, creation.timeline_id);
   const file = await withDirectoryLock(env.repoDir, () => {
     makeDirectory(repoPath(env, "creating"));

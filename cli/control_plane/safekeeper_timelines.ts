@@ -13,8 +13,8 @@ import { settleWithoutStragglers } from "../../libs/utils/stragglers.ts";
 import type { TimelineInfo } from "../../pageserver/client.ts";
 import { type LogEnd, quorumOf, settledEnd } from "./branch_position.ts";
 import { safekeeperClient } from "./clients.ts";
-import { loadConfig, LOOPBACK, type SafekeeperConfig, safekeeperConfig } from "./config.ts";
-import type { Environment } from "./environment.ts";
+import { type Config, LOOPBACK, type SafekeeperConfig, safekeeperConfig } from "./config.ts";
+import { changeConfig, type Environment } from "./environment.ts";
 import { configurations, dropLeft, targetsOf } from "./member_change.ts";
 import { withDirectoryLock } from "./repo_dir.ts";
 import { lastingSafekeepers } from "./safekeeper_set.ts";
@@ -70,23 +70,26 @@ export async function createOnSafekeepers(
 }
 
 /**
- * Remembers a timeline that was made. Throws Conflict if one of its safekeepers is gone meanwhile:
- * making it anew takes those that there are.
+ * Remembers a timeline that was made, and then what `change` does with the configuration: its name.
+ * Throws Conflict if one of its safekeepers is gone meanwhile: making it anew takes those that are
+ * there.
  */
-export function recordCreated(
+export async function recordCreated(
   env: Environment,
   tenant: TenantId,
   timeline: TimelineId,
   record: TimelineRecord,
+  change: (config: Config) => void,
 ): Promise<void> {
-  return withDirectoryLock(env.repoDir, () => {
-    const { safekeepers } = loadConfig(env.repoDir);
+  await changeConfig(env, (config) => {
+    const { safekeepers } = config;
     const gone = record.safekeepers.find((id) => !safekeepers.some((known) => known.id === id));
     if (gone !== undefined) {
       throw new Conflict(
         `Cannot make timeline ${timeline}: safekeeper ${gone} was removed meanwhile; try again`,
       );
     }
+    change(config);
     recordTimeline(env.repoDir, tenant, timeline, record);
   });
 }

@@ -11,7 +11,7 @@ import { newTenantId, newTimelineId, type TenantId, type TimelineId } from "../.
 import type { TenantInfo, TimelineInfo } from "../../pageserver/client.ts";
 import { checkBranchName } from "./branch_names.ts";
 import { pageserverClient } from "./clients.ts";
-import { checkBranchNameFree, MAIN_BRANCH, mapBranch } from "./config.ts";
+import { checkBranchNameFree, type Config, MAIN_BRANCH, mapBranch } from "./config.ts";
 import { changeConfig, type Environment } from "./environment.ts";
 import { creating, undoInterrupted } from "./creations.ts";
 import { cacheDirectory, postgresUser } from "./host_user.ts";
@@ -94,13 +94,14 @@ async function createRoot(
   tenant: TenantId,
   timeline: TimelineId,
   kind: ClusterKind,
+  name: (config: Config) => void,
   progress: Progress,
 ): Promise<TimelineInfo> {
   const archive = await freshCluster(env, kind, progress);
   const pageserver = pageserverClient(env);
   const info = await pageserver.importBasebackup(tenant, timeline, kind.pgVersion, archive);
   const record = await createOnSafekeepers(env, info);
-  await recordCreated(env, tenant, timeline, record);
+  await recordCreated(env, tenant, timeline, record, name);
   return info;
 }
 
@@ -116,6 +117,7 @@ export async function createTenant(
   await undoInterrupted(env);
   pgVersionOf(pgVersion);
   checkTenantNew(env, tenantId);
+  await pageserverClient(env).status(); // where it is down, nothing begins
   const creation = { tenant_id: tenantId, timeline_id: timelineId, with_tenant: true };
   return await creating(env, creation, async () => {
     await withDirectoryLock(env.repoDir, () => {
@@ -125,11 +127,11 @@ export async function createTenant(
     });
     await pageserverClient(env).attach(tenantId, 1, options.settings);
     const kind = { pgVersion, dataChecksums: options.dataChecksums };
-    const info = await createRoot(env, tenantId, timelineId, kind, progress);
-    await changeConfig(env, (config) => {
+    const name = (config: Config) => {
       mapBranch(config, tenantId, MAIN_BRANCH, timelineId);
       if (options.setDefault === true) config.default_tenant_id = tenantId;
-    });
+    };
+    const info = await createRoot(env, tenantId, timelineId, kind, name, progress);
     return { tenantId, timelineId, startLsn: info.last_record_lsn };
   });
 }
@@ -155,10 +157,11 @@ export async function createTimeline(
   pgVersionOf(pgVersion);
   const kind = { pgVersion, dataChecksums: options.dataChecksums };
   await checkTimelineNew(env, tenant, options.timelineId);
+  await pageserverClient(env).status();
   const creation = { tenant_id: tenant, timeline_id: timelineId, with_tenant: false };
   return await creating(env, creation, async () => {
-    const info = await createRoot(env, tenant, timelineId, kind, progress);
-    await changeConfig(env, (config) => mapBranch(config, tenant, branch, timelineId));
+    const name = (config: Config) => mapBranch(config, tenant, branch, timelineId);
+    const info = await createRoot(env, tenant, timelineId, kind, name, progress);
     return { timelineId, startLsn: info.last_record_lsn };
   });
 }

@@ -10,6 +10,7 @@ import {
   branchName,
   branchTimeline,
   checkBranchNameFree,
+  type Config,
   MAIN_BRANCH,
   mapBranch,
 } from "./config.ts";
@@ -95,7 +96,10 @@ export async function createBranch(
   const timelineId = options.timelineId ?? newTimelineId();
   checkBranchNameFree(env.config, tenant, branch, timelineId);
   const ancestor = timelineOfBranch(env, tenant, ancestorBranch);
-  const committed = await committedPosition(env, tenant, ancestor);
+  const [committed] = await Promise.all([
+    committedPosition(env, tenant, ancestor),
+    pageserverClient(env).status(), // where it is down, nothing begins
+  ]);
   const { ancestorTime } = options;
   const lsn = options.ancestorLsn ??
     (ancestorTime === undefined
@@ -113,8 +117,8 @@ export async function createBranch(
       ancestor_start_lsn: formatLsn(lsn),
     });
     const record = await createOnSafekeepers(env, info);
-    await recordCreated(env, tenant, timelineId, record);
-    await changeConfig(env, (config) => mapBranch(config, tenant, branch, timelineId));
+    const name = (config: Config) => mapBranch(config, tenant, branch, timelineId);
+    await recordCreated(env, tenant, timelineId, record, name);
     return { timelineId, lsn: info.ancestor_lsn ?? formatLsn(lsn), ancestorBranch, already: false };
   };
   if (existing === timelineId) return await make(); // the same again: there is nothing to undo
