@@ -9,6 +9,7 @@
  * read.
  */
 import type { PgClient } from "../libs/pgwire/client.ts";
+import type { CopyBoth } from "../libs/pgwire/copy_both.ts";
 import type { LazyFilesMap } from "../libs/basebackup/lazy_files_map.ts";
 import { FORK_MAIN, PAGE_SIZE } from "../libs/postgres/constants.ts";
 import { relationPath } from "../libs/postgres/relation.ts";
@@ -87,6 +88,8 @@ export class StartPageFetch {
   readonly #spec: EndpointSpec;
   readonly #runs: readonly ArenaRun[];
   readonly #connecting: Promise<PgClient> | undefined;
+  /** Opened before the LSN is known. */
+  readonly #opening: Promise<CopyBoth> | undefined;
   readonly #arrived: StartPage[] = [];
   #ended: Promise<void> = Promise.resolve();
   #isOver = false;
@@ -96,13 +99,16 @@ export class StartPageFetch {
     this.#spec = spec;
     this.#runs = runs;
     this.#connecting = runs.length === 0 ? undefined : connectPageserver(spec);
-    this.#connecting?.catch(() => {}); // told by fetch()
+    const { tenant_id: tenant, timeline_id: timeline } = spec;
+    this.#opening = this.#connecting
+      ?.then((client) => client.copyBoth(`pagestream_v3 ${tenant} ${timeline}`));
+    this.#opening?.catch(() => {}); // told by fetch()
   }
 
   /** Asks for all of them as of the start. */
   fetch(lsn: Lsn): void {
-    if (this.#connecting === undefined) return;
-    this.#ended = this.#fetch(this.#connecting, lsn).catch((thrown) => {
+    if (this.#opening === undefined) return;
+    this.#ended = this.#fetch(this.#opening, lsn).catch((thrown) => {
       if (this.#isOver) return;
       log.info("{endpoint} fetches its pages itself: {why}", {
         endpoint: this.#spec.endpoint_id,
@@ -111,13 +117,8 @@ export class StartPageFetch {
     });
   }
 
-  async #fetch(connecting: Promise<PgClient>, lsn: Lsn): Promise<void> {
-    const { tenant_id: tenant, timeline_id: timeline } = this.#spec;
-    const client = await connecting;
-    const stream = new PageStream(
-      await client.copyBoth(`pagestream_v3 ${tenant} ${timeline}`),
-      lsn,
-    );
+  async #fetch(opening: Promise<CopyBoth>, lsn: Lsn): Promise<void> {
+    const stream = new PageStream(await opening, lsn);
     for (const { file, first, pages } of this.#runs) {
       stream.ask({ tag: file, firstBlock: first, pages });
     }
