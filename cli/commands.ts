@@ -111,7 +111,7 @@ const ALIASES: Readonly<Record<string, string>> = { storage_broker: "storage-bro
 
 /** The name that a command is listed under, however it was spelled. */
 export function commandName(spelled: string): string {
-  return ALIASES[spelled] ?? spelled;
+  return Object.hasOwn(ALIASES, spelled) ? ALIASES[spelled]! : spelled;
 }
 
 /** The command that is listed under a name. */

@@ -151,6 +151,9 @@ Deno.test("wrong usage is one line that says what was probably meant", async () 
   );
   assert.match(await said("timeline", "branch"), /^error: required option '--branch-name.*\n$/);
   assert.match(await said("timeline", "list", "x"), /^error: too many arguments.*\n$/);
+  const odd = await runNeon("/nowhere", ["constructor"]);
+  assert.deepEqual([odd.code, odd.stdout], [2, ""]);
+  assert.match(odd.stderr, /^error: unknown command 'constructor' \("neon --help".*\n$/);
 });
 
 Deno.test("closest() finds the name that was mistyped", () => {
