@@ -23,11 +23,12 @@ export function joinedText(collected: Reconstruction): string {
 
 /**
  * Makes images of a timeline whose redo joins texts, in this isolate; undefined if its ancestors
- * are not on disk.
+ * are not on disk. `onWritten` is called before a written layer is taken over.
  */
 export async function makeTextImages(
   timeline: Timeline,
   order: Partial<ImagePassOrder> = {},
+  onWritten = () => {},
 ): Promise<ImagePassResult | undefined> {
   if (!isWholeOnDisk(timeline)) return undefined;
   const whole: ImagePassOrder = {
@@ -48,6 +49,9 @@ export async function makeTextImages(
       into.offset = 0;
       return into.bytes.length;
     },
-    onLayer: (layer, temporaryPath) => timeline.addImageLayer(layer, temporaryPath),
+    onLayer: (layer, temporaryPath) => {
+      onWritten();
+      return timeline.addImageLayer(layer, temporaryPath);
+    },
   });
 }
