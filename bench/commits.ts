@@ -9,7 +9,8 @@
  *
  * The transaction is pgbench's simple-update (one UPDATE, one SELECT, one INSERT), the same
  * binaries, user, shared_buffers everywhere. Latencies are of whole transactions. Only ratios mean
- * something; they are medians of the rounds' ratios.
+ * something; they are medians of the rounds' ratios. A second table says which process takes how
+ * much CPU for a transaction, pgbench itself included.
  *
  * Run: deno task bench:commits [--rounds 5] [--seconds 2] [--scale 10] [--json FILE]
  */
@@ -17,6 +18,7 @@ import { dirname } from "node:path";
 import { postgresUser } from "../cli/control_plane/host_user.ts";
 import { configOnFreePorts, type LocalNeon, startLocalNeon } from "../cli/local_neon.ts";
 import { endpointTarget, settle } from "./our_side.ts";
+import { cpuBetween, type CpuSeconds, cpuSeconds } from "./process_cpu.ts";
 import { findPgbench, initialise, type Target, type TimedLoad, timedLoad } from "./pgbench.ts";
 import {
   figure,
@@ -38,20 +40,46 @@ interface Side {
   readonly target: Target;
   /** Resolves when nothing of a load is left to be done, which would be charged to the next. */
   readonly settle: () => Promise<void>;
+  /** Where its processes work. */
+  readonly directories: readonly string[];
+}
+
+/** What a load gave, and the CPU that each kind of process took, in us a transaction. */
+interface Result extends TimedLoad {
+  readonly cpuUs: Record<string, number>;
 }
 
 /** Results of one side under one number of clients, round by round. */
 interface Measured {
   readonly name: string;
   readonly clients: number;
-  readonly results: TimedLoad[];
+  readonly results: Result[];
 }
 
 async function openOurs(local: LocalNeon, safekeepers: number): Promise<Side> {
   const tenant = await local.createTenant({ setDefault: true });
   const { port } = await local.startEndpoint("main");
   const name = `ours, ${safekeepers} safekeeper${safekeepers === 1 ? "" : "s"}`;
-  return { name, target: endpointTarget(port), settle: () => settle(local, tenant) };
+  const directories = [local.directory];
+  return { name, target: endpointTarget(port), settle: () => settle(local, tenant), directories };
+}
+
+/** Loads one side, and waits until nothing is left to be done. */
+async function loadSide(
+  pgbench: string,
+  { target, directories, settle }: Side,
+  clients: number,
+  seconds: number,
+): Promise<Result> {
+  const before = cpuSeconds(directories);
+  const result = await timedLoad(pgbench, target, { script: "update", clients, seconds });
+  await settle();
+  const used: CpuSeconds = new Map([
+    ["pgbench", result.clientCpu * seconds],
+    ...cpuBetween(before, cpuSeconds(directories)),
+  ]);
+  const cpuUs = [...used].map(([role, cpu]) => [role, cpu * 1e6 / (result.tps * seconds)]);
+  return { ...result, cpuUs: Object.fromEntries(cpuUs) };
 }
 
 async function measure(
@@ -68,9 +96,7 @@ async function measure(
       for (let turn = 0; turn < sides.length; turn++) {
         const side = sides[(round + turn) % sides.length]!;
         const of = all.find((one) => one.name === side.name && one.clients === clients)!;
-        const load = { script: "update", clients, seconds } as const;
-        of.results.push(await timedLoad(pgbench, side.target, load));
-        await side.settle();
+        of.results.push(await loadSide(pgbench, side, clients, seconds));
       }
     }
   }
@@ -103,6 +129,22 @@ function report(all: readonly Measured[], stock: string, quorum: string): string
   );
 }
 
+/** The second table. */
+function cpuReport(all: readonly Measured[]): string {
+  const roles = [...new Set(all.flatMap(({ results }) => Object.keys(results[0]!.cpuUs)))];
+  const median = ({ results }: Measured, pick: (cpuUs: Result["cpuUs"]) => number) =>
+    figure(summarise(results.map(({ cpuUs }) => pick(cpuUs))).median);
+  return markdownTable(
+    ["clients", "", "CPU, us", ...roles],
+    all.map((of) => [
+      String(of.clients),
+      of.name,
+      median(of, (cpuUs) => Object.values(cpuUs).reduce((sum, us) => sum + us, 0)),
+      ...roles.map((role) => median(of, (cpuUs) => cpuUs[role] ?? 0)),
+    ]),
+  );
+}
+
 async function main(args: readonly string[]): Promise<void> {
   const rounds = numberOption(args, "rounds", 5);
   const seconds = numberOption(args, "seconds", 2);
@@ -121,8 +163,13 @@ async function main(args: readonly string[]): Promise<void> {
   await using quorum = await StockQuorum.start(bin_dir, postgresUser(), parent, ports);
   const settled = async () => {};
   const sides: Side[] = [
-    { name: "stock", target: stock.target, settle: settled },
-    { name: "stock, 2 standbys", target: quorum.target, settle: settled },
+    { name: "stock", target: stock.target, settle: settled, directories: [stock.dataDir] },
+    {
+      name: "stock, 2 standbys",
+      target: quorum.target,
+      settle: settled,
+      directories: quorum.dataDirs,
+    },
     ...ours,
   ];
   for (const side of sides) {
@@ -132,7 +179,8 @@ async function main(args: readonly string[]): Promise<void> {
   const measured = await measure(pgbench, sides, rounds, seconds);
   console.log(
     `medians of ${rounds} rounds of ${seconds} s (lowest to highest), -s ${scale}\n\n` +
-      report(measured, sides[0]!.name, sides[1]!.name),
+      report(measured, sides[0]!.name, sides[1]!.name) +
+      `\n\nCPU of a transaction, by process, medians\n\n${cpuReport(measured)}`,
   );
   const [load] = Deno.loadavg();
   console.log(`\nload ${figure(load!)} at the end; client CPU: cores that pgbench itself used`);

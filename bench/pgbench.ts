@@ -9,7 +9,7 @@ import { join } from "node:path";
 /** Where distributions put programs that are not on the PATH. */
 const SYSTEM_DIRECTORY = "/usr/lib/postgresql";
 /** Of proc(5), on all platforms that matter. */
-const TICKS_A_SECOND = 100;
+export const TICKS_A_SECOND = 100;
 
 /** A server to load. */
 export interface Target {

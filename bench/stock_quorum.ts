@@ -45,6 +45,11 @@ export class StockQuorum implements AsyncDisposable {
     return this.#servers[0]!.target;
   }
 
+  /** The data directories of all three. */
+  get dataDirs(): string[] {
+    return this.#servers.map(({ dataDir }) => dataDir);
+  }
+
   async #wait(primary: StockPostgres): Promise<void> {
     const client = await primary.connect();
     try {

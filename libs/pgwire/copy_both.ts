@@ -37,7 +37,12 @@ export class CopyBoth {
    * when the other side ended the stream or the connection. Throws ServerError if it sent an error.
    */
   async receive(): Promise<Uint8Array | undefined> {
-    return await this.next() ? this.#reader.body() : undefined;
+    while (!this.tryNext()) {
+      if (!this.#ended && await this.#reader.more()) continue;
+      this.#ended = true;
+      return undefined;
+    }
+    return this.#reader.body();
   }
 
   /** Like `receive`, but returns undefined at once where it would have to wait. */
@@ -50,13 +55,12 @@ export class CopyBoth {
    * call.
    */
   async next(): Promise<boolean> {
-    while (!this.#ended) {
-      if (!(await this.#reader.next())) break;
-      if (this.#reader.type === MessageType.copyData) return true;
-      this.#control();
+    while (!this.tryNext()) {
+      if (!this.#ended && await this.#reader.more()) continue;
+      this.#ended = true;
+      return false;
     }
-    this.#ended = true;
-    return false;
+    return true;
   }
 
   /** Like `next`, but returns false at once where it would have to wait. */

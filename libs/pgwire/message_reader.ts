@@ -67,7 +67,7 @@ export class MessageReader {
   /** Moves to the next message, waiting for it; false at the end of the stream. */
   async next(): Promise<boolean> {
     while (!this.tryNext()) {
-      if (!(await this.#receive())) return false;
+      if (!(await this.more())) return false;
     }
     return true;
   }
@@ -77,12 +77,12 @@ export class MessageReader {
    * byte. False at the end of the stream.
    */
   async nextStartup(): Promise<boolean> {
-    while (this.#filled - this.#at < 4) if (!(await this.#receive())) return false;
+    while (this.#filled - this.#at < 4) if (!(await this.more())) return false;
     const length = this.view.getUint32(this.#at);
     if (length < 8 || length > 10_000) {
       throw new Corrupt(`Cannot read a startup packet: its length is ${length}`);
     }
-    while (this.#filled - this.#at < length) if (!(await this.#receive())) return false;
+    while (this.#filled - this.#at < length) if (!(await this.more())) return false;
     this.bodyStart = this.#at + 4;
     this.bodyEnd = this.#at + length;
     this.#at = this.bodyEnd;
@@ -100,10 +100,11 @@ export class MessageReader {
     return have >= length ? length : -1;
   }
 
-  /** Reads more bytes behind what is there; false at the end of the stream. */
-  async #receive(): Promise<boolean> {
+  /** Waits for more bytes, when there is no next message; false at the end of the stream. */
+  async more(): Promise<boolean> {
     this.#makeRoom();
-    const count = await this.#source.read(this.bytes.subarray(this.#filled));
+    const room = this.#filled === 0 ? this.bytes : this.bytes.subarray(this.#filled);
+    const count = await this.#source.read(room);
     if (count === null) return false;
     this.#filled += count;
     return true;
