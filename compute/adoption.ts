@@ -15,6 +15,7 @@ import { logger } from "../libs/utils/log.ts";
 import { type Lsn, parseLsn } from "../libs/utils/lsn.ts";
 import { slotPath } from "../libs/basebackup/carried_files.ts";
 import { readSlotNames } from "./carried/slot_names.ts";
+import type { EndpointSpec } from "./client.ts";
 import type { EndpointDirectory } from "./endpoint_directory.ts";
 import type { EndpointRun, HostServices, RunParts } from "./endpoint_run.ts";
 import {
@@ -23,6 +24,7 @@ import {
   type ReadOnlyState,
   removeEndpointState,
 } from "./endpoint_state.ts";
+import { sweepDirectory } from "./killed_postgres.ts";
 import type { PostgresProcess } from "./postgres_process.ts";
 import { isLogical } from "./postgres_settings.ts";
 import { PrimaryRun } from "./primary_run.ts";
@@ -60,7 +62,7 @@ export async function adoptEndpoint(
   const process = await findProcess(services, directory, state);
   if (process === undefined) {
     if (state.term !== undefined) await takeLeftBehind(directory, state);
-    drop(directory);
+    drop(services, directory, state.spec);
     throw new Unavailable("Postgres ended while the compute host was away");
   }
   try {
@@ -76,7 +78,7 @@ export async function adoptEndpoint(
     await process.signal("QUIT");
     if (!(await process.endsWithin(END_MS_MAX))) await process.signal("KILL");
     await process.endsWithin(END_MS_MAX);
-    drop(directory);
+    drop(services, directory, state.spec);
     throw thrown;
   }
 }
@@ -130,10 +132,10 @@ async function takeLeftBehind(directory: EndpointDirectory, state: PrimaryState)
   }
 }
 
-function drop(directory: EndpointDirectory): void {
+function drop(services: HostServices, directory: EndpointDirectory, spec: EndpointSpec): void {
   removeEndpointState(directory.stateFile);
   directory.discardData();
-  directory.sweep();
+  sweepDirectory(services.launcher, directory, spec);
 }
 
 /** The process of the state file, or the one that was launched but not yet recorded there. */

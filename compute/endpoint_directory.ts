@@ -149,19 +149,29 @@ export class EndpointDirectory {
     if (settings !== undefined) replaceFile(join(this.root, SAVED_CONF), settings);
   }
 
-  /** Removes what `discardData` left; in the background, it may be many files. */
-  sweep(): Promise<void> {
-    this.#sweeping = this.#sweeping.then(() => this.#sweep());
+  /**
+   * Removes what `discardData` left; in the background, it may be many files. `release` is called
+   * for each data directory whose Postgres was killed.
+   */
+  sweep(release: (pgdata: string) => Promise<void>): Promise<void> {
+    this.#sweeping = this.#sweeping.then(() => this.#sweep(release));
     return this.#sweeping;
   }
 
-  async #sweep(): Promise<void> {
+  async #sweep(release: (pgdata: string) => Promise<void>): Promise<void> {
     // There is none before the first start has come so far as to make it
     const entries = ifThere(() => [...Deno.readDirSync(this.root)]) ?? [];
     for (const entry of entries) {
       if (!entry.name.startsWith(DISCARDED)) continue;
+      const path = join(this.root, entry.name);
       try {
-        await Deno.remove(join(this.root, entry.name), { recursive: true });
+        // A Postgres that ends by itself removes it, behind all else
+        if (exists(join(path, "postmaster.pid"))) await release(path);
+      } catch (thrown) {
+        log.warning("{name}: {why}", { name: entry.name, why: messageOf(thrown) });
+      }
+      try {
+        await Deno.remove(path, { recursive: true });
       } catch (thrown) {
         log.warning("cannot remove {name}: {why}", { name: entry.name, why: messageOf(thrown) });
       }

@@ -81,10 +81,17 @@ Deno.test("prepare() keeps ALTER SYSTEM settings and no other content", async ()
     assert.ok(!exists(`${directory.pgdata}/pg_replslot/s`));
     assert.ok(!exists(`${directory.pgdata}/postgresql.auto.conf`));
     fill();
+    Deno.writeTextFileSync(`${directory.pgdata}/postmaster.pid`, "1\n");
     directory.discardData(); // a crash: some process may still write to the old files
     assert.equal(prepare(), "work_mem = '7MB'\n");
     assert.deepEqual([...Deno.readDirSync(directory.pgdata)], []);
-    return directory.sweep().then(() => {
+    const released: string[] = [];
+    const release = (pgdata: string) => {
+      released.push(pgdata);
+      return Promise.reject(new Error("it is still in use"));
+    };
+    return directory.sweep(release).then(() => {
+      assert.deepEqual(released, [`${directory.root}/discarded-0`]);
       const left = [...Deno.readDirSync(directory.root)].map(({ name }) => name);
       assert.ok(!left.some((name) => name.startsWith("discarded")));
     });
@@ -95,7 +102,7 @@ Deno.test("sweep() finds nothing to do for an endpoint whose first start failed 
   await withDirectory(async (root) => {
     const directory = new EndpointDirectory(`${root}/ep`);
     directory.discardData();
-    await directory.sweep();
+    await directory.sweep(() => Promise.reject(new Error("nothing was killed")));
     assert.ok(!exists(directory.root));
   });
 });

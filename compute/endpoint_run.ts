@@ -22,6 +22,7 @@ import type { Lsn } from "../libs/utils/lsn.ts";
 import type { EndpointSpec, PageserverLag, StalledCommits } from "./client.ts";
 import type { EndpointDirectory } from "./endpoint_directory.ts";
 import { readEndpointState, removeEndpointState, writeEndpointState } from "./endpoint_state.ts";
+import { sweepDirectory } from "./killed_postgres.ts";
 import { updateArenaToken } from "./lazy_files/arena.ts";
 import { postgresConf } from "./postgres_settings.ts";
 import { CLEAN_EXIT, type Launcher, type PostgresProcess } from "./postgres_process.ts";
@@ -286,7 +287,12 @@ export abstract class EndpointRun {
     removeEndpointState(this.directory.stateFile);
     if (isOrderly) this.directory.retireData();
     else this.directory.discardData();
-    this.directory.sweep();
+    this.sweep();
+  }
+
+  /** Removes in the background what earlier runs have left. */
+  sweep(): void {
+    sweepDirectory(this.services.launcher, this.directory, this.spec);
   }
 
   /** True if the postmaster ended by itself: it does so only when all its processes have. */

@@ -100,15 +100,22 @@ export class Launcher {
   /** Becomes Postgres. */
   start(options: LaunchOptions): PostgresProcess {
     const { pgdata, logFile, arena, binDir, owner } = options;
-    const ids = owner === undefined ? ["-", "-"] : [String(owner.uid), String(owner.gid)];
     const settings = options.settings.flatMap(([name, value]) => ["-c", `${name}=${value}`]);
     const files = [pgdata, logFile, arena ?? "-", binDir];
     const library = this.#library === undefined ? [] : ["--library", this.#library];
-    const child = this.#detach(["start", ...library, ...files, ...ids, "--", ...settings]);
+    const child = this.#detach(["start", ...library, ...files, ...idsOf(owner), "--", ...settings]);
     const exited = child.status.then(({ code, signal }) =>
       signal === null ? `exit code ${code}` : `signal ${signal}`
     );
     return new PostgresProcess(this, child.pid, exited);
+  }
+
+  /**
+   * Gives back the shared memory of a Postgres that was killed in `pgdata`, whose files are as they
+   * were. False if that cannot be, as while one of its processes lives.
+   */
+  async release(pgdata: string, binDir: string, owner: FileOwner | undefined): Promise<boolean> {
+    return (await this.#run(["release", pgdata, binDir, ...idsOf(owner)])).code === 0;
   }
 
   /** Takes over a process that an earlier host started; undefined if it is gone. */
@@ -159,6 +166,11 @@ export class Launcher {
     }
     return { code, text: new TextDecoder().decode(stdout).trim() };
   }
+}
+
+/** The user and the group to become, as the launcher reads them. */
+function idsOf(owner: FileOwner | undefined): string[] {
+  return owner === undefined ? ["-", "-"] : [String(owner.uid), String(owner.gid)];
 }
 
 /** One Postgres. */

@@ -192,7 +192,7 @@ export async function firstSession(
 /** What the first query did not need, and what makes the next start a short one. */
 export function afterStart(run: EndpointRun, state: EndpointState, map: LazyFilesMap): void {
   run.inBackground("record the process", () => recordProcess(run, state));
-  run.directory.sweep();
+  run.sweep();
   makeReady(run, map);
 }
 

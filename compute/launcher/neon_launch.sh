@@ -9,6 +9,9 @@
 #       ARENA "-" runs it without lazy files. The library is FILE, or neon_lazy_files.so beside this
 #       script, or the prebuilt one in the source tree. TZ is passed on; the rest of the environment
 #       is not.
+#   release PGDATA BINDIR UID GID
+#       Gives back the shared memory of a Postgres that was killed in PGDATA. Exit 1 if that cannot be,
+#       as while one of its processes lives.
 #   signal NAME PID STARTTIME
 #       Sends NAME (TERM, INT, QUIT, KILL, HUP, STOP, CONT) to PID if that is still the process that
 #       started at STARTTIME (as probe prints it). Exit 3 if it is not.
@@ -107,12 +110,32 @@ start() {
             exit 66' "$library" "$@"
     fi
     [ "$arena" = - ] && set -- env -i "$@"
+    become "$uid" "$gid" "$@"
+}
+
+# Becomes a program, under user $1 and group $2 unless that is -.
+become() {
+    uid=$1 gid=$2
+    shift 2
     if [ "$uid" != - ]; then
-        is_number "$uid" && is_number "$gid" || fail 64 "start: not a user and a group: $uid $gid"
+        is_number "$uid" && is_number "$gid" || fail 64 "not a user and a group: $uid $gid"
         command -v setpriv >/dev/null || fail 66 "cannot find setpriv to run Postgres as $uid"
         set -- setpriv --reuid "$uid" --regid "$gid" --clear-groups --no-new-privs -- "$@"
     fi
     exec "$@"
+}
+
+# Before a Postgres makes its shared memory it removes what an earlier one has left that belongs to
+# the same directory (PGSharedMemoryCreate, port/sysv_shmem.c). How initdb tries settings goes so far
+# and no further: it reads and writes nothing else.
+release() {
+    [ $# = 4 ] || fail 64 "release: wrong arguments"
+    { IFS= read -r major <"$1/PG_VERSION"; } 2>/dev/null || fail 66 "cannot read $1/PG_VERSION"
+    case $major in 14) try="--boot -x0" ;; *) try=--check ;; esac
+    exec </dev/null >/dev/null 2>&1
+    # shellcheck disable=SC2086
+    become "$3" "$4" env -i "$2/postgres" $try -D "$1" -c config_file=/dev/null \
+        -c shared_buffers=16 -c max_connections=5 -c max_wal_senders=0 -c max_worker_processes=0
 }
 
 send_signal() {
@@ -166,6 +189,7 @@ command=$1
 shift
 case $command in
 start) start "$@" ;;
+release) release "$@" ;;
 signal) send_signal "$@" ;;
 probe) probe "$@" ;;
 guard) guard "$@" ;;
