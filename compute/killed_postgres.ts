@@ -1,7 +1,8 @@
 /**
- * What a Postgres that was killed leaves outside of its directory: shared memory, which the next one
- * in the same directory would remove. Ours begins in another one, so that is done for it, or each
- * crash would take a megabyte of the machine's memory and one of its few thousand segments for good.
+ * What a Postgres that was killed leaves outside of its directory: shared memory, which the next
+ * one in the same directory would remove. Ours begins in another one, so that is done for it, or
+ * each crash would take a megabyte of the machine's memory and one of its few thousand segments for
+ * good.
  */
 import { Unavailable } from "../libs/utils/errors.ts";
 import type { EndpointSpec } from "./client.ts";

@@ -1,6 +1,6 @@
 /**
- * A Postgres that is killed takes no memory of the machine with it: what it had shared is given back
- * when its files are removed, also when the compute host was killed with it.
+ * A Postgres that is killed takes no memory of the machine with it: what it had shared is given
+ * back when its files are removed, also when the compute host was killed with it.
  */
 import assert from "node:assert/strict";
 import { ifThere } from "../libs/utils/if_there.ts";
