@@ -42,6 +42,8 @@ export interface TimelineInfo {
   current_physical_size: number;
   pg_version: number;
   state: "Active" | "Broken" | "Stopping";
+  /** Why it is Broken, or cannot move what it has received to disk. */
+  state_reason: string | null;
   /** Safekeeper that WAL comes from now, host:port. */
   wal_source_connstr: string | null;
   walreceiver_status: string;

@@ -18,6 +18,7 @@ import { Compactor } from "./compaction/compactor.ts";
 import { pageserverConfig } from "./config.ts";
 import { httpApi } from "./http_api.ts";
 import { servePageServiceSession } from "./page_service/commands.ts";
+import { StartOver } from "./start_over.ts";
 import { PageReader } from "./page_service/page_reader.ts";
 import { TenantManager } from "./repository/tenant_manager.ts";
 import { WalReceivers } from "./wal_receiver/wal_receivers.ts";
@@ -50,6 +51,7 @@ async function start(directory: string, config: z.infer<typeof pageserverConfig>
     pause,
     brokerIsThere: () => broker.isConnected,
   });
+  const startOver = new StartOver(manager, receivers);
   const waitLsnTimeoutMs = config.wait_lsn_timeout_ms;
   const { signal } = stopping;
   const serving = { manager, reader, waitLsnTimeoutMs, signal, now, pause, unixNow };
@@ -77,6 +79,7 @@ async function start(directory: string, config: z.infer<typeof pageserverConfig>
   const ticking = setInterval(() => {
     manager.tick();
     compactor.tick();
+    void startOver.tick();
   }, TICK_MS);
   log.info("pageserver {id} listens on {pg} and {http}", {
     id: config.id,

@@ -52,6 +52,15 @@ export const ingestMetrics = {
   connections: gauge("pageserver_wal_receiver_connections", "Open connections to safekeepers"),
 };
 
+/** Of moving what was ingested to disk. */
+export const flushMetrics = {
+  failedSyncs: counter("pageserver_failed_syncs_total", "Syncs of timelines' files that failed"),
+  startedOver: counter(
+    "pageserver_timelines_started_over_total",
+    "Times a timeline went back to what is on disk after a failed sync",
+  ),
+};
+
 /** Of the management API. */
 export const httpMetrics = {
   createBranch: histogram(

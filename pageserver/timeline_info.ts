@@ -48,6 +48,7 @@ export function timelineInfo(timeline: Timeline, receivers: WalReceivers): Timel
     current_physical_size: timeline.physicalSizeBytes,
     pg_version: timeline.pgVersion,
     state: timeline.state,
+    state_reason: timeline.problem ?? null,
     wal_source_connstr: source ?? null,
     walreceiver_status: source === undefined ? "Not connected" : `Streaming from ${source}`,
     system_id: served.control.systemId.toString(),

@@ -17,6 +17,7 @@ import { assert } from "../../libs/utils/assert.ts";
 import { crc32cOf } from "../../libs/utils/crc32c.ts";
 import { writeAll } from "../../libs/utils/durable.ts";
 import { Unavailable } from "../../libs/utils/errors.ts";
+import { ifThere } from "../../libs/utils/if_there.ts";
 import { checkBlob, checkBlobLength, pagesOfBlob } from "./blob_source.ts";
 import type { FileTable, LayerFile } from "./file_table.ts";
 import {
@@ -144,11 +145,11 @@ export class AppendFile {
     this.#writer.close();
   }
 
-  /** Closes both handles and removes the file. */
+  /** Closes both handles and removes the file; again is fine. */
   discard(): void {
     this.closeWriter();
     this.#files.release(this.file);
-    Deno.removeSync(this.file.path);
+    ifThere(() => Deno.removeSync(this.file.path));
   }
 
   /** Pages that are in the file. */

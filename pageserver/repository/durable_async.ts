@@ -4,12 +4,14 @@
  *
  * A failed write (a full disk) may be tried again: what was meant to be written is still known. A
  * failed sync may not: the system may have dropped what it could not write, and a second sync that
- * succeeds says nothing about it (hence SyncFailed, which nobody tries again). A lack of file
- * descriptors is waited out: it says nothing about the disk, and passes.
+ * succeeds says nothing about it (hence SyncFailed: the file is thrown away, and what was in it is
+ * written to another one). A lack of file descriptors is waited out: it says nothing about the disk,
+ * and passes.
  */
 import { dirname } from "node:path";
 import { writeAll } from "../../libs/utils/durable.ts";
 import { messageOf } from "../../libs/utils/errors.ts";
+import { ifThere } from "../../libs/utils/if_there.ts";
 import { logger } from "../../libs/utils/log.ts";
 
 const log = logger("pageserver", "files");
@@ -18,7 +20,7 @@ const log = logger("pageserver", "files");
 const PAUSE_MS = 100;
 const TRIES_MAX = 6000;
 
-/** A sync has failed: what was written before is in doubt until the next start. */
+/** A sync has failed: what was written before is in doubt, and has to be made anew. */
 export class SyncFailed extends Error {
   override readonly name: string = "SyncFailed";
 }
@@ -67,7 +69,8 @@ export async function syncDirectory(path: string): Promise<void> {
 
 /**
  * Atomically and durably replaces the file at `path`. Throws SyncFailed if it is in doubt which
- * content it has; after another error it has the old one.
+ * content it has, and may be called again then: it begins with a file of its own. After another
+ * error the old content is there.
  */
 export async function replaceFileAsync(path: string, bytes: Uint8Array): Promise<void> {
   const temporary = `${path}.___temp`;
@@ -75,6 +78,9 @@ export async function replaceFileAsync(path: string, bytes: Uint8Array): Promise
   try {
     writeAll(file, bytes);
     await syncFile(file);
+  } catch (thrown) {
+    if (thrown instanceof SyncFailed) ifThere(() => Deno.removeSync(temporary));
+    throw thrown;
   } finally {
     file.close();
   }

@@ -10,7 +10,7 @@ import type { Lsn } from "../../libs/utils/lsn.ts";
 import { seededRandom } from "../../tests/load/random.ts";
 import { makeTextImages } from "../compaction/image_fixture.ts";
 import { atEveryStep } from "../../tests/support/crash_points.ts";
-import { FileRecorder } from "../../tests/support/file_recorder.ts";
+import { FileRecorder, type Note } from "../../tests/support/file_recorder.ts";
 import { checkContents, lsnOf, putNumbered, recordAt } from "./numbered_fixture.ts";
 import { bytesOf, openManager, START_LSN, START_PREV_LSN } from "./repository_fixture.ts";
 import type { Tenant } from "./tenant.ts";
@@ -236,6 +236,105 @@ async function check(directory: string, promised: Promised): Promise<Promised> {
     await manager.shutdown();
   }
 }
+
+/**
+ * Whether the last sync of the timeline's directory has failed. Who is stopped then and started
+ * again cannot know of it, and may tell others of what is only in the page cache.
+ */
+function isInDoubt(notes: readonly Note[]): boolean {
+  const directories = new Set(
+    notes.flatMap((one) => one.kind === "open" && one.path.endsWith(rootId) ? [one.handle] : []),
+  );
+  const last = notes.findLast((one) =>
+    (one.kind === "syncEnd" || one.kind === "syncFailed") && directories.has(one.handle)
+  );
+  return last?.kind === "syncFailed";
+}
+
+/**
+ * Ingests up to record `last` while syncs of the timeline's files fail, beginning again whenever one
+ * of a layer has; returns how often that was.
+ */
+async function ingestWithFailures(
+  timeline: Timeline,
+  last: number,
+  clock: { nowMs: number },
+  promises: Promises,
+): Promise<number> {
+  let startedOver = 0;
+  while (timeline.diskConsistentLsn < lsnOf(last)) {
+    clock.nowMs += 70_000;
+    if (timeline.isStartOverDue) {
+      const durable = timeline.diskConsistentLsn;
+      timeline.startOver();
+      startedOver++;
+      assert.equal(timeline.lastRecordLsn, durable);
+    }
+    checkContents(timeline);
+    const next = recordAt(timeline.lastRecordLsn) + 1;
+    try {
+      for (let n = next; n < Math.min(next + 11, last + 1); n++) putNumbered(timeline, n);
+      const end = Math.min(next + 10, last);
+      if (end >= next) timeline.advance(lsnOf(end), lsnOf(end - 1));
+      if (end === last || end % 4 === 0) await timeline.flush();
+      else await timeline.waitForRoom();
+    } catch (thrown) {
+      assert.match(String(thrown), /Cannot change timeline .* a flush failed: Input.output error/);
+      assert.match(timeline.problem!, /Input.output error/);
+    }
+    promises.durable(timeline);
+  }
+  return startedOver;
+}
+
+Deno.test("what a failed sync covered is made anew, and power loss takes nothing that was promised", async () => {
+  const scratch = Deno.makeTempDirSync({ dir: "/dev/shm" });
+  const random = seededRandom("pageserver failed syncs");
+  try {
+    const root = `${scratch}/life`;
+    Deno.mkdirSync(root);
+    const recorder = new FileRecorder(root);
+    const promises = new Promises(recorder);
+    let failed = 0;
+    await recorder.during(async () => {
+      const clock = { nowMs: 0 };
+      const manager = openManager(root, clock);
+      const tenant = await attach(manager, 1, promises);
+      const timeline = await promises.change(rootId, () => {
+        const importer = tenant.importTimeline(rootId, 17);
+        importer.putImage(manager.interner.relation(1663, 5, 1, 0), 0, bytesOf("root"), 0, 4);
+        return importer.finish(START_LSN, START_PREV_LSN);
+      });
+      promises.durable(timeline);
+      recorder.failsSync = (path) => {
+        const fails = path.includes(rootId) && random.next() < 0.3;
+        if (fails) failed++;
+        return fails;
+      };
+      const startedOver = await ingestWithFailures(timeline, 260, clock, promises);
+      recorder.failsSync = () => false;
+      console.log(`${failed} failed syncs, ${startedOver} times begun again`);
+      assert.ok(failed > 5 && startedOver > 0);
+      checkContents(timeline);
+      await manager.shutdown();
+    });
+    const points = await atEveryStep(
+      recorder.notes,
+      { scratch, chance: () => random.between(0, 1) === 1, restartEvery: 10 },
+      {
+        check: async (left, played) => {
+          const promised = promises.at(played);
+          const seen = await check(left, promised);
+          return isInDoubt(recorder.notes.slice(0, played)) ? promised : seen;
+        },
+        recheck: check,
+      },
+    );
+    console.log(`${points} crash points`);
+  } finally {
+    Deno.removeSync(scratch, { recursive: true });
+  }
+});
 
 Deno.test("power loss behind any step on a pageserver's files loses nothing that was promised", async () => {
   const scratch = Deno.makeTempDirSync({ dir: "/dev/shm" });

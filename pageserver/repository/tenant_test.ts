@@ -145,20 +145,71 @@ Deno.test("a flush that fails to write is tried again, and ingest goes on meanwh
   });
 });
 
-Deno.test("after a failed sync a timeline can be read and takes no more changes", async () => {
-  await withTimeline(async ({ directory, tenant, timeline }) => {
+/** Does `work` while the sync number `nth` (from 1) fails. */
+async function withFailingSync(nth: number, work: () => Promise<unknown>): Promise<void> {
+  const { prototype } = Deno.FsFile;
+  const { sync } = prototype;
+  let count = 0;
+  prototype.sync = function () {
+    if (++count === nth) return Promise.reject(new Error("Input/output error (os error 5)"));
+    return sync.call(this);
+  };
+  try {
+    await work();
+  } finally {
+    prototype.sync = sync;
+  }
+}
+
+Deno.test("after a failed sync of a layer a timeline takes no changes until it starts over", async () => {
+  await withTimeline(async ({ clock, timeline }) => {
     const key = databaseKey(1663, 5);
+    const lsn = addLsn(START_LSN, 8);
+    // Of the layer's file, then of its name
+    for (const nth of [1, 2]) {
+      putOne(timeline, key);
+      await withFailingSync(nth, () => assert.rejects(timeline.flush(), /: .*a flush failed/));
+      assert.equal(timeline.state, "Broken");
+      assert.match(timeline.problem!, /a flush failed: Input.output error/);
+      assert.equal(timeline.diskConsistentLsn, START_LSN);
+      assert.equal(textOf(timeline.getValue(key, lsn)), "x");
+      const later = addLsn(START_LSN, 16);
+      assert.throws(() => timeline.putValue(key, later, bytesOf("y")), Unavailable);
+      assert.throws(() => timeline.advance(later, START_LSN), Unavailable);
+      await assert.rejects(timeline.flush(), Unavailable);
+      assert.ok(!timeline.isStartOverDue, "there is a pause");
+      clock.nowMs += 1000 * nth;
+      assert.ok(timeline.isStartOverDue);
+      timeline.startOver();
+      assert.deepEqual([timeline.state, timeline.problem], ["Active", undefined]);
+      assert.deepEqual([timeline.lastRecordLsn, timeline.prevRecordLsn], [
+        START_LSN,
+        START_PREV_LSN,
+      ]);
+      assert.equal(timeline.layerInfos().length, 1);
+    }
     putOne(timeline, key);
-    const path = `${directory}/tenants/${tenant.tenantId}/timelines/${timeline.timelineId}`;
-    const pipe = `${path}/index_part.___temp`; // takes bytes, cannot be synced
-    await new Deno.Command("mkfifo", { args: [pipe] }).output();
-    using _reader = Deno.openSync(pipe, { read: true, write: true });
-    await assert.rejects(timeline.flush(), /Unavailable: .*a flush failed/);
-    assert.equal(timeline.state, "Broken");
-    assert.equal(timeline.diskConsistentLsn, START_LSN);
-    assert.equal(textOf(timeline.getValue(key, addLsn(START_LSN, 8))), "x");
-    assert.throws(() => timeline.putValue(key, addLsn(START_LSN, 16), bytesOf("y")), Unavailable);
-    assert.throws(() => timeline.advance(addLsn(START_LSN, 16), START_LSN), Unavailable);
-    await assert.rejects(timeline.flush(), Unavailable);
+    assert.equal(await timeline.flush(), lsn);
+    assert.equal(textOf(timeline.getValue(key, lsn)), "x");
+  });
+});
+
+Deno.test("after a failed sync of its list a timeline writes another one, and drops nothing", async () => {
+  await withTimeline(async ({ clock, timeline }) => {
+    const key = databaseKey(1663, 5);
+    const lsn = addLsn(START_LSN, 8);
+    putOne(timeline, key);
+    // The list's name, behind the layer, its name and the list; then the next list, and its name
+    for (const nth of [4, 1, 2]) {
+      await withFailingSync(nth, () => assert.rejects(timeline.flush(), /Input.output error/));
+      assert.deepEqual([timeline.state, timeline.diskConsistentLsn], ["Active", START_LSN]);
+      assert.match(timeline.problem!, /Input.output error/);
+      await assert.rejects(timeline.flush(), /Input.output error/, "there is a pause");
+      clock.nowMs += 60_000;
+    }
+    timeline.tick();
+    assert.equal(await timeline.flush(), lsn);
+    assert.equal(timeline.problem, undefined);
+    assert.equal(textOf(timeline.getValue(key, lsn)), "x");
   });
 });

@@ -156,10 +156,39 @@ export class Timeline {
     return this.#flush.diskConsistentLsn;
   }
 
-  /** Active, or Broken: a sync failed, reads only. */
+  /** Active, or Broken: a sync failed, reads only until it starts over. */
   get state(): "Active" | "Broken" | "Stopping" {
     if (this.#closed) return "Stopping";
     return this.#flush.failure === undefined ? "Active" : "Broken";
+  }
+
+  /** Why it is Broken, or cannot be flushed for now. */
+  get problem(): string | undefined {
+    return this.#flush.failure?.message ?? this.#flush.stuck;
+  }
+
+  /** Whether it is Broken, and the pause after what failed is over. */
+  get isStartOverDue(): boolean {
+    return this.state === "Broken" && this.#flush.isDue;
+  }
+
+  /**
+   * Begins again at what is on disk, as after a crash: drops what was put since, so lastRecordLsn
+   * goes back to diskConsistentLsn, and its WAL has to come again. Nobody may be putting anything.
+   * Throws what keeps the files from being removed; then it is Broken as before.
+   */
+  startOver(): void {
+    assert(this.state === "Broken", "only what has failed starts over");
+    const { open, frozen } = this.layers;
+    const dropped = open === undefined ? [...frozen] : [...frozen, open];
+    for (const layer of dropped) layer.file.discard();
+    const { diskConsistentLsn, prevRecordLsn } = this.#flush.startOver();
+    for (const layer of dropped) layer.unaccount();
+    this.layers.open = undefined;
+    frozen.length = 0;
+    this.#dirtySinceMs = undefined;
+    this.#lastRecordLsn = diskConsistentLsn;
+    this.#prevRecordLsn = prevRecordLsn;
   }
 
   /** How many wait in waitForLsn now. */
@@ -265,7 +294,7 @@ export class Timeline {
 
   /** To be called now and then: flushes in the background what is not durable for too long. */
   tick(): void {
-    if (this.#flush.isStuck) this.#flush.runInBackground();
+    if (this.#flush.stuck !== undefined) this.#flush.runInBackground();
     if (this.#dirtySinceMs === undefined || this.state !== "Active" || this.isInBatch) return;
     const ageMs = this.#resources.now() - this.#dirtySinceMs;
     if (ageMs >= this.settings.checkpointTimeoutMs) this.#freezeAndFlush();

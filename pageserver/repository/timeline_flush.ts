@@ -12,13 +12,20 @@
  *
  * A failed write (a full disk) takes nothing back: what was to be written is in memory or in the
  * open layer's file, and is tried again each second (timeline.ts tick()) and by whoever asks for a
- * flush; ingest waits meanwhile. After a failed sync nothing can be said about the page cache, so
- * the timeline takes no more changes (`failure`) until the process is started again; reads go on.
+ * flush; ingest waits meanwhile.
+ *
+ * A failed sync says nothing of what it covered, nor does a later one that succeeds. Of index_part
+ * the disk may have the old content or the new: all files of both stay, and a new file takes its
+ * place, tried again after growing pauses. A layer whose sync failed is never listed: the timeline
+ * takes no more changes (`failure`) until it starts over, as after a crash (start_over.ts): what is
+ * not listed is thrown away, and its WAL comes again from diskConsistentLsn on.
  */
 import { assert } from "../../libs/utils/assert.ts";
 import { logger } from "../../libs/utils/log.ts";
 import { Conflict, messageOf, Unavailable } from "../../libs/utils/errors.ts";
-import { INVALID_LSN, type Lsn } from "../../libs/utils/lsn.ts";
+import { ifThere } from "../../libs/utils/if_there.ts";
+import { formatLsn, INVALID_LSN, type Lsn } from "../../libs/utils/lsn.ts";
+import { flushMetrics } from "../metrics.ts";
 import { syncDirectory, SyncFailed } from "./durable_async.ts";
 import { type IndexPart, writeIndexPart } from "./index_part.ts";
 import { Layer } from "./layer.ts";
@@ -29,6 +36,10 @@ import type { Resources } from "./resources.ts";
 import type { TimelineLayers } from "./timeline_layers.ts";
 
 const log = logger("pageserver", "flush");
+
+/** Pauses after a failed sync: the first, the longest. They double. */
+const SYNC_PAUSE_MS = 1000;
+const SYNC_PAUSE_MS_MAX = 60_000;
 
 /** The flushing side of one timeline. */
 export class TimelineFlush {
@@ -46,10 +57,15 @@ export class TimelineFlush {
   readonly #images: LayerDescription[] = [];
   /** The first frozen layer, once its file is durable and only index_part has to list it. */
   #written: LayerDescription | undefined;
-  /** Why the timeline takes no more changes. */
+  /** Why the timeline takes no more changes until startOver(). */
   failure: Error | undefined;
-  /** The last attempt failed, and the next may succeed. */
-  isStuck = false;
+  /** Why the last attempt failed; the next may succeed. */
+  stuck: string | undefined;
+  /** A sync of index_part failed, and none has succeeded since: its files on disk are in doubt. */
+  #isPartInDoubt = false;
+  #failedSyncs = 0;
+  /** After a failed sync nothing is tried before. */
+  #nextMs = -Infinity;
 
   constructor(
     directory: string,
@@ -81,8 +97,33 @@ export class TimelineFlush {
   /** Resolves when what is wanted is durable. Throws Unavailable if it cannot be made so. */
   run(): Promise<void> {
     if (this.failure !== undefined) return Promise.reject(this.failure);
+    if (!this.isDue) {
+      const why = `Cannot change timeline ${this.#owner.timelineId}: a flush failed: ${this.stuck}`;
+      return Promise.reject(new Unavailable(why));
+    }
     this.#running ??= this.#flushAll();
     return this.#running;
+  }
+
+  /** Whether the pause after a failed sync is over. */
+  get isDue(): boolean {
+    return this.#resources.now() >= this.#nextMs;
+  }
+
+  /**
+   * After `failure`: what is wanted is given up, so that the timeline can begin again at what
+   * index_part says, which is returned. Frozen layers are the caller's to drop.
+   */
+  startOver(): IndexPart {
+    assert(this.failure !== undefined && !this.#isPartInDoubt, "only a layer's sync has failed");
+    for (const image of this.#images) {
+      ifThere(() => Deno.removeSync(`${this.#directory}/${layerFileName(image)}`));
+    }
+    this.#images.length = 0;
+    this.#written = undefined;
+    this.#wantedLsn = this.#part.diskConsistentLsn;
+    this.failure = undefined;
+    return this.#part;
   }
 
   /** Starts run() without waiting for it; a failure is logged. */
@@ -107,6 +148,9 @@ export class TimelineFlush {
       if (this.#stopping) throw new Unavailable(`Cannot list image layer ${name}: it is closed`);
       await this.run();
     }
+    if (!this.#part.layers.includes(image)) {
+      throw new Unavailable(`Cannot list image layer ${name}: the timeline has started over`);
+    }
   }
 
   /** Stops after the layer that is being written, and waits for that. */
@@ -120,14 +164,18 @@ export class TimelineFlush {
     await Promise.resolve();
     try {
       while (!this.#stopping && this.#hasWork()) {
+        const { diskConsistentLsn, prevRecordLsn, layers } = this.#part;
         const layer = this.#layers.frozen[0];
-        if (this.#images.length > 0) await this.#listImage(this.#images[0]!);
+        if (this.#isPartInDoubt) {
+          await this.#replacePart(diskConsistentLsn, prevRecordLsn, layers);
+        } else if (this.#images.length > 0) await this.#listImage(this.#images[0]!);
         else if (layer !== undefined) await this.#flushLayer(layer);
         else await this.#replacePart(this.#wantedLsn, this.#wantedPrevLsn, this.#part.layers);
       }
       const id = this.#owner.timelineId;
-      if (this.isStuck) log.info("timeline {id} can be flushed again", { id });
-      this.isStuck = false;
+      if (this.stuck !== undefined) log.info("timeline {id} can be flushed again", { id });
+      this.stuck = undefined;
+      if (!this.#stopping) this.#failedSyncs = 0;
     } catch (thrown) {
       throw this.#failed(thrown);
     } finally {
@@ -139,18 +187,34 @@ export class TimelineFlush {
     const id = this.#owner.timelineId;
     const why = messageOf(thrown);
     const error = new Unavailable(`Cannot change timeline ${id}: a flush failed: ${why}`);
-    if (thrown instanceof SyncFailed) {
-      log.error("timeline {id} takes no more changes, a sync failed: {why}", { id, why });
+    if (thrown instanceof SyncFailed) this.#pauseAfterSync();
+    if (thrown instanceof SyncFailed && !this.#isPartInDoubt) {
+      log.error(
+        "timeline {id} takes no changes for now, a sync failed: {why}; in {s} s it begins again at {lsn}",
+        { id, why, s: this.#pauseSeconds, lsn: formatLsn(this.diskConsistentLsn) },
+      );
       this.failure = error;
-    } else if (!this.isStuck) {
-      log.error("timeline {id} cannot be flushed, and is tried again: {why}", { id, why });
-      this.isStuck = true;
+    } else {
+      if (this.stuck === undefined) {
+        log.error("timeline {id} cannot be flushed, and is tried again: {why}", { id, why });
+      }
+      this.stuck = why;
     }
     return error;
   }
 
+  #pauseAfterSync(): void {
+    flushMetrics.failedSyncs.inc();
+    const pauseMs = Math.min(SYNC_PAUSE_MS * 2 ** this.#failedSyncs++, SYNC_PAUSE_MS_MAX);
+    this.#nextMs = this.#resources.now() + pauseMs;
+  }
+
+  get #pauseSeconds(): number {
+    return Math.round((this.#nextMs - this.#resources.now()) / 1000);
+  }
+
   #hasWork(): boolean {
-    return this.#images.length > 0 || this.#layers.frozen.length > 0 ||
+    return this.#isPartInDoubt || this.#images.length > 0 || this.#layers.frozen.length > 0 ||
       this.#wantedLsn > this.#part.diskConsistentLsn;
   }
 
@@ -195,7 +259,13 @@ export class TimelineFlush {
   ): Promise<void> {
     assert(diskConsistentLsn >= this.#part.diskConsistentLsn, "diskConsistentLsn never goes back");
     const part = { ...this.#part, diskConsistentLsn, prevRecordLsn, layers };
-    await writeIndexPart(this.#directory, part);
+    try {
+      await writeIndexPart(this.#directory, part);
+    } catch (thrown) {
+      if (thrown instanceof SyncFailed) this.#isPartInDoubt = true;
+      throw thrown;
+    }
+    this.#isPartInDoubt = false;
     this.#part = part;
   }
 }

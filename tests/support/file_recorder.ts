@@ -23,6 +23,8 @@ export type Note =
   /** What the file, or the directory's names, are now will be durable at the end of the sync. */
   | { readonly kind: "syncBegin"; readonly handle: number; readonly sync: number }
   | { readonly kind: "syncEnd"; readonly handle: number; readonly sync: number }
+  /** What was written to it since its last sync will never be durable, whatever is synced later. */
+  | { readonly kind: "syncFailed"; readonly handle: number }
   | { readonly kind: "rename"; readonly from: string; readonly to: string }
   /** A file, or a directory with all that is in it. */
   | { readonly kind: "remove"; readonly path: string }
@@ -30,6 +32,7 @@ export type Note =
 
 interface OpenFile {
   readonly handle: number;
+  readonly path: string;
   position: number;
 }
 
@@ -68,6 +71,8 @@ function picked<T extends object, K extends keyof T>(from: T, names: readonly K[
 /** Notes what happens to the files below a directory, from `begin` to `end`. */
 export class FileRecorder {
   readonly notes: Note[] = [];
+  /** Whether a sync of what was opened under this path fails. */
+  failsSync: (path: string) => boolean = () => false;
   readonly #root: string;
   readonly #open = new WeakMap<Deno.FsFile, OpenFile>();
   #handles: number;
@@ -150,7 +155,7 @@ export class FileRecorder {
     if (options.append) throw new Error("files are not opened to append");
     this.notes.push({ kind: "open", path, handle });
     if (options.truncate) this.notes.push({ kind: "resize", handle, size: 0 });
-    this.#open.set(opened, { handle, position: 0 });
+    this.#open.set(opened, { handle, path, position: 0 });
   }
 
   #replaceMethods(real: Pick<Deno.FsFile, typeof METHODS[number]>): void {
@@ -202,7 +207,11 @@ export class FileRecorder {
   #syncBegins(file: Deno.FsFile): () => void {
     const open = this.#open.get(file);
     if (open === undefined) return () => {};
-    const { handle } = open;
+    const { handle, path } = open;
+    if (this.failsSync(path)) {
+      this.notes.push({ kind: "syncFailed", handle });
+      throw new Error("Input/output error (os error 5)");
+    }
     const sync = this.#syncs++;
     this.notes.push({ kind: "syncBegin", handle, sync });
     return () => void this.notes.push({ kind: "syncEnd", handle, sync });

@@ -2,7 +2,9 @@
  * A disk while the notes of a FileRecorder are played on it: what of each file and directory is
  * durable, and what only the running system knows.
  *
- * Bytes are durable once their file was synced, names once their directory was. From any point a
+ * Bytes are durable once their file was synced, names once their directory was. A sync that fails
+ * takes its chance from what it covered: no later one makes that durable, as the kernel forgets what
+ * it could not write. From any point a
  * directory can be made as a process that was stopped leaves it (everything), or as power loss
  * does: nothing that was not synced, or some of it, by pages of files and by changes of names. A
  * rename within a directory is one change.
@@ -23,10 +25,14 @@ interface File {
   durable: Uint8Array;
   /** The sync that made it so. */
   sync: number;
+  /** A sync has failed: nothing of it becomes durable any more. */
+  isLost: boolean;
 }
 
 /** A change of a directory's names: away with one, or here is another, or both. */
 interface NameChange {
+  /** A sync that should have made it durable has failed. */
+  isLost?: boolean;
   readonly gone?: string;
   readonly here?: { readonly name: string; readonly node: Node };
 }
@@ -100,9 +106,9 @@ export class PlayedDisk {
       copies.set(node, directory);
       directory.cached = copyNames(node.cached);
       directory.durable = copyNames(node.durable);
-      for (const { gone, here } of node.changes) {
+      for (const { gone, here, isLost = false } of node.changes) {
         const moved = here && { here: { name: here.name, node: copy(here.node) } };
-        directory.changes.push({ ...(gone !== undefined && { gone }), ...moved });
+        directory.changes.push({ isLost, ...(gone !== undefined && { gone }), ...moved });
       }
       return directory;
     };
@@ -157,6 +163,12 @@ export class PlayedDisk {
       case "syncEnd":
         this.#synced(this.#handles.get(note.handle)!, note.sync);
         break;
+      case "syncFailed": {
+        const node = this.#handles.get(note.handle)!;
+        if (node.kind === "file") node.isLost = true;
+        else for (const one of node.changes) one.isLost = true;
+        break;
+      }
       case "rename":
         this.#rename(note.from, note.to);
         break;
@@ -182,7 +194,7 @@ export class PlayedDisk {
     const there = directory.cached.get(name);
     if (there !== undefined) return there;
     const nothing = new Uint8Array(0);
-    const node: File = { kind: "file", cached: nothing, durable: nothing, sync: -1 };
+    const node: File = { kind: "file", cached: nothing, durable: nothing, sync: -1, isLost: false };
     change(directory, { here: { name, node } });
     return node;
   }
@@ -193,10 +205,12 @@ export class PlayedDisk {
     this.#syncs.delete(sync);
     if (node.kind === "directory" && "changes" in snapshot) {
       const count = Math.max(0, snapshot.changes - node.settled);
-      for (const one of node.changes.splice(0, count)) apply(node.durable, one);
+      for (const one of node.changes.splice(0, count)) {
+        if (one.isLost !== true) apply(node.durable, one);
+      }
       node.settled += count;
     }
-    if (node.kind === "file" && "bytes" in snapshot && sync > node.sync) {
+    if (node.kind === "file" && "bytes" in snapshot && sync > node.sync && !node.isLost) {
       node.durable = snapshot.bytes;
       node.sync = sync;
     }
