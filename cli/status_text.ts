@@ -96,6 +96,14 @@ function more(count: number, what: string, command: string): string[] {
   return count <= 0 ? [] : [` ... and ${count} more ${what}: ${command}`];
 }
 
+/** What keeps the pageserver from serving a tenant or its branches, a line each. */
+function problems({ problem, branches }: NeonStatus["tenants"][number]): string[] {
+  const ofBranches = branches.flatMap(({ branch_name, timeline_id, problem }) =>
+    problem === null ? [] : [` ${branch_name ?? timeline_id}: ${problem}`]
+  );
+  return [...(problem === null ? [] : [` not served: ${problem}`]), ...ofBranches];
+}
+
 /** What is wrong with endpoints, a line each. */
 function troubles(status: NeonStatus): string[] {
   return status.endpoints.flatMap((endpoint) => {
@@ -140,6 +148,7 @@ export function statusLines(status: NeonStatus, width: number): string[] {
         width,
       ),
       ...more(tenant.branches.length - shown.length, "branches", "neon timeline list"),
+      ...problems(tenant),
     );
   }
   lines.push(

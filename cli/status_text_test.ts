@@ -27,6 +27,7 @@ function branch(id: string, parent: string | null, name: string | null): BranchS
     receive_lag_bytes: 0x600,
     durable_lag_bytes: 0,
     logical_size_bytes: 24e6,
+    problem: null,
   };
 }
 
@@ -61,6 +62,7 @@ function status(name = "main"): NeonStatus {
       tenant_id: TENANT,
       is_default: true,
       pg_version: 17,
+      problem: null,
       branches: [branch("a", null, name), branch("b", "a", null), branch("c", "b", "deep")],
     }],
     endpoints: [
@@ -117,6 +119,16 @@ Deno.test("statusLines() says what is under way with safekeepers", () => {
     " safekeeper 1 is being replaced by 4: neon safekeeper replace 1",
     " safekeeper 5 is being added: neon safekeeper add",
   ]);
+});
+
+Deno.test("statusLines() says why a tenant or a branch is not served", () => {
+  const broken = status();
+  const [tenant] = broken.tenants;
+  tenant!.problem = "Cannot read x: checksum mismatch";
+  tenant!.branches[2]!.problem = "Cannot change timeline c: a flush failed";
+  const lines = statusLines(broken, Infinity);
+  assert.ok(lines.includes(" not served: Cannot read x: checksum mismatch"), lines.join("\n"));
+  assert.ok(lines.includes(" deep: Cannot change timeline c: a flush failed"));
 });
 
 Deno.test("statusLines() fits the terminal whatever the names are", () => {

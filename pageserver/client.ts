@@ -13,12 +13,14 @@ type TenantConfigJson = Record<string, unknown>;
 /** A tenant as the API shows it. */
 export interface TenantInfo {
   id: string;
-  state: { slug: "Active" | "Broken" };
+  state: { slug: "Active" } | { slug: "Broken"; data: { reason: string } };
   current_physical_size: number;
   attachment_status: { slug: "attached" };
   generation: number;
   /** Only in the answer about one tenant. */
   timelines?: string[];
+  /** Of these, those that cannot be served, and why; likewise. */
+  broken_timelines?: Record<string, string>;
 }
 
 /** A timeline as the API shows it. LSNs are text, `0/16B5A50`. */

@@ -115,17 +115,34 @@ function tenantInfo(id: TenantId, generation: number, tenant: Tenant): TenantInf
   };
 }
 
+function brokenTenantInfo(id: TenantId, generation: number, reason: string): TenantInfo {
+  return {
+    id,
+    state: { slug: "Broken", data: { reason } },
+    current_physical_size: 0,
+    attachment_status: { slug: "attached" },
+    generation,
+  };
+}
+
 function tenantRoutes(app: Hono, { manager, receivers }: HttpApiContext): void {
   app.get("/v1/tenant", (c) => {
-    const infos = manager.list().flatMap(({ tenantId, generation, tenant }) =>
-      tenant === undefined ? [] : [tenantInfo(tenantId, generation, tenant)]
-    );
+    const infos = manager.list().flatMap(({ tenantId, generation, tenant, problem }) => {
+      if (problem !== undefined) return [brokenTenantInfo(tenantId, generation, problem)];
+      return tenant === undefined ? [] : [tenantInfo(tenantId, generation, tenant)];
+    });
     return c.json(infos);
   });
   app.get("/v1/tenant/:tenant", (c) => {
-    const tenant = manager.tenant(tenantId(c));
-    const timelines = [...tenant.timelines.keys(), ...tenant.broken.keys()];
-    return c.json({ ...tenantInfo(tenant.tenantId, tenant.generation, tenant), timelines });
+    const id = tenantId(c);
+    const broken = manager.list().find(({ tenantId }) => tenantId === id)?.problem;
+    if (broken !== undefined) return c.json(brokenTenantInfo(id, 0, broken));
+    const tenant = manager.tenant(id);
+    return c.json({
+      ...tenantInfo(tenant.tenantId, tenant.generation, tenant),
+      timelines: [...tenant.timelines.keys(), ...tenant.broken.keys()],
+      broken_timelines: Object.fromEntries(tenant.broken),
+    });
   });
   app.delete("/v1/tenant/:tenant", async (c) => {
     const id = tenantId(c);

@@ -7,33 +7,42 @@ import { PageserverClient } from "./client.ts";
 import { Compactor } from "./compaction/compactor.ts";
 import { clusterTar, SYSTEM_ID, type TestCluster, withCluster } from "./cluster_fixture.ts";
 import { httpApi } from "./http_api.ts";
+import { importRoot, openManager } from "./repository/repository_fixture.ts";
+
+/** Runs `body` with the HTTP API on a cluster's parts, and a client of it. */
+async function serving(
+  { manager, reader, receivers }: Pick<TestCluster, "manager" | "reader" | "receivers">,
+  body: (client: PageserverClient, base: string) => Promise<void>,
+): Promise<void> {
+  const started = receivers();
+  const server = serveHttp(
+    "127.0.0.1:0",
+    httpApi({
+      id: 42,
+      manager,
+      reader,
+      receivers: started,
+      compactor: new Compactor({ manager, now: () => performance.now() }),
+      waitLsnTimeoutMs: 100,
+      signal: new AbortController().signal,
+    }),
+  );
+  const address = `127.0.0.1:${server.addr.port}`;
+  try {
+    await body(new PageserverClient(address), `http://${address}`);
+  } finally {
+    await server.shutdown();
+    await started.stop();
+  }
+}
 
 /** Runs `body` with the HTTP API on the cluster, and a client of it. */
 function withApi(
   body: (cluster: TestCluster, client: PageserverClient, base: string) => Promise<void>,
 ): Promise<void> {
-  return withCluster(async (cluster) => {
-    const { manager, reader } = cluster;
-    const receivers = cluster.receivers();
-    const server = serveHttp(
-      "127.0.0.1:0",
-      httpApi({
-        id: 42,
-        manager,
-        reader,
-        receivers,
-        compactor: new Compactor({ manager, now: () => performance.now() }),
-        waitLsnTimeoutMs: 100,
-        signal: new AbortController().signal,
-      }),
-    );
-    const address = `127.0.0.1:${server.addr.port}`;
-    try {
-      await body(cluster, new PageserverClient(address), `http://${address}`);
-    } finally {
-      await server.shutdown();
-      await receivers.stop();
-    }
+  return withCluster((cluster) => {
+    const receivers = () => cluster.receivers();
+    return serving({ ...cluster, receivers }, (client, base) => body(cluster, client, base));
   });
 }
 
@@ -55,6 +64,37 @@ Deno.test("a tenant is attached, configured, listed and deleted", () =>
     await client.deleteTenant(id);
     await assert.rejects(client.tenant(id), NotFound);
   }));
+
+Deno.test("a tenant or timeline that cannot be read is shown with the reason, and others are served", async () => {
+  const directory = Deno.makeTempDirSync();
+  const [good, bad, id] = [newTenantId(), newTenantId(), newTimelineId()];
+  const before = openManager(directory);
+  await before.attach(bad, 1);
+  const tenant = await before.attach(good, 1);
+  await importRoot(tenant, before, id);
+  await before.shutdown();
+  Deno.writeFileSync(`${directory}/tenants/${bad}/config`, new Uint8Array(7));
+  Deno.truncateSync(`${directory}/tenants/${good}/timelines/${id}/index_part`, 30);
+  await withCluster(async (cluster) => {
+    const manager = openManager(directory);
+    await serving({ ...cluster, manager, receivers: () => cluster.receivers() }, async (client) => {
+      await client.attach(good, 2);
+      const states = (await client.tenants()).map(({ id, state }) => [id, state.slug]).sort();
+      assert.deepEqual(states, [[good, "Active"], [bad, "Broken"]].sort());
+      const { state } = await client.tenant(bad);
+      assert.match(state.slug === "Broken" ? state.data.reason : "", /config/);
+      await assert.rejects(client.timelines(bad), /Cannot use tenant .*put a good copy .* back/);
+      const { timelines, broken_timelines } = await client.tenant(good);
+      assert.deepEqual(timelines, [id]);
+      assert.match(broken_timelines![id]!, /index_part/);
+      await assert.rejects(client.timeline(good, id), /index_part/);
+      await client.deleteTenant(bad);
+      assert.equal((await client.tenants()).length, 1);
+    });
+    await manager.shutdown();
+  });
+  Deno.removeSync(directory, { recursive: true });
+});
 
 Deno.test("a cluster is imported by HTTP, again with the same answer", () =>
   withApi(async ({ tenant }, client) => {

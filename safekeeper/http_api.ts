@@ -146,7 +146,7 @@ export function httpApi(
   });
   api.get("/v1/tenant/timeline", (c) =>
     c.json(
-      [...timelines.all()].map(({ tenantId, timelineId }) => ({
+      [...timelines.all(), ...timelines.broken()].map(({ tenantId, timelineId }) => ({
         tenant_id: tenantId,
         timeline_id: timelineId,
       })),

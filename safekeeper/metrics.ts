@@ -40,6 +40,10 @@ export const persistedStates = counter(
 
 /** Timelines on this safekeeper. */
 export const timelineCount = gauge("safekeeper_timelines", "Timelines on this safekeeper");
+export const brokenTimelineCount = gauge(
+  "safekeeper_broken_timelines",
+  "Timelines on this safekeeper that cannot be served",
+);
 
 /** Connections by role: proposer or receiver. */
 export const connectionCount = gauge(

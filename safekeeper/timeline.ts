@@ -433,7 +433,7 @@ function removeSegments(directory: string, segmentSize: number): number {
 }
 
 /** Removes a timeline's directory, the control file first: without it the rest means nothing. */
-function removeDirectory(directory: string): void {
+export function removeDirectory(directory: string): void {
   ifThere(() => {
     removeFile(`${directory}/${CONTROL_FILE_NAME}`);
     Deno.removeSync(directory, { recursive: true });

@@ -2,6 +2,9 @@
  * All timelines of one safekeeper: `<directory>/<tenant>/<timeline>/`. They are opened at the
  * start, made or pulled only on request of the control plane (never by a proposer's greeting), and
  * a directory without a control file is what an unfinished creation or deletion left: no timeline.
+ *
+ * One that cannot be opened is broken: whoever asks for it is told why, and all others are served.
+ * It is not made anew in its place, or it would vote and acknowledge without what it has promised.
  */
 import type { RemoteStorage } from "../libs/remote_storage/remote_storage.ts";
 import { makeDirectory } from "../libs/utils/durable.ts";
@@ -15,10 +18,10 @@ import {
 import { logger } from "../libs/utils/log.ts";
 import { formatLsn } from "../libs/utils/lsn.ts";
 import type { TokenSource } from "../libs/utils/token_source.ts";
-import { backupLagBytes, offloadedCount, timelineCount } from "./metrics.ts";
+import { backupLagBytes, brokenTimelineCount, offloadedCount, timelineCount } from "./metrics.ts";
 import { PULLING_SUFFIX, type PullRequest, pullTimeline } from "./pull.ts";
 import { RemoteWal } from "./remote_wal.ts";
-import { Timeline } from "./timeline.ts";
+import { removeDirectory, Timeline } from "./timeline.ts";
 import { type NewTimeline, newTimelineState, type TimelineState } from "./timeline_state.ts";
 import { WalBackup, type WalBackupSettings } from "./wal_backup.ts";
 
@@ -45,14 +48,14 @@ export class Timelines {
   onCommit: (timeline: Timeline) => void = () => {};
   /** For safekeepers that want one, of which timelines are pulled. */
   peerToken: TokenSource | undefined;
+  /** Why timelines that are here cannot be served, by tenant and timeline. */
+  readonly #broken = new Map<string, string>();
   /** Timelines that are on their way. */
   readonly #pulls = new Map<string, Promise<string>>();
   #lastCheckpointMs = -Infinity;
   #closed = false;
 
-  /**
-   * Opens what is in `directory`. Throws Corrupt naming the file if a timeline cannot be served.
-   */
+  /** Opens what is in `directory`. */
   constructor(directory: string, nodeId: number, remote?: RemoteBackup) {
     this.#directory = directory;
     this.#nodeId = nodeId;
@@ -62,10 +65,20 @@ export class Timelines {
       try {
         this.#add(Timeline.open(path, nodeId, tenantId, timelineId));
       } catch (thrown) {
-        if (!(thrown instanceof Deno.errors.NotFound)) throw thrown;
-        log.warning("ignoring {path}: it has no control file", { path });
+        if (thrown instanceof Deno.errors.NotFound) {
+          log.warning("ignoring {path}: it has no control file", { path });
+        } else this.#markBroken(tenantId, timelineId, messageOf(thrown));
       }
     }
+  }
+
+  #markBroken(tenantId: TenantId, timelineId: TimelineId, why: string): void {
+    const reason = `Cannot serve timeline ${tenantId}/${timelineId}: ${why}; put a good copy of ` +
+      `its directory back and restart safekeeper ${this.#nodeId}, or replace it by another ` +
+      `safekeeper ("neon safekeeper replace ${this.#nodeId}")`;
+    log.error("{reason}", { reason });
+    this.#broken.set(`${tenantId}/${timelineId}`, reason);
+    brokenTimelineCount.set(this.#broken.size);
   }
 
   #add(timeline: Timeline): Timeline {
@@ -94,10 +107,24 @@ export class Timelines {
     return this.#timelines.get(`${tenantId}/${timelineId}`);
   }
 
-  /** The timeline. Throws NotFound. */
+  /** Those that are here and cannot be served, and why. */
+  broken(): { tenantId: TenantId; timelineId: TimelineId; reason: string }[] {
+    return [...this.#broken].map(([key, reason]) => {
+      const [tenant, timeline] = key.split("/") as [string, string];
+      return { tenantId: parseTenantId(tenant), timelineId: parseTimelineId(timeline), reason };
+    });
+  }
+
+  #checkNotBroken(tenantId: TenantId, timelineId: TimelineId): void {
+    const reason = this.#broken.get(`${tenantId}/${timelineId}`);
+    if (reason !== undefined) throw new Unavailable(reason);
+  }
+
+  /** The timeline. Throws NotFound, Unavailable if it cannot be served. */
   get(tenantId: TenantId, timelineId: TimelineId): Timeline {
     const found = this.find(tenantId, timelineId);
     if (found !== undefined) return found;
+    this.#checkNotBroken(tenantId, timelineId);
     throw new NotFound(`Cannot find timeline ${tenantId}/${timelineId} on this safekeeper`);
   }
 
@@ -112,6 +139,7 @@ export class Timelines {
       checkSame(existing.acceptor.state, state);
       return existing;
     }
+    this.#checkNotBroken(args.tenantId, args.timelineId);
     const tenantDirectory = `${this.#directory}/${args.tenantId}`;
     makeDirectory(tenantDirectory);
     const path = `${tenantDirectory}/${args.timelineId}`;
@@ -132,6 +160,7 @@ export class Timelines {
       if (membership.generation > 0) existing.switchMembership(membership);
       return Promise.resolve(undefined);
     }
+    this.#checkNotBroken(tenantId, timelineId);
     const pull = this.#pull(request).finally(() => this.#pulls.delete(key));
     this.#pulls.set(key, pull);
     return pull;
@@ -164,11 +193,12 @@ export class Timelines {
 
   /**
    * Removes a timeline, from remote storage first unless `onlyLocal`; returns whether there was
-   * one. Throws what removing its objects throws; the timeline is then still there.
+   * one. Throws what removing its objects throws; the timeline is then still there. Of a broken one
+   * only the directory is removed: what it has in remote storage is not known.
    */
   async delete(tenantId: TenantId, timelineId: TimelineId, onlyLocal: boolean): Promise<boolean> {
     const timeline = this.find(tenantId, timelineId);
-    if (timeline === undefined) return false;
+    if (timeline === undefined) return this.#deleteBroken(`${tenantId}/${timelineId}`);
     const { backup } = timeline;
     if (backup !== undefined) {
       // Another safekeeper may upload once more, until it deletes the timeline, too.
@@ -186,9 +216,17 @@ export class Timelines {
     return true;
   }
 
+  #deleteBroken(key: string): boolean {
+    if (!this.#broken.delete(key)) return false;
+    brokenTimelineCount.set(this.#broken.size);
+    removeDirectory(`${this.#directory}/${key}`);
+    return true;
+  }
+
   /** Removes all timelines of a tenant; returns their ids. Throws what delete() throws. */
   async deleteTenant(tenantId: TenantId, onlyLocal: boolean): Promise<TimelineId[]> {
-    const mine = [...this.all()].filter((timeline) => timeline.tenantId === tenantId);
+    const all = [...this.all(), ...this.broken()];
+    const mine = all.filter((timeline) => timeline.tenantId === tenantId);
     for (const timeline of mine) await this.delete(tenantId, timeline.timelineId, onlyLocal);
     return mine.map((timeline) => timeline.timelineId);
   }

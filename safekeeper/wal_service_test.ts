@@ -8,7 +8,7 @@ import { readSenderMessage } from "../libs/pgwire/replication.ts";
 import type { CopyBoth } from "../libs/pgwire/copy_both.ts";
 import { encodeFeedback } from "../libs/safekeeper_protocol/feedback.ts";
 import { highestCommonPoint } from "../libs/safekeeper_protocol/term_history.ts";
-import { newTenantId, newTimelineId } from "../libs/utils/id.ts";
+import { newTenantId, newTimelineId, type TimelineId } from "../libs/utils/id.ts";
 import { formatLsn, INVALID_LSN, type Lsn, parseLsn } from "../libs/utils/lsn.ts";
 import {
   connectTo,
@@ -191,7 +191,7 @@ Deno.test("a proposer that lost an election truncates nothing that is committed,
   });
 });
 
-Deno.test("a safekeeper refuses a directory in use, of another id, or with a foreign or torn control file", async () => {
+Deno.test("a safekeeper refuses a directory in use or of another id, and alone a timeline whose control file is torn or foreign", async () => {
   await withDirectory(async (directory) => {
     writeConfig(directory);
     const daemon = await Daemon.start(directory);
@@ -199,24 +199,50 @@ Deno.test("a safekeeper refuses a directory in use, of another id, or with a for
     await assert.rejects(Daemon.start(directory), /is running on it/);
     await daemon.end("SIGKILL");
 
+    const whole = newTimelineId();
+    const refusedAs = async (refused: TimelineId, why: RegExp) => {
+      const daemon = await Daemon.start(directory);
+      const { http } = daemon;
+      await http.createTimeline({ tenantId, timelineId: whole, pgVersion: 17, startLsn: START });
+      assert.equal((await http.timelineStatus(tenantId, whole)).flush_lsn, formatLsn(START));
+      await assert.rejects(http.timelineStatus(tenantId, refused), (thrown: Error) => {
+        assert.equal(thrown.name, "Unavailable");
+        assert.match(thrown.message, why);
+        return /restart safekeeper 7, or replace it/.test(thrown.message);
+      });
+      const again = { tenantId, timelineId: refused, pgVersion: 17, startLsn: START };
+      await assert.rejects(http.createTimeline(again), why, "it is not made anew");
+      const ids = (await http.listTimelines()).map(({ timeline_id }) => timeline_id);
+      assert.ok(ids.includes(refused) && ids.includes(whole));
+      await daemon.end("SIGTERM");
+    };
     const path = `${directory}/${tenantId}/${timelineId}/safekeeper.control`;
     const good = Deno.readFileSync(path);
     Deno.writeFileSync(path, good.subarray(0, good.length - 9));
-    await assert.rejects(Daemon.start(directory), /safekeeper\.control/);
+    await refusedAs(timelineId, /safekeeper\.control/);
     const altered = good.slice();
     altered[60]! ^= 1;
     Deno.writeFileSync(path, altered);
-    await assert.rejects(Daemon.start(directory), /checksum mismatch/);
+    await refusedAs(timelineId, /checksum mismatch/);
     const newer = good.slice();
     newer[4] = 99;
     Deno.writeFileSync(path, newer);
-    await assert.rejects(Daemon.start(directory), /format version 99 is newer/);
+    await refusedAs(timelineId, /format version 99 is newer/);
     Deno.writeFileSync(path, good);
-    const foreign = `${directory}/${tenantId}/${newTimelineId()}`;
+    const foreignId = newTimelineId();
+    const foreign = `${directory}/${tenantId}/${foreignId}`;
     Deno.mkdirSync(foreign);
     Deno.copyFileSync(path, `${foreign}/safekeeper.control`);
-    await assert.rejects(Daemon.start(directory), /belongs to/);
-    Deno.removeSync(foreign, { recursive: true });
+    await refusedAs(foreignId, /belongs to/);
+    const back = await Daemon.start(directory);
+    assert.equal(
+      (await back.http.timelineStatus(tenantId, timelineId)).flush_lsn,
+      formatLsn(START),
+    );
+    assert.equal(await back.http.deleteTimeline(tenantId, foreignId), true);
+    assert.equal(await back.http.deleteTimeline(tenantId, foreignId), false);
+    await back.end("SIGTERM");
+    assert.throws(() => Deno.statSync(foreign), Deno.errors.NotFound);
     Deno.writeTextFileSync(`${directory}/safekeeper.id`, "8\n");
     await assert.rejects(Daemon.start(directory), /it belongs to safekeeper 8/);
   });

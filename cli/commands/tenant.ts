@@ -70,7 +70,11 @@ function list() {
     .action(async (options) => {
       const tenants = await listTenants(openEnvironment());
       if (options.json) printJson(tenants);
-      else for (const tenant of tenants) printLine(`${tenant.tenant_id} ${tenant.state}`);
+      else {
+        for (const { tenant_id, state, reason } of tenants) {
+          printLine(`${tenant_id} ${state}${reason === null ? "" : `: ${reason}`}`);
+        }
+      }
     });
   return withExamples(made, ["neon tenant list"], ["neon tenant list --json"]);
 }

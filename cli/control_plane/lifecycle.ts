@@ -126,7 +126,9 @@ export async function startSafekeeper(
 
 /** Attaches what is not attached, each under a generation that was made durable before. */
 async function attachTenants(env: Environment, pageserver: PageserverClient): Promise<void> {
-  const attached = new Set((await pageserver.tenants()).map((tenant) => tenant.id));
+  const attached = new Set(
+    (await pageserver.tenants()).filter(({ state }) => state.slug === "Active").map(({ id }) => id),
+  );
   const waiting = listTenantRecords(env.repoDir).filter((tenant) => !attached.has(tenant));
   const failures: string[] = [];
   const attach = async (id: TenantId) => {

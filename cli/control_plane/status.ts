@@ -60,6 +60,8 @@ export interface BranchStatus {
   receive_lag_bytes: number | null;
   durable_lag_bytes: number | null;
   logical_size_bytes: number | null;
+  /** Why it cannot be read, or what is received not be moved to disk. */
+  problem: string | null;
 }
 
 /** A tenant and its branches. */
@@ -67,6 +69,8 @@ interface TenantStatus {
   tenant_id: TenantId;
   is_default: boolean;
   pg_version: number;
+  /** Why the pageserver does not serve it. */
+  problem: string | null;
   branches: BranchStatus[];
 }
 
@@ -156,6 +160,7 @@ function branchStatus(
   [id, record]: [TimelineId, TimelineRecord],
   info: TimelineInfo | undefined,
   commit: { text: string; lsn: Lsn } | undefined,
+  problem: string | undefined,
 ): BranchStatus {
   const lag = (ahead: Lsn | undefined, behind: Lsn | undefined) =>
     ahead === undefined || behind === undefined ? null : Math.max(0, ahead - behind);
@@ -173,6 +178,7 @@ function branchStatus(
     receive_lag_bytes: lag(commit?.lsn, received),
     durable_lag_bytes: lag(received, durable),
     logical_size_bytes: info?.current_logical_size ?? null,
+    problem: problem ?? info?.state_reason ?? null,
   };
 }
 
@@ -183,10 +189,12 @@ async function tenantStatus(
   positionsMax: number,
 ): Promise<TenantStatus> {
   const record = loadTenantRecord(env.repoDir, tenant);
-  const infos = await questions.ask(
-    "pageserver",
-    () => pageserverClient(env, LIST_MS).timelines(tenant),
-  );
+  const pageserver = pageserverClient(env, LIST_MS);
+  const about = await questions.ask("pageserver", () => pageserver.tenant(tenant));
+  const broken = about?.state.slug === "Broken" ? about.state.data.reason : null;
+  const infos = broken === null
+    ? await questions.ask("pageserver", () => pageserver.timelines(tenant))
+    : [];
   const byId = new Map(infos?.map((info) => [info.timeline_id, info]));
   const known = Object.keys(record.timelines).map((id) => ({
     timeline_id: id as TimelineId,
@@ -199,12 +207,20 @@ async function tenantStatus(
     commits.set(id, await committed(env, questions, tenant, id, safekeepers));
   });
   const branches = known.map(({ timeline_id: id }) =>
-    branchStatus(env, tenant, [id, record.timelines[id]!], byId.get(id), commits.get(id))
+    branchStatus(
+      env,
+      tenant,
+      [id, record.timelines[id]!],
+      byId.get(id),
+      commits.get(id),
+      about?.broken_timelines?.[id],
+    )
   );
   return {
     tenant_id: tenant,
     is_default: tenant === env.config.default_tenant_id,
     pg_version: record.pg_version,
+    problem: broken,
     branches: branches.sort((a, b) => a.timeline_id < b.timeline_id ? -1 : 1),
   };
 }

@@ -169,14 +169,18 @@ export async function createTimeline(
 /** All tenants of this local Neon, with the state that the pageserver reports. */
 export async function listTenants(
   env: Environment,
-): Promise<{ tenant_id: TenantId; state: string; default: boolean }[]> {
+): Promise<{ tenant_id: TenantId; state: string; reason: string | null; default: boolean }[]> {
   const attached = new Map<string, TenantInfo>();
   for (const tenant of await pageserverClient(env).tenants()) attached.set(tenant.id, tenant);
-  return listTenantRecords(env.repoDir).map((tenant) => ({
-    tenant_id: tenant,
-    state: attached.get(tenant)?.state.slug ?? "Detached",
-    default: tenant === env.config.default_tenant_id,
-  }));
+  return listTenantRecords(env.repoDir).map((tenant) => {
+    const state = attached.get(tenant)?.state;
+    return {
+      tenant_id: tenant,
+      state: state?.slug ?? "Detached",
+      reason: state?.slug === "Broken" ? state.data.reason : null,
+      default: tenant === env.config.default_tenant_id,
+    };
+  });
 }
 
 /** Makes a tenant the default one. Throws NotFound for an unknown one. */

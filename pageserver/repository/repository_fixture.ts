@@ -43,8 +43,12 @@ export function textOf(bytes: Uint8Array | undefined): string | undefined {
 }
 
 /** Imports a root timeline of one page, relation 1663/5/1 block 0, which reads "root". */
-export async function importRoot(tenant: Tenant, manager: TenantManager): Promise<Timeline> {
-  const importer = tenant.importTimeline(newTimelineId(), 17);
+export async function importRoot(
+  tenant: Tenant,
+  manager: TenantManager,
+  id = newTimelineId(),
+): Promise<Timeline> {
+  const importer = tenant.importTimeline(id, 17);
   importer.putImage(manager.interner.relation(1663, 5, 1, 0), 0, bytesOf("root"), 0, 4);
   return await importer.finish(START_LSN, START_PREV_LSN);
 }

@@ -13,8 +13,11 @@
 import { dirname } from "node:path";
 import { fsyncDirectory } from "../../libs/utils/durable.ts";
 import { ifThere } from "../../libs/utils/if_there.ts";
+import { logger } from "../../libs/utils/log.ts";
 import { INDEX_PART_NAME, type IndexPart, readIndexPart } from "./index_part.ts";
 import { layerFileName } from "./layer_format.ts";
+
+const log = logger("pageserver", "tenant");
 
 /** The directory of a tenant's timelines, in the tenant's. */
 export const TIMELINES_NAME = "timelines";
@@ -39,7 +42,11 @@ export function listDirectories<T>(path: string, parse: (name: string) => T): T[
     if (entry.name.endsWith(DELETED_SUFFIX)) {
       Deno.removeSync(`${path}/${entry.name}`, { recursive: true });
     } else if (entry.isDirectory) {
-      found.push(parse(entry.name));
+      try {
+        found.push(parse(entry.name));
+      } catch {
+        log.warn("ignoring {path}: it is none of ours", { path: `${path}/${entry.name}` });
+      }
     }
   }
   return found;

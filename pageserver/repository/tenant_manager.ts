@@ -5,8 +5,9 @@
  * number, which only ever goes up. Several calls for one tenant run one after the other.
  */
 import { makeDirectory } from "../../libs/utils/durable.ts";
-import { Conflict, Corrupt, NotFound, Unavailable } from "../../libs/utils/errors.ts";
+import { Conflict, messageOf, NotFound, Unavailable } from "../../libs/utils/errors.ts";
 import { parseTenantId, type TenantId } from "../../libs/utils/id.ts";
+import { logger } from "../../libs/utils/log.ts";
 import type { KeyInterner } from "./key_interner.ts";
 import { type RepositoryOptions, type RepositoryStats, Resources } from "./resources.ts";
 import { Tenant } from "./tenant.ts";
@@ -19,8 +20,13 @@ import {
 } from "./tenant_config.ts";
 import { listDirectories, removeDirectory, TIMELINES_NAME } from "./tenant_directory.ts";
 
+const log = logger("pageserver", "tenant");
+
 interface Place {
+  /** Made up while there is a `problem`. */
   state: TenantState;
+  /** Why its state cannot be read: it is not served, and nothing of it is written. */
+  problem?: string;
   tenant: Tenant | undefined;
   /** The end of the last change that was asked for. */
   busy: Promise<unknown>;
@@ -33,6 +39,8 @@ interface TenantSummary {
   readonly config: TenantConfig;
   /** Undefined while it is not attached here. */
   readonly tenant: Tenant | undefined;
+  /** Why it cannot be attached. */
+  readonly problem: string | undefined;
 }
 
 /** All tenants of one pageserver directory (`<directory>/tenants`). */
@@ -46,7 +54,7 @@ export class TenantManager {
     this.#resources = new Resources(options);
   }
 
-  /** Reads which tenants are there. Throws Corrupt if the state of one cannot be read. */
+  /** Reads which tenants are there. One whose state cannot be read is refused alone. */
   static open(directory: string, options: RepositoryOptions): TenantManager {
     const manager = new TenantManager(directory, options);
     makeDirectory(manager.#directory);
@@ -68,17 +76,18 @@ export class TenantManager {
 
   /** Every tenant that has files here. */
   list(): TenantSummary[] {
-    return [...this.#places].map(([tenantId, { state, tenant }]) => ({
+    return [...this.#places].map(([tenantId, { state, tenant, problem }]) => ({
       tenantId,
       generation: state.generation,
       config: state.config,
       tenant,
+      problem,
     }));
   }
 
   /** The tenant. Throws NotFound, or Unavailable while it is not attached. */
   tenant(id: TenantId): Tenant {
-    const place = this.#place(id);
+    const place = this.#readable(id);
     if (place.tenant === undefined) {
       throw new Unavailable(`Cannot use tenant ${id}: it is not attached`);
     }
@@ -88,7 +97,7 @@ export class TenantManager {
   /**
    * Attaches a tenant, creating it if it is new; durable. Again with a newer generation or other
    * settings: takes them over. Without `config` the stored settings stay. Throws Conflict for a
-   * generation below the stored one.
+   * generation below the stored one, Unavailable if its state still cannot be read.
    */
   attach(id: TenantId, generation: number, config?: TenantConfig): Promise<Tenant> {
     if (config !== undefined) timelineSettings(config); // refuse a bad value first
@@ -101,6 +110,7 @@ export class TenantManager {
       };
     this.#places.set(id, place);
     const attached = this.#inTurn(place, async () => {
+      if (place.problem !== undefined) this.#readAgain(id, place);
       const stored = place.state.generation;
       if (generation < stored) {
         throw new Conflict(
@@ -133,16 +143,16 @@ export class TenantManager {
   /** Replaces a tenant's settings durably. Throws NotFound, BadRequest. */
   setConfig(id: TenantId, config: TenantConfig): Promise<void> {
     timelineSettings(config);
-    const place = this.#place(id);
+    const place = this.#readable(id);
     return this.#inTurn(place, async () => {
       await this.#save(id, place, { ...place.state, config });
       place.tenant?.update(place.state.generation, config);
     });
   }
 
-  /** Stops serving a tenant, after a last flush; its files stay. Throws NotFound. */
+  /** Stops serving a tenant, after a last flush; its files stay. Throws NotFound, Unavailable. */
   detach(id: TenantId): Promise<void> {
-    const place = this.#place(id);
+    const place = this.#readable(id);
     return this.#inTurn(place, async () => {
       await place.tenant?.close();
       place.tenant = undefined;
@@ -187,18 +197,42 @@ export class TenantManager {
 
   #found(id: TenantId): void {
     const directory = `${this.#directory}/${id}`;
+    const place: Place = {
+      state: { generation: 0, attached: false, config: {} },
+      tenant: undefined,
+      busy: Promise.resolve(),
+    };
     try {
-      const state = readTenantState(directory);
-      this.#places.set(id, { state, tenant: undefined, busy: Promise.resolve() });
+      place.state = readTenantState(directory);
     } catch (thrown) {
-      if (!(thrown instanceof Deno.errors.NotFound)) throw thrown;
-      if ([...Deno.readDirSync(directory)].some((entry) => entry.name === TIMELINES_NAME)) {
-        throw new Corrupt(
-          `Cannot read tenant directory "${directory}": its config file is missing`,
-        );
+      const isMissing = thrown instanceof Deno.errors.NotFound;
+      const hasTimelines = [...Deno.readDirSync(directory)]
+        .some((entry) => entry.name === TIMELINES_NAME);
+      if (isMissing && !hasTimelines) {
+        return removeDirectory(directory); // its creation was not finished
       }
-      removeDirectory(directory); // its creation was not finished
+      place.problem = isMissing
+        ? `Cannot read tenant directory "${directory}": its config file is missing`
+        : messageOf(thrown);
+      log.error("tenant {id} is not served: {why}", { id, why: place.problem });
     }
+    this.#places.set(id, place);
+  }
+
+  /** Somebody may have put a good copy back. */
+  #readAgain(id: TenantId, place: Place): void {
+    try {
+      place.state = readTenantState(`${this.#directory}/${id}`);
+    } catch {
+      throw unreadable(id, place.problem!);
+    }
+    delete place.problem;
+  }
+
+  #readable(id: TenantId): Place {
+    const place = this.#place(id);
+    if (place.problem !== undefined) throw unreadable(id, place.problem);
+    return place;
   }
 
   #place(id: TenantId): Place {
@@ -217,4 +251,11 @@ export class TenantManager {
     await writeTenantState(`${this.#directory}/${id}`, state);
     place.state = state;
   }
+}
+
+function unreadable(id: TenantId, why: string): Unavailable {
+  return new Unavailable(
+    `Cannot use tenant ${id}: ${why}; put a good copy of the file back and run "neon start", or ` +
+      `remove all of the tenant with DELETE /v1/tenant/${id}`,
+  );
 }

@@ -117,6 +117,52 @@ Deno.test("a timeline whose state is harmed is broken, with its children", async
   });
 });
 
+Deno.test("a tenant whose configuration cannot be read is refused alone", async () => {
+  await withTimeline(async ({ directory, manager, tenant, timeline }) => {
+    const other = newTenantId();
+    await manager.attach(other, 1);
+    await timeline.flush();
+    await manager.shutdown();
+    const path = `${directory}/tenants/${tenant.tenantId}/config`;
+    const good = Deno.readFileSync(path);
+    Deno.mkdirSync(`${directory}/tenants/lost+found`);
+    const damages: [(bytes: Uint8Array) => Uint8Array | undefined, RegExp][] = [
+      [(bytes) => (bytes[20]! ^= 1, bytes), /checksum mismatch/],
+      [(bytes) => bytes.subarray(0, 9), /config/],
+      [() => new Uint8Array(0), /config/],
+      [() => undefined, /its config file is missing/],
+    ];
+    for (const [damage, why] of damages) {
+      const bytes = damage(good.slice());
+      if (bytes === undefined) Deno.removeSync(path);
+      else Deno.writeFileSync(path, bytes);
+      const again = openManager(directory);
+      const refused = (thrown: unknown) =>
+        thrown instanceof Unavailable && why.test(thrown.message) &&
+        /put a good copy of the file back and run "neon start"/.test(thrown.message);
+      assert.throws(() => again.tenant(tenant.tenantId), refused);
+      await assert.rejects(again.attach(tenant.tenantId, 9), refused);
+      await assert.rejects(async () => await again.setConfig(tenant.tenantId, {}), refused);
+      await assert.rejects(async () => await again.detach(tenant.tenantId), refused);
+      const { problem } = again.list().find(({ tenantId }) => tenantId === tenant.tenantId)!;
+      assert.match(problem!, why);
+      assert.equal((await again.attach(other, 2)).generation, 2);
+      await again.shutdown();
+      if (bytes === undefined) Deno.writeFileSync(path, good);
+    }
+    Deno.writeFileSync(path, new Uint8Array(3));
+    const again = openManager(directory);
+    Deno.writeFileSync(path, good); // put back while it runs
+    const back = await again.attach(tenant.tenantId, 9);
+    assert.equal(back.timeline(timeline.timelineId).lastRecordLsn, START_LSN);
+    await again.shutdown();
+    Deno.writeFileSync(path, new Uint8Array(3));
+    const last = openManager(directory);
+    await last.delete(tenant.tenantId);
+    assert.deepEqual(last.list().map(({ tenantId }) => tenantId), [other]);
+  });
+});
+
 /** Puts a value and makes it visible. */
 function putOne(timeline: Timeline, key: Key): void {
   timeline.putValue(key, addLsn(START_LSN, 8), bytesOf("x"));

@@ -8,12 +8,13 @@ import {
 } from "../../libs/pgwire/replication.ts";
 import { type PgServer, servePg } from "../../libs/pgwire/server.ts";
 import { decodeFeedback } from "../../libs/safekeeper_protocol/feedback.ts";
-import { type Lsn, parseLsn } from "../../libs/utils/lsn.ts";
+import { formatLsn, type Lsn, parseLsn } from "../../libs/utils/lsn.ts";
 import { HEAP, SYSTEM_ID, type TestCluster, VERSION, withCluster } from "../cluster_fixture.ts";
 import { until } from "../../tests/support/waiting.ts";
 import { seededRandom } from "../../tests/load/random.ts";
 import { LyingProxy } from "../../tests/fuzz/lying_proxy.ts";
 import { mutated } from "../../tests/fuzz/mutations.ts";
+import { StartOver } from "../start_over.ts";
 import type { WalReceivers } from "./wal_receivers.ts";
 
 /** A safekeeper that serves given WAL, and hangs up after `hangUpAfter` bytes if that is set. */
@@ -228,6 +229,41 @@ Deno.test("a safekeeper that lies brings nothing in, and does not keep out what 
     });
   }
 });
+
+Deno.test("a timeline of which a sync failed begins again at what is on disk, and its WAL comes again", () =>
+  withReceivers(async (cluster, receivers, safekeeper) => {
+    const { timeline, manager } = cluster;
+    const startOver = new StartOver(manager, receivers);
+    const before = timeline.lastRecordLsn;
+    safekeeper.append(80);
+    receivers.onInfo(safekeeper.info(cluster));
+    await timeline.waitForLsn(safekeeper.wal.end, 5000);
+    const { prototype } = Deno.FsFile;
+    const { sync } = prototype;
+    prototype.sync = () => Promise.reject(new Error("Input/output error (os error 5)"));
+    try {
+      await assert.rejects(timeline.flush(), /Input.output error/);
+    } finally {
+      prototype.sync = sync;
+    }
+    assert.deepEqual([timeline.state, timeline.diskConsistentLsn], ["Broken", before]);
+    assert.equal(cluster.collect(HEAP, 0).recordCount, 80, "it can be read");
+    safekeeper.append(20);
+    receivers.onInfo(safekeeper.info(cluster));
+    const commands = safekeeper.commands.length;
+    await until("the pause is over", () => timeline.isStartOverDue);
+    await startOver.tick();
+    assert.equal(timeline.state, "Active");
+    await timeline.waitForLsn(safekeeper.wal.end, 5000);
+    assert.ok(
+      safekeeper.commands.slice(commands).includes(
+        `pageserver-5 START_REPLICATION PHYSICAL ${formatLsn(before)}`,
+      ),
+    );
+    assert.equal(cluster.collect(HEAP, 0).recordCount, 100);
+    assert.equal(await timeline.flush(), safekeeper.wal.end);
+    assert.equal(cluster.collect(HEAP, 0).recordCount, 100);
+  }));
 
 Deno.test("WAL beyond what its sender says it has is not taken", () =>
   withReceivers(async (cluster, receivers, safekeeper) => {
