@@ -83,6 +83,14 @@ interface CreateTimelineArgs {
   readonly walSegmentSize?: number;
 }
 
+/** A timeline in a safekeeper's list. */
+interface ListedTimeline {
+  tenant_id: string;
+  timeline_id: string;
+  state: "Active" | "Broken";
+  state_reason: string | null;
+}
+
 /** One safekeeper's HTTP API. */
 export class SafekeeperClient {
   readonly #http: HttpClient;
@@ -119,8 +127,8 @@ export class SafekeeperClient {
     return this.#http.json("GET", `/v1/tenant/${tenantId}/timeline/${timelineId}`);
   }
 
-  /** Ids of all timelines. */
-  listTimelines(): Promise<{ tenant_id: string; timeline_id: string }[]> {
+  /** All timelines; those that cannot be served are Broken, and the reason says why. */
+  listTimelines(): Promise<ListedTimeline[]> {
     return this.#http.json("GET", "/v1/tenant/timeline");
   }
 

@@ -146,10 +146,20 @@ export function httpApi(
   });
   api.get("/v1/tenant/timeline", (c) =>
     c.json(
-      [...timelines.all(), ...timelines.broken()].map(({ tenantId, timelineId }) => ({
-        tenant_id: tenantId,
-        timeline_id: timelineId,
-      })),
+      [
+        ...[...timelines.all()].map(({ tenantId, timelineId }) => ({
+          tenant_id: tenantId,
+          timeline_id: timelineId,
+          state: "Active",
+          state_reason: null,
+        })),
+        ...timelines.broken().map(({ tenantId, timelineId, reason }) => ({
+          tenant_id: tenantId,
+          timeline_id: timelineId,
+          state: "Broken",
+          state_reason: reason,
+        })),
+      ],
     ));
   api.delete("/v1/tenant/:tenant", async (c) => {
     const deleted = await timelines.deleteTenant(tenantOf(c), isOnlyLocal(c));

@@ -57,12 +57,23 @@ async function checkRefused(neon: TestNeon, says: RegExp): Promise<void> {
   assert.match(stderr, says);
 }
 
+/** `neon start` says what is not served, and how to have it back; the daemon runs for the others. */
+async function checkRefusedAlone(neon: TestNeon, role: string, says: RegExp): Promise<void> {
+  await checkRefused(neon, says);
+  await checkRefused(neon, /put a good copy/);
+  const { stdout } = await runInside(neon.local.directory, ["status", "--json"]);
+  const { daemons } = JSON.parse(stdout) as { daemons: { name: string; status: string }[] };
+  assert.equal(daemons.find(({ name }) => name === role)?.status, "running");
+  await stopRole(neon.role(role), "fast");
+}
+
 async function safekeeperRefuses(neon: TestNeon, directory: string, timeline: string) {
   const control = `${timeline}/safekeeper.control`;
   await withStopped(neon, "safekeeper 1", async () => {
     const start = (says: RegExp) => () => checkRefused(neon, says);
-    await withChanged(control, harmed, start(/safekeeper.control".*checksum/));
-    await withChanged(control, newer, start(/safekeeper.control": format version 99 is newer/));
+    const alone = (says: RegExp) => () => checkRefusedAlone(neon, "safekeeper 1", says);
+    await withChanged(control, harmed, alone(/safekeeper.control".*checksum/));
+    await withChanged(control, newer, alone(/safekeeper.control": format version 99 is newer/));
     await withChanged(
       `${directory}/safekeeper.id`,
       text("2\n"),
@@ -72,7 +83,7 @@ async function safekeeperRefuses(neon: TestNeon, directory: string, timeline: st
     const tenant = timeline.slice(0, timeline.lastIndexOf("/"));
     const other = `${directory}/${"a".repeat(32)}`;
     Deno.renameSync(tenant, other);
-    await checkRefused(neon, /safekeeper.control"/);
+    await checkRefusedAlone(neon, "safekeeper 1", /Cannot serve 4 timelines.*safekeeper.control"/);
     Deno.renameSync(other, tenant);
     Deno.renameSync(directory, `${directory}.away`);
     await checkRefused(neon, /safekeepers\/sk1" is gone.*put it back/);
@@ -83,8 +94,9 @@ async function safekeeperRefuses(neon: TestNeon, directory: string, timeline: st
 async function pageserverRefuses(neon: TestNeon, directory: string, tenant: string) {
   await withStopped(neon, "pageserver", async () => {
     const config = `${directory}/tenants/${tenant}/config`;
-    await withChanged(config, harmed, () => checkRefused(neon, /\/config".*checksum/));
-    await withChanged(config, newer, () => checkRefused(neon, /\/config": format version 99/));
+    const alone = (says: RegExp) => () => checkRefusedAlone(neon, "pageserver", says);
+    await withChanged(config, harmed, alone(/\/config".*checksum/));
+    await withChanged(config, newer, alone(/\/config": format version 99/));
     const settings = `${directory}/pageserver.toml`;
     await withChanged(settings, text("colour = 1"), () => checkRefused(neon, /"colour"/));
     Deno.renameSync(directory, `${directory}.away`);

@@ -98,10 +98,16 @@ testWithNeon("static endpoints of positions that there are not", {}, async (neon
   await main`insert into t values ('main')`;
   const end = await position(main);
   await neon.local.createBranch("branch");
+  /** What "create" says, and "start" as well. */
   const refused = async (...args: string[]) => {
-    const { code, stderr } = await runNeon(neon.local.directory, ["endpoint", "start", ...args]);
-    assert.equal(code, 1);
-    return stderr;
+    const said = [];
+    for (const command of ["create", "start"]) {
+      const { code, stderr } = await runNeon(neon.local.directory, ["endpoint", command, ...args]);
+      assert.equal(code, 1);
+      said.push(stderr);
+    }
+    assert.equal(said[0], said[1]);
+    return said[0]!;
   };
   const ahead = formatLsn(addLsn(end, 1 << 20));
   const branchName = ["--branch-name", "main"];
@@ -112,6 +118,7 @@ testWithNeon("static endpoints of positions that there are not", {}, async (neon
   assert.match(onBranch, /what is older is on its ancestor's branch/);
   const both = await refused("d", ...branchName, "--lsn", "0/28", "--hot-standby", "true");
   assert.match(both, /use --lsn or --hot-standby/);
+  assert.deepEqual((await neon.local.listEndpoints()).map(({ endpoint }) => endpoint), ["main"]);
   const [, start] = /@(\S+): branch/.exec(await neon.run("timeline", "list"))!;
   await neon.run(..."endpoint create at-start --branch-name branch --lsn".split(" "), start!);
   const atStart = neon.connect(await neon.local.startEndpoint("at-start"));

@@ -88,7 +88,8 @@ async function withMode(
 
 /**
  * Writes the definition of a new endpoint. Throws Conflict if there is one of that name, BadRequest
- * if the compute host could not read its settings, or there is nothing as of the time.
+ * if the compute host could not read its settings, there is nothing as of the time, or its LSN is
+ * not part of its timeline. (With the storage down the LSN is looked at by the start alone.)
  */
 export async function createEndpoint(
   env: Environment,
@@ -101,6 +102,9 @@ export async function createEndpoint(
   const timeline = timelineOfNew(env, tenant, name, options);
   const pgVersion = timelinePgVersion(env.repoDir, tenant, timeline);
   const { mode = "Primary" } = await withMode(env, tenant, timeline, options);
+  await checkStaticLsn(env, tenant, timeline, mode).catch((thrown) => {
+    if (!(thrown instanceof Unavailable || thrown instanceof TimedOut)) throw thrown;
+  });
   return await withDirectoryLock(env.repoDir, () => {
     if (loadEndpointRecord(env.repoDir, name) !== undefined) {
       throw new Conflict(`Cannot create endpoint "${name}": it exists already`);

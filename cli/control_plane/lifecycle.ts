@@ -3,11 +3,11 @@
  * serves no tenant before it is told to, each time under a new generation; endpoints stop before
  * the compute host does.
  */
-import { messageOf, NotFound } from "../../libs/utils/errors.ts";
+import { messageOf, NotFound, Unavailable } from "../../libs/utils/errors.ts";
 import { describeOsError } from "../../libs/utils/os_errors.ts";
 import type { TenantId } from "../../libs/utils/id.ts";
 import type { PageserverClient } from "../../pageserver/client.ts";
-import { pageserverClient } from "./clients.ts";
+import { pageserverClient, safekeeperClient } from "./clients.ts";
 import type { PageserverConfig, SafekeeperConfig } from "./config.ts";
 import { undoInterrupted } from "./creations.ts";
 import { stopAllEndpoints } from "./endpoint_stop.ts";
@@ -121,7 +121,18 @@ export async function startSafekeeper(
   );
   const started = await startRole(role, timeoutMs);
   await createMissing(env, config);
+  await checkServed(env, config);
   return started;
+}
+
+/** Throws Unavailable if the safekeeper has timelines that it cannot serve; it serves the others. */
+async function checkServed(env: Environment, config: SafekeeperConfig): Promise<void> {
+  const timelines = await safekeeperClient(env, config).listTimelines();
+  const broken = timelines.flatMap(({ state_reason }) => state_reason ?? []);
+  if (broken.length > 1) {
+    throw new Unavailable(`Cannot serve ${broken.length} timelines, for example: ${broken[0]}`);
+  }
+  if (broken.length > 0) throw new Unavailable(broken[0]);
 }
 
 /** Attaches what is not attached, each under a generation that was made durable before. */

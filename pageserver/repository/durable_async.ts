@@ -5,8 +5,8 @@
  * A failed write (a full disk) may be tried again: what was meant to be written is still known. A
  * failed sync may not: the system may have dropped what it could not write, and a second sync that
  * succeeds says nothing about it (hence SyncFailed: the file is thrown away, and what was in it is
- * written to another one). A lack of file descriptors is waited out: it says nothing about the disk,
- * and passes.
+ * written to another one). A lack of file descriptors is waited out: it says nothing about the
+ * disk, and passes.
  */
 import { dirname } from "node:path";
 import { writeAll } from "../../libs/utils/durable.ts";

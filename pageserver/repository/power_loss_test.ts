@@ -252,8 +252,8 @@ function isInDoubt(notes: readonly Note[]): boolean {
 }
 
 /**
- * Ingests up to record `last` while syncs of the timeline's files fail, beginning again whenever one
- * of a layer has; returns how often that was.
+ * Ingests up to record `last` while syncs of the timeline's files fail, beginning again whenever
+ * one of a layer has; returns how often that was.
  */
 async function ingestWithFailures(
   timeline: Timeline,

@@ -223,7 +223,8 @@ export class TenantManager {
   #readAgain(id: TenantId, place: Place): void {
     try {
       place.state = readTenantState(`${this.#directory}/${id}`);
-    } catch {
+    } catch (thrown) {
+      if (!(thrown instanceof Deno.errors.NotFound)) place.problem = messageOf(thrown);
       throw unreadable(id, place.problem!);
     }
     delete place.problem;

@@ -190,7 +190,8 @@ export class TimelineFlush {
     if (thrown instanceof SyncFailed) this.#pauseAfterSync();
     if (thrown instanceof SyncFailed && !this.#isPartInDoubt) {
       log.error(
-        "timeline {id} takes no changes for now, a sync failed: {why}; in {s} s it begins again at {lsn}",
+        "timeline {id} takes no changes for now, a sync failed: {why}; " +
+          "in {s} s it begins again at {lsn}",
         { id, why, s: this.#pauseSeconds, lsn: formatLsn(this.diskConsistentLsn) },
       );
       this.failure = error;

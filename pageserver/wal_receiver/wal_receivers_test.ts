@@ -230,7 +230,7 @@ Deno.test("a safekeeper that lies brings nothing in, and does not keep out what 
   }
 });
 
-Deno.test("a timeline of which a sync failed begins again at what is on disk, and its WAL comes again", () =>
+Deno.test("a timeline of which a sync failed begins again at what is on disk", () =>
   withReceivers(async (cluster, receivers, safekeeper) => {
     const { timeline, manager } = cluster;
     const startOver = new StartOver(manager, receivers);

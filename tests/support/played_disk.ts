@@ -3,8 +3,8 @@
  * durable, and what only the running system knows.
  *
  * Bytes are durable once their file was synced, names once their directory was. A sync that fails
- * takes its chance from what it covered: no later one makes that durable, as the kernel forgets what
- * it could not write. From any point a
+ * takes its chance from what it covered: no later one makes that durable, as the kernel forgets
+ * what it could not write. From any point a
  * directory can be made as a process that was stopped leaves it (everything), or as power loss
  * does: nothing that was not synced, or some of it, by pages of files and by changes of names. A
  * rename within a directory is one change.
