@@ -230,6 +230,22 @@ Deno.test("a safekeeper that lies brings nothing in, and does not keep out what 
   }
 });
 
+Deno.test("a safekeeper that accepts a connection and never says a word holds nobody up", () =>
+  withReceivers(async (cluster, receivers, safekeeper) => {
+    const mute = Deno.listen({ hostname: "127.0.0.1", port: 0 });
+    safekeeper.append(5);
+    const info = safekeeper.info(cluster);
+    const { tenantId, timelineId } = cluster.timeline;
+    receivers.onInfo({ ...info, safekeeperConnstr: `127.0.0.1:${mute.addr.port}` });
+    const connection = await mute.accept();
+    await receivers.pause(tenantId, timelineId);
+    receivers.onInfo(info);
+    receivers.resume(tenantId, timelineId);
+    await cluster.timeline.waitForLsn(safekeeper.wal.end, 5000);
+    connection.close();
+    mute.close();
+  }));
+
 Deno.test("a timeline of which a sync failed begins again at what is on disk", () =>
   withReceivers(async (cluster, receivers, safekeeper) => {
     const { timeline, manager } = cluster;

@@ -47,23 +47,21 @@ export async function streamWal(options: WalStreamOptions): Promise<void> {
     application_name: `pageserver-${options.pageserverId}`,
     options: `-c timeline_id=${timelineId} tenant_id=${tenantId}`,
   };
-  const client = await PgClient.connect(
-    parseAddress(safekeeper),
-    startup,
-    undefined,
-    options.token,
-  );
-  const close = () => client.close();
+  // Closes the connection, also one that is being opened
+  const attempt = new AbortController();
+  const close = () => attempt.abort();
   signal.addEventListener("abort", close);
   let heardMs = now();
   let silent = false;
   const watchdog = setInterval(() => {
     if (now() - heardMs < SILENCE_LIMIT_MS) return;
     silent = true;
-    client.close();
+    close();
   }, SILENCE_CHECK_MS);
   try {
     if (signal.aborted) return;
+    const address = parseAddress(safekeeper);
+    const client = await PgClient.connect(address, startup, attempt.signal, options.token);
     const copy = await client.copyBoth(`START_REPLICATION PHYSICAL ${formatLsn(lastRecordLsn)}`);
     await pump(copy, options, () => heardMs = now());
   } catch (thrown) {
@@ -73,7 +71,7 @@ export async function streamWal(options: WalStreamOptions): Promise<void> {
   } finally {
     clearInterval(watchdog);
     signal.removeEventListener("abort", close);
-    client.close();
+    close();
   }
 }
 
