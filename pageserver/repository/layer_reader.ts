@@ -240,7 +240,9 @@ export class LayerReader implements LayerSource {
 
   /** The offset in the cache of an index block that has been checked. */
   #block(number: number): number {
-    const offset = this.#cache.page(this.#file, this.#trailer.firstIndexPage + number);
+    const { firstIndexPage, indexBlocks } = this.#trailer;
+    const end = firstIndexPage + indexBlocks;
+    const offset = this.#cache.page(this.#file, firstIndexPage + number, firstIndexPage, end);
     if (this.#cache.isVerified(offset)) return offset;
     checkBlock(this.#cache.bytes, this.#cache.view, offset, number, this.#file.path);
     this.#cache.markVerified(offset);

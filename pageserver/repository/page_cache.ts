@@ -28,6 +28,9 @@ const PASSING_SLOTS = 32;
 const LOADS_MIN = 5;
 /** Pages whose loads are counted: a power of two. */
 const COUNTED = 32768;
+/** Pages of an index that are read at once: of a thousand and more pages of a table each. */
+const GROUP_PAGES = 8;
+const GROUP_BYTES = GROUP_PAGES * CACHE_PAGE_BYTES;
 const TWO_32 = 4294967296;
 const PAGE_MASK = CACHE_PAGE_BYTES - 1;
 
@@ -62,7 +65,7 @@ export class PageCache {
     this.#files = files;
     this.#slots = Math.max(8, Math.floor(cacheBytes / CACHE_PAGE_BYTES));
     const all = this.#slots + PASSING_SLOTS; // those are behind the slots of the cache
-    this.bytes = new Uint8Array(all * CACHE_PAGE_BYTES + READ_AHEAD_BYTES);
+    this.bytes = new Uint8Array(all * CACHE_PAGE_BYTES + READ_AHEAD_BYTES + GROUP_BYTES);
     this.view = new DataView(this.bytes.buffer);
     this.#slotFile = new Uint32Array(all);
     this.#slotPage = new Uint32Array(all);
@@ -80,7 +83,8 @@ export class PageCache {
     this.#buckets.fill(-1);
     this.bytes = new Uint8Array(this.bytes.length);
     this.view = new DataView(this.bytes.buffer);
-    this.#ahead = new ReadAhead(this.#files, this.bytes, this.bytes.length - READ_AHEAD_BYTES);
+    const all = this.#slots + PASSING_SLOTS;
+    this.#ahead = new ReadAhead(this.#files, this.bytes, all * CACHE_PAGE_BYTES);
   }
 
   /** Bytes of all slots: the cache's limit. */
@@ -89,12 +93,35 @@ export class PageCache {
   }
 
   /**
-   * The offset in `bytes` of a page of `file`, loaded if need be. Throws Corrupt as readExactly.
+   * The offset in `bytes` of a page of `file`, loaded if need be, and those beside it with it: all
+   * in [pagesStart, pagesEnd) are there and never change. Throws Corrupt as readExactly.
    */
-  page(file: LayerFile, page: number): number {
-    const bucket = this.#bucketOf(file.id, page);
-    const found = this.#find(file, page, bucket);
-    return found >= 0 ? found : this.#load(file, page, bucket, this.#freeSlot());
+  page(file: LayerFile, page: number, pagesStart: number, pagesEnd: number): number {
+    const found = this.#find(file, page, this.#bucketOf(file.id, page));
+    if (found >= 0) return found;
+    const aligned = page - page % GROUP_PAGES;
+    const first = Math.max(aligned, pagesStart);
+    const count = Math.min(aligned + GROUP_PAGES, pagesEnd) - first;
+    const from = this.bytes.length - GROUP_BYTES;
+    const position = first * CACHE_PAGE_BYTES;
+    this.#files.readExactly(file, position, count * CACHE_PAGE_BYTES, this.bytes, from);
+    this.misses++;
+    // The one that is asked for comes last, so that the others do not push it out.
+    for (let other = first; other < first + count; other++) {
+      if (other === page || !this.#isMissing(file, other)) continue;
+      const offset = this.#keep(file, other, first, from);
+      this.#recent[offset >>> PAGE_SHIFT] = 0; // it may never be asked for
+    }
+    return this.#keep(file, page, first, from);
+  }
+
+  /** Gives a slot to a page of what lies at `from`, which begins with page `first`. */
+  #keep(file: LayerFile, page: number, first: number, from: number): number {
+    const at = from + (page - first) * CACHE_PAGE_BYTES;
+    const slot = this.#freeSlot();
+    this.bytes.copyWithin(slot * CACHE_PAGE_BYTES, at, at + CACHE_PAGE_BYTES);
+    this.#link(file, page, this.#bucketOf(file.id, page), slot);
+    return slot * CACHE_PAGE_BYTES;
   }
 
   /**

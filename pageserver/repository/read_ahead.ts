@@ -26,8 +26,11 @@ const CHUNK_PAGES = 64;
 const STREAK_MIN = 4;
 /** Pages that a row may leave out, because they are in the cache or hold nothing that is read. */
 const GAP_PAGES_MAX = 3;
-/** Within so many pages of where a stream is, others are at work on the same scan. */
-const NEAR_PAGES = 4 * CHUNK_PAGES;
+/**
+ * Within so many pages of where a stream is, others are at work on the same scan: its processes
+ * stay within 1024 blocks of each other, which ask for 128 more (compute/lazy_files/library/).
+ */
+const NEAR_PAGES = 20 * CHUNK_PAGES;
 
 /** Bytes of slab that the chunks need. */
 export const READ_AHEAD_BYTES = CHUNKS * CHUNK_PAGES * CACHE_PAGE_BYTES;

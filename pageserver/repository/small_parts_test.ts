@@ -180,12 +180,23 @@ Deno.test("the page cache gives the file's bytes however small it and the handle
   );
   assert.ok(cache.evictions > 0 && cache.hits > 0);
   const first = handles[0]!;
-  const offset = cache.page(first.file, 0);
+  // Pages one by one, which are read with their neighbours, of a part of the file
+  fc.assert(fc.property(fc.nat(3), fc.nat(20), fc.nat(40), fc.nat(30), (n, start, count, at) => {
+    const { file, bytes } = handles[n]!;
+    const page = start + at % (count + 1);
+    const offset = cache.page(file, page, start, start + count + 1);
+    const expected = bytes.subarray(page * CACHE_PAGE_BYTES, (page + 1) * CACHE_PAGE_BYTES);
+    const got = cache.bytes.subarray(offset, offset + CACHE_PAGE_BYTES);
+    assert.equal(Buffer.compare(got, expected), 0);
+    assert.equal(cache.page(file, page, start, start + count + 1), offset);
+  }));
+  cache.clear();
+  const offset = cache.page(first.file, 0, 0, pages);
   assert.equal(cache.isVerified(offset), false);
   cache.markVerified(offset);
-  assert.equal(cache.isVerified(cache.page(first.file, 0)), true);
+  assert.equal(cache.isVerified(cache.page(first.file, 0, 0, pages)), true);
   assert.throws(() => cache.valuePage(first.file, pages, pages, 1), /ends before/);
-  assert.throws(() => cache.page(first.file, pages), /ends before/);
+  assert.throws(() => cache.page(first.file, pages, 0, pages + 1), /ends before/);
   for (const { file } of handles) files.release(file);
   assert.equal(files.openCount, 0);
   Deno.removeSync(directory, { recursive: true });
