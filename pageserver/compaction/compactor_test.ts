@@ -11,7 +11,7 @@ import { Compactor } from "./compactor.ts";
 const WILL_INIT = 0x40;
 
 /** A row at an offset of a block; the first one makes the page. */
-function insert(block: number, offset: number, tupleBytes = 100): RecordSpec {
+function insert(block: number, offset: number, tupleBytes = 100, tag = HEAP): RecordSpec {
   const tuple = [3, 0, 0x02, 0x08, 24, 0, ...new Array<number>(tupleBytes).fill(0x61)];
   const isFirst = offset === 1;
   return {
@@ -20,7 +20,7 @@ function insert(block: number, offset: number, tupleBytes = 100): RecordSpec {
     main: Uint8Array.from([offset, 0, 0]),
     blocks: [{
       id: 0,
-      tag: HEAP,
+      tag,
       block,
       data: Uint8Array.from(tuple),
       ...(isFirst ? { flags: WILL_INIT } : {}),
@@ -114,6 +114,27 @@ Deno.test("a page that cannot be rebuilt gets no image, is told of, and others g
     assert.deepEqual([again.pages, again.failedPages], [0, 0]);
   }));
 
+Deno.test("harm to a layer is harm to what is in it alone", () =>
+  withCluster(async (cluster) => {
+    const compactor = new Compactor(cluster);
+    const other = { ...HEAP, rel: 16385 };
+    await cluster.ingest(insert(0, 1), insert(1, 1));
+    await cluster.timeline.flush();
+    const { timeline } = cluster;
+    const harmed = timeline.layerInfos()[0]!;
+    const path = `${cluster.directory}/tenants/${timeline.tenantId}/timelines/` +
+      `${timeline.timelineId}/${harmed.fileName}`;
+    Deno.truncateSync(path, 64);
+    await cluster.ingest(insert(0, 1, 100, other), insert(0, 2, 100, other));
+    await timeline.flush();
+    const made = await compactor.compact(timeline, true);
+    assert.equal(made.pages, 1);
+    assert.ok(made.failedPages > 0);
+    assert.match(made.firstFailure!, /Cannot read/);
+    const { hasImage, recordCount } = cluster.collect(other, 0);
+    assert.deepEqual([hasImage, recordCount], [true, 0]);
+  }));
+
 Deno.test("tick() makes images of what is new, once in a period", () =>
   withCluster(async (cluster) => {
     const { manager, tenant, timeline } = cluster;
@@ -151,7 +172,8 @@ Deno.test("a pass that fails leaves nothing, and the next one waits longer", () 
     const compactor = new Compactor({ manager, now: () => nowMs });
     await insertRows(cluster, 3);
     const files = filesOf(cluster);
-    const layer = timeline.layerInfos().find(({ kind }) => kind === "Delta")!.fileName;
+    // The sizes of relations are in it
+    const layer = timeline.layerInfos().find(({ kind }) => kind === "Image")!.fileName;
     const path = `${cluster.directory}/tenants/${timeline.tenantId}/timelines/` +
       `${timeline.timelineId}/${layer}`;
     Deno.renameSync(path, `${cluster.directory}/away`);

@@ -29,11 +29,11 @@ import type { Resources } from "../repository/resources.ts";
 import { openSnapshot, type TimelineSnapshot } from "../repository/timeline_snapshot.ts";
 import { reconstructPage } from "../walredo/reconstruct.ts";
 import type { PageTarget, RedoKey } from "../walredo/types.ts";
-import { ChainCounter, type Extent, extentsOf, Sample } from "./image_plan.ts";
+import { ChainCounter, type Decision, type Extent, extentsOf, Sample } from "./image_plan.ts";
 
 const U32_MAX = 0xffffffff;
-/** Index entries or pages between pauses. */
-const SLICE_PAGES = 64;
+/** Relations, extents and pages between pauses. */
+const SLICE_STEPS = 64;
 
 /** What to look at, and how. */
 export interface ImagePassOrder {
@@ -50,7 +50,6 @@ export interface ImagePassOrder {
 
 /** What a pass came to. */
 export interface ImagePassResult {
-  readonly extents: number;
   readonly pages: number;
   readonly bytes: number;
   readonly layers: number;
@@ -101,6 +100,8 @@ class ImagePass {
   readonly #context: ImagePassContext;
   readonly #timeline: ReadableTimeline;
   readonly #lsn: Lsn;
+  /** Delta layers that no pass has looked at. */
+  readonly #fresh: readonly Layer[];
   readonly #chains = new ChainCounter();
   /** Where values of one layer are, some of each kind. */
   readonly #records = new Sample();
@@ -121,7 +122,6 @@ class ImagePass {
   #open: MemoryLayer | undefined;
   #serial = 0;
   #sincePause = 0;
-  #extents = 0;
   #pages = 0;
   #bytes = 0;
   #layers = 0;
@@ -133,6 +133,9 @@ class ImagePass {
     this.#context = context;
     this.#timeline = openSnapshot(order.snapshot, context.resources);
     this.#lsn = order.snapshot.diskConsistentLsn;
+    this.#fresh = this.#timeline.layers.finished.layers.filter(({ kind, lsnEnd }) =>
+      kind === "delta" && (order.force || lsnEnd > order.after)
+    );
     const { bytes, view } = this.#collected;
     this.#target = { bytes, view, offset: 0 };
   }
@@ -143,7 +146,6 @@ class ImagePass {
     }
     await this.#finishLayer();
     return {
-      extents: this.#extents,
       pages: this.#pages,
       bytes: this.#bytes,
       layers: this.#layers,
@@ -160,17 +162,8 @@ class ImagePass {
     }
   }
 
-  /** Delta layers that no pass has looked at. */
-  get #fresh(): Layer[] {
-    const { force, after } = this.#order;
-    return this.#timeline.layers.finished.layers.filter(({ kind, lsnEnd }) =>
-      kind === "delta" && (force || lsnEnd > after)
-    );
-  }
-
   /** The relation forks that fresh layers may have something of, in key order, with their blocks. */
   async #changedRelations(): Promise<[RelTag, number][]> {
-    const fresh = this.#fresh;
     const found: [RelTag, number][] = [];
     const from = relationSizeKey(0, 0, 0, 0);
     const to = relationSizeKey(U32_MAX, U32_MAX, U32_MAX, 255);
@@ -185,15 +178,29 @@ class ImagePass {
       },
     );
     const changed: [RelTag, number][] = [];
-    for (const one of found) {
-      if (fresh.some((layer) => this.#hasEntries(layer, one[0], 0, one[1]))) changed.push(one);
+    for (const [tag, blocks] of found) {
+      const all = { tag, first: 0, end: blocks };
+      if (this.#ifReadable(all, () => this.#isChanged(all)) === true) changed.push([tag, blocks]);
       await this.#slice();
     }
     return changed;
   }
 
-  #hasEntries(layer: Layer, tag: RelTag, first: number, end: number): boolean {
-    return layer.reader().entries(this.#blockKey(tag, first), end, () => true);
+  /** Whether fresh layers have something of these blocks. */
+  #isChanged({ tag, first, end }: Extent): boolean {
+    const key = this.#blockKey(tag, first);
+    return this.#fresh.some((layer) => layer.reader().entries(key, end, () => true));
+  }
+
+  /** What `look` finds in the indexes of layers; harm to them is that of these blocks alone. */
+  #ifReadable<T>({ first, end }: Extent, look: () => T): T | undefined {
+    try {
+      return look();
+    } catch (thrown) {
+      if (!(thrown instanceof Corrupt)) throw thrown;
+      this.#fail(thrown, end - first);
+      return undefined;
+    }
   }
 
   #blockKey({ spc, db, rel, fork }: RelTag, block: number) {
@@ -204,12 +211,8 @@ class ImagePass {
   async #look(extent: Extent): Promise<void> {
     const { tag, first, end } = extent;
     await this.#slice();
-    if (!this.#fresh.some((layer) => this.#hasEntries(layer, tag, first, end))) return;
-    this.#countChains(extent);
-    const { imageCreationThreshold, force } = this.#order;
-    const decision = this.#chains.decide(imageCreationThreshold, force);
-    if (decision === "none") return;
-    this.#extents++;
+    const decision = this.#ifReadable(extent, () => this.#decide(extent));
+    if (decision === undefined || decision === "none") return;
     for (let block = first; block < end; block++) {
       if (decision === "changed" && this.#chains.chainOf(block) === 0) continue;
       this.#writePage(tag, block);
@@ -218,6 +221,13 @@ class ImagePass {
     if (this.#open !== undefined && this.#open.file.length >= this.#order.targetBytes) {
       await this.#finishLayer();
     }
+  }
+
+  #decide(extent: Extent): Decision {
+    if (!this.#isChanged(extent)) return "none";
+    this.#countChains(extent);
+    const { imageCreationThreshold, force } = this.#order;
+    return this.#chains.decide(imageCreationThreshold, force);
   }
 
   #countChains(extent: Extent): void {
@@ -280,8 +290,8 @@ class ImagePass {
     return collected.recordCount > 0 || collected.imageLsn !== this.#lsn;
   }
 
-  #fail(thrown: unknown): void {
-    this.#failedPages++;
+  #fail(thrown: unknown, pages = 1): void {
+    this.#failedPages += pages;
     this.#firstFailure ??= messageOf(thrown);
   }
 
@@ -319,7 +329,7 @@ class ImagePass {
   }
 
   async #slice(): Promise<void> {
-    if (++this.#sincePause < SLICE_PAGES) return;
+    if (++this.#sincePause < SLICE_STEPS) return;
     this.#sincePause = 0;
     await this.#context.pause();
   }

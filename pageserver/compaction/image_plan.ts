@@ -38,6 +38,9 @@ export interface Extent {
   readonly end: number;
 }
 
+/** What is to be written of an extent: none of its blocks, those with a chain, or all. */
+export type Decision = "none" | "changed" | "all";
+
 /** The extents of a fork of `blocks` blocks, ascending. */
 export function* extentsOf(tag: RelTag, blocks: number): Generator<Extent> {
   for (let first = 0; first < blocks; first += EXTENT_BLOCKS) {
@@ -134,8 +137,8 @@ export class ChainCounter {
     this.#layerInits = 0;
   }
 
-  /** What is to be written of the extent: none of its blocks, those with a chain, or all. */
-  decide(imageCreationThreshold: number, force: boolean): "none" | "changed" | "all" {
+  /** What is to be written of the extent. */
+  decide(imageCreationThreshold: number, force: boolean): Decision {
     if (this.#changed === 0) return "none";
     const all = this.#changed * 2 >= this.#blocks;
     const imageBytes = (all ? this.#blocks : this.#changed) * PAGE_SIZE;
