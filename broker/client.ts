@@ -9,6 +9,7 @@ import {
   type ClientWritableStream,
   connectivityState,
   credentials,
+  makeGenericClientConstructor,
   Metadata,
   type ServiceError,
   status,
@@ -56,7 +57,7 @@ export class BrokerClient {
   /** `endpoint` is "http://host:port" or "host:port"; `token` is for a broker that wants one. */
   constructor(endpoint: string, token?: () => string) {
     this.#token = token;
-    const Stub = brokerService();
+    const Stub = makeGenericClientConstructor(brokerService, "BrokerService");
     this.#stub = new Stub(endpoint.replace(/^http:\/\//, ""), credentials.createInsecure(), {
       "grpc.initial_reconnect_backoff_ms": 100,
       "grpc.min_reconnect_backoff_ms": 100,

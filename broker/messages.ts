@@ -1,10 +1,9 @@
 /**
- * The broker's protocol as TypeScript sees it: the service definition loaded from
- * storage_broker.proto, the message shapes that grpc gives and takes, and the form that safekeepers
- * and pageservers use.
+ * The broker's protocol as TypeScript sees it: the service of storage_broker.proto, the message
+ * shapes that grpc gives and takes, and the form that safekeepers and pageservers use.
  */
-import { loadPackageDefinition, type ServiceClientConstructor } from "@grpc/grpc-js";
-import { loadSync } from "@grpc/proto-loader";
+import { Buffer } from "node:buffer";
+import type { MethodDefinition, ServiceDefinition } from "@grpc/grpc-js";
 import {
   idBytes,
   type TenantId,
@@ -13,6 +12,14 @@ import {
   timelineIdFromBytes,
 } from "../libs/utils/id.ts";
 import { type Lsn, toLsn } from "../libs/utils/lsn.ts";
+import { decodeMessage, encodeMessage, type Shape } from "./protobuf.ts";
+import {
+  empty,
+  filterRequest,
+  safekeeperTimelineInfo,
+  subscribeRequest,
+  typedMessage,
+} from "./shapes.ts";
 
 /** Where one safekeeper stands with one timeline. */
 export interface SafekeeperTimelineInfo {
@@ -65,30 +72,37 @@ export interface WireTypedMessage {
   readonly safekeeper_discovery_response?: { tenant_timeline_id: WireTimelineKey | null } | null;
 }
 
-interface BrokerPackage {
-  readonly storage_broker: { readonly BrokerService: ServiceClientConstructor };
+function method(
+  name: string,
+  request: Shape,
+  response: Shape,
+  streams: "requests" | "responses" | "none",
+): MethodDefinition<object, object> {
+  const serialize = (shape: Shape) => (message: object) => {
+    const { buffer } = encodeMessage(shape, message);
+    return Buffer.from(buffer);
+  };
+  const deserialize = (shape: Shape) => (bytes: Uint8Array) => decodeMessage(shape, bytes);
+  return {
+    path: `/storage_broker.BrokerService/${name}`,
+    requestStream: streams === "requests",
+    responseStream: streams === "responses",
+    requestSerialize: serialize(request),
+    requestDeserialize: deserialize(request),
+    responseSerialize: serialize(response),
+    responseDeserialize: deserialize(response),
+  };
 }
 
-/** Path of the protocol definition, which a daemon that uses it must be allowed to read. */
-const PROTO_PATH: string = `${import.meta.dirname}/storage_broker.proto`;
+const info = safekeeperTimelineInfo;
 
-let service: ServiceClientConstructor | undefined;
-
-/** The gRPC service, loaded on first use. */
-export function brokerService(): ServiceClientConstructor {
-  if (service === undefined) {
-    const definition = loadSync(PROTO_PATH, {
-      keepCase: true,
-      longs: Number,
-      enums: String,
-      defaults: true,
-      oneofs: true,
-    });
-    const loaded = loadPackageDefinition(definition) as unknown as BrokerPackage;
-    service = loaded.storage_broker.BrokerService;
-  }
-  return service;
-}
+/** The gRPC service. */
+export const brokerService = {
+  PublishSafekeeperInfo: method("PublishSafekeeperInfo", info, empty, "requests"),
+  SubscribeSafekeeperInfo: method("SubscribeSafekeeperInfo", subscribeRequest, info, "responses"),
+  SubscribeByFilter: method("SubscribeByFilter", filterRequest, typedMessage, "responses"),
+  PublishOne: method("PublishOne", typedMessage, empty, "none"),
+} satisfies ServiceDefinition;
 
 /** For the wire. */
 export function toWire(info: SafekeeperTimelineInfo): WireTimelineInfo {

@@ -52,7 +52,7 @@ export async function serveBroker(
       "grpc.max_receive_message_length": MESSAGE_BYTES_MAX,
       "grpc.max_concurrent_streams": STREAMS_MAX,
     });
-    server.addService(brokerService().service, handlers);
+    server.addService(brokerService, handlers);
     return server;
   };
   const first = newServer();

@@ -11,7 +11,6 @@ const ROOT = join(import.meta.dirname!, "..");
 
 /** Starts the daemon with no more permissions than it needs. */
 function start(directory: string): Deno.ChildProcess {
-  const proto = join(ROOT, "broker/storage_broker.proto");
   return new Deno.Command(Deno.execPath(), {
     args: [
       "run",
@@ -19,7 +18,7 @@ function start(directory: string): Deno.ChildProcess {
       "--cached-only",
       `--config=${join(ROOT, "deno.json")}`,
       "--allow-net=127.0.0.1",
-      `--allow-read=${directory},${proto}`,
+      `--allow-read=${directory}`,
       `--allow-write=${directory}`,
       `--allow-ffi=${crc32AddonPath()}`,
       "--allow-env=GRPC_*,grpc_proxy,http_proxy,https_proxy,no_grpc_proxy,no_proxy",

@@ -187,11 +187,10 @@ export class Daemon {
   /** What it is permitted in earnest, without remote storage. */
   private static permissions(directory: string): string[] {
     const addon = crc32AddonPath();
-    const protocol = join(import.meta.dirname!, "../broker/storage_broker.proto");
     return [
       "--no-prompt",
       "--cached-only",
-      `--allow-read=${directory},${protocol}`,
+      `--allow-read=${directory}`,
       `--allow-write=${directory}`,
       "--allow-net=127.0.0.1",
       "--allow-env=GRPC_*,grpc_proxy,http_proxy,https_proxy,no_grpc_proxy,no_proxy",

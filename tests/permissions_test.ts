@@ -64,10 +64,7 @@ function needsOf(neon: TestNeon): Map<string, Attempt[]> {
   const services = config.safekeepers.map(({ pg_port }) => `127.0.0.1:${pg_port}`);
   const connect = (...addresses: string[]) =>
     addresses.map((address): Attempt => ["connect", address]);
-  const stores: Attempt[] = [
-    ["read", programFile("broker/storage_broker.proto")],
-    ["env", "GRPC_TRACE"],
-  ];
+  const stores: Attempt[] = [["env", "GRPC_TRACE"]];
   const addon: Attempt[] = [["ffi", crc32AddonPath()!]];
   const needs = new Map<string, Attempt[]>([
     ["storage_broker", stores],

@@ -37,8 +37,6 @@ interface CommonAccess {
 interface BrokerAccess extends CommonAccess {
   directory: string;
   listen: string[];
-  /** The service definition, read at start. */
-  protocolFile: string;
 }
 
 /** What the flags of a safekeeper or a pageserver follow from. */
@@ -47,7 +45,6 @@ interface StorageAccess extends CommonAccess {
   listen: string[];
   /** Addresses it connects to, as host:port. */
   connect: string[];
-  protocolFile: string;
   /** Native add-ons, loaded in place of slower TypeScript where they are installed. */
   addons: string[];
   /** Where there is remote storage: its directory, or the hosts of its bucket. */
@@ -86,7 +83,7 @@ export function brokerPermissions(access: BrokerAccess): string[] {
   return [
     ...COMMON,
     ...flag("net", access.listen),
-    ...flag("read", [access.directory, access.protocolFile, ...publicKeys(access)]),
+    ...flag("read", [access.directory, ...publicKeys(access)]),
     ...flag("write", [access.directory]),
     `--allow-env=${GRPC_ENVIRONMENT}`,
   ];
@@ -115,7 +112,6 @@ function storagePermissions(access: StorageAccess, code: string[]): string[] {
     ...flag("net", [...access.listen, ...access.connect, ...hosts]),
     ...flag("read", [
       access.directory,
-      access.protocolFile,
       ...code,
       ...directories,
       ...publicKeys(access),

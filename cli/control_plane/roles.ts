@@ -34,9 +34,6 @@ import { sparePorts } from "./safekeeper_set.ts";
 import { type Daemon, programFile } from "./supervisor.ts";
 import { publicKeyPath, reloadKeys, signedToken, type TokenClaims, WHOLE_ROLE } from "./tokens.ts";
 
-/** The service definition that gRPC loads at start. */
-const BROKER_PROTOCOL = programFile("broker/storage_broker.proto");
-
 /** Where the worker that makes image layers is imported from. */
 const PAGESERVER_WORKER_CODE = [programFile("libs"), programFile("pageserver")];
 
@@ -116,7 +113,6 @@ export function brokerRole(env: Environment): Role {
     permissions: brokerPermissions({
       directory,
       listen,
-      protocolFile: BROKER_PROTOCOL,
       publicKeys: publicKeyPath(env),
     }),
     settings: { listen_addr, http_listen_addr: listen_http_addr },
@@ -140,7 +136,6 @@ export function pageserverRole(env: Environment, config: PageserverConfig): Role
         directory,
         listen,
         connect: [env.config.broker.listen_addr, ...walServices(env)],
-        protocolFile: BROKER_PROTOCOL,
         workerCode: PAGESERVER_WORKER_CODE,
         addons: addons(),
         publicKeys: publicKeyPath(env),
@@ -181,7 +176,6 @@ export function safekeeperRole(env: Environment, config: SafekeeperConfig): Role
         directory,
         listen,
         connect: [env.config.broker.listen_addr, ...peers],
-        protocolFile: BROKER_PROTOCOL,
         addons: addons(),
         publicKeys: publicKeyPath(env),
         ...(remote === undefined ? {} : { remote: storageAccess(remote) }),

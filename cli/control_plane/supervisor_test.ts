@@ -19,7 +19,6 @@ async function withBroker(test: (daemon: Daemon) => Promise<void>): Promise<void
     `${directory}/storage_broker.toml`,
     `listen_addr = "${listen[0]}"\nhttp_listen_addr = "${listen[1]}"\n`,
   );
-  const protocolFile = programFile("broker/storage_broker.proto");
   const daemon: Daemon = {
     name: "storage_broker",
     directory,
@@ -28,7 +27,7 @@ async function withBroker(test: (daemon: Daemon) => Promise<void>): Promise<void
     listen,
     statusUrl: `http://${listen[1]}/status`,
     main: programFile("broker/main.ts"),
-    permissions: brokerPermissions({ directory, listen, protocolFile }),
+    permissions: brokerPermissions({ directory, listen }),
   };
   try {
     await test(daemon);

@@ -43,11 +43,10 @@ function someInfo(commitLsn: Lsn): SafekeeperTimelineInfo {
 
 /** Requests of every kind as bytes, by the path of their method. */
 function requests(): [path: string, content: Uint8Array][] {
-  const { service } = brokerService();
   const info = toWire(someInfo(EIGHT));
   const { tenant_timeline_id } = info;
   const type = "SAFEKEEPER_TIMELINE_INFO";
-  const made: [name: string, request: object][] = [
+  const made: [name: keyof typeof brokerService, request: object][] = [
     ["PublishSafekeeperInfo", info],
     ["PublishOne", { type, safekeeper_timeline_info: info }],
     [
@@ -66,7 +65,7 @@ function requests(): [path: string, content: Uint8Array][] {
     ],
   ];
   return made.map(([name, request]) => {
-    const { path, requestSerialize } = service[name]!;
+    const { path, requestSerialize } = brokerService[name];
     return [path, requestSerialize(request)];
   });
 }
@@ -111,8 +110,7 @@ class Neighbours {
 
 /** Connects a subscriber to everything that leaves the server no room for an answer. */
 async function deafSubscriber(port: number): Promise<() => void> {
-  const { service } = brokerService();
-  const { path, requestSerialize } = service["SubscribeSafekeeperInfo"]!;
+  const { path, requestSerialize } = brokerService.SubscribeSafekeeperInfo;
   const socket = connect({ host: "127.0.0.1", port });
   socket.on("error", () => {});
   const subscription = message(1, requestSerialize({ all: {} }), true);
