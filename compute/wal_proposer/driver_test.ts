@@ -5,6 +5,7 @@
  */
 import assert from "node:assert/strict";
 import { TestWal } from "../../safekeeper/safekeeper_fixture.ts";
+import { formatLsn } from "../../libs/utils/lsn.ts";
 import { START, WAIT_MS, withCluster, write } from "./safekeepers_fixture.ts";
 
 Deno.test("WAL is committed by a quorum, and one that was down is caught up", async () => {
@@ -48,6 +49,26 @@ Deno.test("a safekeeper that never answers delays nothing, and is left after a w
     const stopping = performance.now();
     await Promise.all([proposer.stop(), again.stop()]);
     assert.ok(performance.now() - stopping < limitMs, "neither did the stop");
+  });
+});
+
+Deno.test("WAL that is broken as Postgres sends it is nowhere acknowledged, and the record is named", async () => {
+  await withCluster(async (cluster) => {
+    const proposer = cluster.propose();
+    await proposer.elected(WAIT_MS);
+    const wal = new TestWal(START);
+    write(proposer, wal.append(3, 2000));
+    const good = wal.end;
+    await proposer.committed(good, WAIT_MS);
+    const broken = wal.append(1, 2000);
+    broken[700]! ^= 1;
+    write(proposer, broken);
+    write(proposer, wal.append(3, 2000));
+    const reason = new RegExp(`record at ${formatLsn(good)}: its checksum is wrong`);
+    await assert.rejects(proposer.committed(wal.end, 500), reason);
+    assert.equal(proposer.commitLsn, good);
+    for (const id of [1, 2, 3]) assert.equal(await cluster.flushLsn(id), formatLsn(good));
+    await proposer.stop();
   });
 });
 

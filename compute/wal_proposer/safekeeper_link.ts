@@ -26,6 +26,8 @@ export interface SafekeeperAddress {
 
 /** Longest wait for a connection and its COPY BOTH. */
 const CONNECT_MS_MAX = 5000;
+/** A safekeeper says little: a vote with the longest term history is the longest message. */
+const MESSAGE_BYTES_MAX = 2 * 1024 * 1024;
 /** Pauses between attempts. */
 const RETRY_MS_MIN = 50;
 const RETRY_MS_MAX = 2000;
@@ -235,7 +237,7 @@ export class SafekeeperLink {
     const address = { hostname: host, port: pgPort };
     const client = await PgClient.connect(address, this.#startup, signal, this.#token);
     try {
-      return await client.copyBoth(START_WAL_PUSH_COMMAND);
+      return await client.copyBoth(START_WAL_PUSH_COMMAND, MESSAGE_BYTES_MAX);
     } catch (thrown) {
       client.close();
       throw thrown;

@@ -142,10 +142,14 @@ export class PgClient {
     }
   }
 
-  /** Starts a command that answers with COPY BOTH. Throws ServerError. */
-  async copyBoth(command: string): Promise<CopyBoth> {
+  /**
+   * Starts a command that answers with COPY BOTH. Throws ServerError. A message that is longer than
+   * `limitBytes` ends the stream.
+   */
+  async copyBoth(command: string, limitBytes = this.#reader.limitBytes): Promise<CopyBoth> {
     await this.#send(command);
     await this.#expect(MessageType.copyBothResponse);
+    this.#reader.limitBytes = limitBytes;
     return new CopyBoth(this.#reader, this.#sender, () => this.close());
   }
 

@@ -94,6 +94,13 @@ Deno.test("copyBoth() carries messages longer than the buffers both ways", async
       assert.ok(part!.every((byte) => byte === i + 1));
     }
     assert.equal(copy.tryReceive(), undefined);
+    const limited = await (await connect()).copyBoth("START_REPLICATION", 100_000);
+    limited.queue(new Uint8Array(99_000));
+    limited.queue(new Uint8Array(100_001));
+    await limited.flush();
+    assert.equal((await limited.receive())?.length, 99_000);
+    await assert.rejects(limited.receive(), /its length is 100005/);
+    limited.close();
   });
 });
 
