@@ -210,7 +210,7 @@ Deno.test("without a broker, a safekeeper that was restarted is found again", ()
 
 Deno.test("a safekeeper that lies brings nothing in, and does not keep out what others bring", async () => {
   const random = seededRandom("lying safekeeper of a pageserver");
-  for (let round = 0; round < 3; round++) {
+  for (let round = 0; round < 2; round++) {
     await withReceivers(async (cluster, receivers, safekeeper) => {
       safekeeper.append(150);
       await using liar = new LyingProxy(safekeeper.port, random, 0.4, mutated);
