@@ -88,7 +88,8 @@ export async function memory(
       unit: "MB",
       values: { ours: [atRest.own] },
       notes: {
-        ours: `at rest ${memoryText(atRest)}; under load ${memoryText(highest.get(name)!)}; ` +
+        ours: `share ${figure(atRest.share)}, resident ${figure(atRest.resident)}; ` +
+          `under load ${memoryText(highest.get(name)!)}; ` +
           `a minute after ${memoryText(after.get(name)!)}`,
       },
       aim: "< 60 MB",

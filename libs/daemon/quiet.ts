@@ -17,6 +17,8 @@ const REST_LOOKS = 60;
 const WORK_SHARE = 0.02;
 /** Heap above that of the last collection that is worth one without any work. */
 const GROWN_BYTES = 4 * 1024 * 1024;
+/** With twice as much a collection takes 300 ms, and somebody may come: V8 does it in slices. */
+const HEAP_BYTES_MAX = 48 * 1024 * 1024;
 
 /** What is due: nothing, a collection, or one after what is only kept to be faster has gone. */
 type Due = "nothing" | "collection" | "rest";
@@ -78,7 +80,7 @@ export function collectInQuietTimes(rest: () => void): void {
     const due = times.look(share, heapBytes());
     if (due === "rest") rest();
     if (due !== "nothing") {
-      gc({ type: "major", flavor: "last-resort" });
+      if (heapBytes() <= HEAP_BYTES_MAX) gc({ type: "major", flavor: "last-resort" });
       times.collected(heapBytes());
     }
     lastMs = performance.now();
