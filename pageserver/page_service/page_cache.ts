@@ -65,7 +65,7 @@ export class PageCache {
   /** Whether a page without a slot should have one, now that `records` had to be applied to it. */
   isWorthASlot(object: ObjectId, block: number, records: number): boolean {
     if (records > EASY_RECORDS_MAX) return true;
-    const place = (Math.imul(object, 0x9e3779b1) + Math.imul(block, 0x85ebca6b)) & (ASKED_FOR - 1);
+    const place = (Math.imul(object, 0x9e3779b1) + block) & (ASKED_FOR - 1);
     const key = object * TWO_32 + block + 1;
     if (this.#asked[place] === key) return true;
     this.#asked[place] = key;

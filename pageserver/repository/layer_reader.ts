@@ -30,6 +30,7 @@ import {
 import { LayerDirectory } from "./layer_directory.ts";
 import {
   BLOB_HEADER_BYTES,
+  BLOCK_ITEM_BYTES,
   CACHE_PAGE_BYTES,
   checkHeader,
   decodeTrailer,
@@ -49,6 +50,10 @@ const LSN_MAX = Number.MAX_SAFE_INTEGER as Lsn;
 /** No entry has this word: tombstones have position 0, and blobs end before 4 GiB. */
 const NONE_PENDING = -1;
 
+function isSameObject(a: Key, b: Key): boolean {
+  return a.f4 === b.f4 && a.f5 === b.f5 && a.f3 === b.f3 && a.f2 === b.f2 && a.f1 === b.f1;
+}
+
 /** An open layer file. */
 export class LayerReader implements LayerSource {
   readonly lsnStart: Lsn;
@@ -57,6 +62,12 @@ export class LayerReader implements LayerSource {
   readonly #cache: PageCache;
   readonly #trailer: LayerTrailer;
   readonly #directory: LayerDirectory;
+  /**
+   * Where the last search ended: no entry behind `entry` is at or before `key`, as of the search's
+   * LSN; `end` is the end of the entries of its object in that index block. Neighbours are asked
+   * for one after the other, and lie so.
+   */
+  readonly #at = { key: makeKey(0, 0, 0, 0, 0, -2), block: 0, entry: 0, end: 0 };
 
   /** Opens the file. Throws Corrupt if it is missing or is not the layer that `layer` describes. */
   constructor(
@@ -94,6 +105,36 @@ export class LayerReader implements LayerSource {
   }
 
   gather(key: SearchKey, upTo: Lsn, found: Found): boolean {
+    if (!this.#isNext(key, upTo)) return this.#search(key, upTo, found);
+    const { block, entry } = this.#at;
+    return this.#add(entryOffset(this.#cache.view, this.#block(block), entry), found);
+  }
+
+  #add(at: number, found: Found): boolean {
+    const { view } = this.#cache;
+    return found.add(this, view.getUint32(at + 4, true), readLsn(view, at + 8));
+  }
+
+  /**
+   * Whether the key is the next behind #at, and all that the layer has of it is the next entry; #at
+   * is there then. False also where it would take more than a look to know.
+   */
+  #isNext(key: SearchKey, upTo: Lsn): boolean {
+    const at = this.#at;
+    if (key.f6 !== at.key.f6 + 1 || at.entry + 2 >= at.end || !isSameObject(key, at.key)) {
+      return false;
+    }
+    const { view } = this.#cache;
+    const next = entryOffset(view, this.#block(at.block), at.entry + 1);
+    const isOnly = view.getUint32(next, true) === key.f6 &&
+      view.getUint32(next + BLOCK_ITEM_BYTES, true) !== key.f6;
+    if (!isOnly || readLsn(view, next + 8) > upTo) return false;
+    at.entry++;
+    at.key.f6 = key.f6;
+    return true;
+  }
+
+  #search(key: SearchKey, upTo: Lsn, found: Found): boolean {
     let number = this.#directory.find(key, upTo);
     if (number < 0) return false;
     const { view } = this.#cache;
@@ -103,11 +144,12 @@ export class LayerReader implements LayerSource {
     let start = objectFirstEntry(view, block, object);
     const end = objectFirstEntry(view, block, object + 1);
     let entry = findEntry(view, block, start, end, key.f6, upTo);
+    if (entry >= start) this.#note(key, number, entry, end);
     for (;;) {
       for (; entry >= start; entry--) {
         const at = entryOffset(view, block, entry);
         if (view.getUint32(at, true) !== key.f6) return false;
-        if (found.add(this, view.getUint32(at + 4, true), readLsn(view, at + 8))) return true;
+        if (this.#add(at, found)) return true;
       }
       // The key's older entries may end the block before, if this block begins with the key.
       if (start > 0 || number === 0) return false;
@@ -117,6 +159,20 @@ export class LayerReader implements LayerSource {
       start = objectFirstEntry(view, block, object);
       entry = blockEntries(view, block) - 1;
     }
+  }
+
+  /** Moves #at to the entry that a search found. */
+  #note(key: Key, block: number, entry: number, end: number): void {
+    const at = this.#at;
+    at.key.f1 = key.f1;
+    at.key.f2 = key.f2;
+    at.key.f3 = key.f3;
+    at.key.f4 = key.f4;
+    at.key.f5 = key.f5;
+    at.key.f6 = key.f6;
+    at.block = block;
+    at.entry = entry;
+    at.end = end;
   }
 
   /** The length of the blob at `position`. */

@@ -169,6 +169,47 @@ Deno.test("images that stay where they are equal those that are copied, in any o
   });
 });
 
+Deno.test("blocks read one behind the other are those read alone, with gaps and versions", async () => {
+  await withTimeline(async ({ manager, timeline }) => {
+    const blocks = 1300; // three index blocks
+    const objects = [0, 1].map((fork) => manager.interner.relation(1663, 5, 800, fork));
+    const versionsOf = (block: number) => block % 11 === 5 ? 0 : block % 7 === 3 ? 3 : 1;
+    let lsn = START_LSN;
+    for (let version = 0; version < 3; version++) {
+      lsn = addLsn(lsn, 8);
+      for (const object of objects) {
+        for (let block = 0; block < blocks; block++) {
+          if (version >= versionsOf(block)) continue;
+          putRecord(timeline, object, block, lsn, `${object} ${block}.${version}`, version === 0);
+        }
+      }
+      timeline.advance(lsn, addLsn(lsn, -8));
+    }
+    await timeline.flush();
+    const read = (object: typeof objects[number], block: number, at: number) => {
+      try {
+        timeline.collect(object, block, addLsn(START_LSN, 8 * at), into);
+      } catch (thrown) {
+        assert.ok(thrown instanceof NotFound);
+        return [];
+      }
+      return Array.from({ length: into.recordCount }, (_, i) => {
+        const from = into.recordOffset[i]!;
+        return textOf(into.bytes.subarray(from, from + into.recordLength[i]!));
+      });
+    };
+    for (const at of [3, 1, 2]) {
+      for (const object of objects) {
+        for (let block = 0; block < blocks; block++) {
+          const count = Math.min(versionsOf(block), at);
+          const wanted = Array.from({ length: count }, (_, i) => `${object} ${block}.${i}`);
+          assert.deepEqual(read(object, block, at), wanted, `block ${block} at ${at}`);
+        }
+      }
+    }
+  });
+});
+
 interface Small {
   directory: string;
   layerPath: string;
