@@ -8,8 +8,13 @@
 
 const encoder = new TextEncoder();
 
-function writeAll(stream: { writeSync(bytes: Uint8Array): number }, text: string): void {
-  const bytes = encoder.encode(text);
+type Stream = { writeSync(bytes: Uint8Array): number };
+
+function writeAll(stream: Stream, text: string): void {
+  writeBytes(stream, encoder.encode(text));
+}
+
+function writeBytes(stream: Stream, bytes: Uint8Array): void {
   try {
     for (let done = 0; done < bytes.length;) done += stream.writeSync(bytes.subarray(done));
   } catch (thrown) {
@@ -44,6 +49,12 @@ export function endPassing(): void {
 export function printLine(line: string): void {
   endPassing();
   writeAll(Deno.stdout, `${line}\n`);
+}
+
+/** Prints bytes of a result as they are. */
+export function printBytes(bytes: Uint8Array): void {
+  endPassing();
+  writeBytes(Deno.stdout, bytes);
 }
 
 /** Prints a value as JSON. */

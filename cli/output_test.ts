@@ -53,9 +53,9 @@ Deno.test("treeLines() draws branches of branches", () => {
 });
 
 Deno.test("resultLines() aligns as psql does", () => {
-  const columns = [{ name: "id", type: 23 }, { name: "name", type: 25 }];
+  const columns = [{ name: "id", typeOid: 23 }, { name: "name", typeOid: 25 }];
   const rows = [["1", "one"], ["20", null]];
-  assert.deepEqual(resultLines({ command: "SELECT", columns, rows, count: 2 }), [
+  assert.deepEqual(resultLines({ columns, rows }), [
     " id | name",
     "----+------",
     "  1 | one",

@@ -1,15 +1,15 @@
 /**
- * A small SQL client for machines without psql: runs statements over npm `postgres` and prints what
- * comes back the way psql does. At a prompt, a statement ends with ";"; \q leaves.
+ * A small SQL client for machines without psql: runs statements and prints what comes back the way
+ * psql does. At a prompt, a statement ends with ";"; \q leaves.
  *
  *      id | name
  *     ----+------
  *       1 | one
  *     (1 row)
  */
-import postgres from "postgres";
-import { messageOf } from "../libs/utils/errors.ts";
-import { displayWidth, printHint, printLine } from "./output.ts";
+import { PgClient } from "../libs/pgwire/client.ts";
+import type { Column, ServerReport } from "../libs/pgwire/messages.ts";
+import { displayWidth, printBytes, printHint, printLine } from "./output.ts";
 
 /** Which server, user and database. */
 interface SqlTarget {
@@ -19,16 +19,17 @@ interface SqlTarget {
   database: string;
 }
 
-/** One result, values as the server prints them. */
+/** One result with columns, values as the server prints them. */
 interface TextResult {
-  command: string;
-  columns: { name: string; type: number }[];
-  rows: (string | null)[][];
-  count: number | null;
+  columns: readonly Column[];
+  rows: (readonly (string | null)[])[];
 }
 
 /** Type oids of numbers, aligned to the right (pg_type.dat: int8, int2, int4, oid, ...). */
 const NUMBER_TYPES = new Set([20, 21, 23, 26, 700, 701, 790, 1700]);
+
+/** What changes rows says so even when it returns some. */
+const CHANGES = /^(INSERT|UPDATE|DELETE|MERGE)/;
 
 function pad(text: string, width: number, toRight: boolean): string {
   const space = " ".repeat(Math.max(0, width - displayWidth(text)));
@@ -53,87 +54,69 @@ export function resultLines(result: TextResult): string[] {
     line(columns.map((column, i) => centre(column.name, widths[i]!))),
     widths.map((width) => "-".repeat(width + 2)).join("+"),
     ...cells.map((row) =>
-      line(row.map((text, i) => pad(text, widths[i]!, NUMBER_TYPES.has(columns[i]!.type))))
+      line(row.map((text, i) => pad(text, widths[i]!, NUMBER_TYPES.has(columns[i]!.typeOid))))
     ),
     `(${rows.length} row${rows.length === 1 ? "" : "s"})`,
     "",
   ];
 }
 
-type Client = ReturnType<typeof postgres>;
-
-function connect(target: SqlTarget): Client {
-  return postgres({
-    ...target,
-    max: 1,
-    fetch_types: false,
-    idle_timeout: 0,
-    max_lifetime: null,
-    connect_timeout: 10,
-    onnotice: (notice) => printHint(`${notice["severity"]}:  ${notice["message"]}`),
-  });
+function connect({ host, port, user, database }: SqlTarget): Promise<PgClient> {
+  const parameters = { user, database, client_encoding: "UTF8", application_name: "neon sql" };
+  return PgClient.connect({ hostname: host, port }, parameters);
 }
 
-/** What npm `postgres` gives for a raw query: rows of buffers, with the facts as properties. */
-type RawResult = (Uint8Array | null)[][] & {
-  command: string;
-  count: number | null;
-  columns?: { name: string; type: number }[];
-};
-
-function toText(result: RawResult): TextResult {
-  const decoder = new TextDecoder();
-  return {
-    command: result.command,
-    count: result.count,
-    columns: result.columns ?? [],
-    rows: result.map((row) => row.map((value) => value === null ? null : decoder.decode(value))),
-  };
+function printReport({ severity, message, detail, hint }: ServerReport): void {
+  printHint(`${severity}:  ${message}`);
+  if (detail !== undefined) printHint(`DETAIL:  ${detail}`);
+  if (hint !== undefined) printHint(`HINT:  ${hint}`);
 }
 
-async function query(client: Client, sql: string): Promise<TextResult[]> {
-  const answer = await client.unsafe(sql).simple().raw() as unknown as RawResult | RawResult[];
-  // Several statements give an array of results, one gives a result, which is an array of rows.
-  const several = Array.isArray(answer) && (answer as RawResult).command === undefined;
-  return (several ? answer as RawResult[] : [answer as RawResult]).map(toText);
-}
-
-function print(result: TextResult): void {
-  if (result.columns.length > 0) {
-    for (const line of resultLines(result)) printLine(line);
-    return;
+/** Runs one text of statements and prints what they give; false if one failed. */
+async function runOne(client: PgClient, sql: string): Promise<boolean> {
+  let result: TextResult | undefined;
+  let hasCopied = false;
+  let succeeded = true;
+  for await (const answer of client.answers(sql)) {
+    switch (answer.kind) {
+      case "columns":
+        result = { columns: answer.columns, rows: [] };
+        break;
+      case "row":
+        result!.rows.push(answer.values);
+        break;
+      case "copied":
+        printBytes(answer.bytes);
+        hasCopied = true;
+        break;
+      case "done":
+        for (const line of result === undefined ? [] : resultLines(result)) printLine(line);
+        if (!hasCopied && (result === undefined || CHANGES.test(answer.tag))) {
+          printLine(answer.tag);
+        }
+        result = undefined;
+        hasCopied = false;
+        break;
+      case "notice":
+        printReport(answer.report);
+        break;
+      case "error":
+        printReport(answer.report);
+        result = undefined;
+        succeeded = false;
+    }
   }
-  const rows = result.count ?? 0;
-  const tail = result.command === "INSERT"
-    ? ` 0 ${rows}`
-    : /^(UPDATE|DELETE|MERGE|COPY|SELECT)$/.test(result.command)
-    ? ` ${rows}`
-    : "";
-  printLine(`${result.command}${tail}`);
-}
-
-/** Runs one text of statements and prints results or the error; false if it failed. */
-async function runOne(client: Client, sql: string): Promise<boolean> {
-  try {
-    for (const result of await query(client, sql)) if (result.command) print(result);
-    return true;
-  } catch (thrown) {
-    const { severity_local, detail, hint } = thrown as Record<string, string | undefined>;
-    printHint(`${severity_local ?? "ERROR"}:  ${messageOf(thrown)}`);
-    if (detail !== undefined) printHint(`DETAIL:  ${detail}`);
-    if (hint !== undefined) printHint(`HINT:  ${hint}`);
-    return false;
-  }
+  return succeeded;
 }
 
 /** Runs each text in order; false if one failed. Those after it run all the same, as in psql. */
 export async function runCommands(target: SqlTarget, commands: string[]): Promise<boolean> {
-  const client = connect(target);
+  const client = await connect(target);
   let succeeded = true;
   try {
     for (const sql of commands) succeeded = await runOne(client, sql) && succeeded;
   } finally {
-    await client.end({ timeout: 1 });
+    client.close();
   }
   return succeeded;
 }
@@ -153,7 +136,7 @@ async function* inputLines(): AsyncGenerator<string> {
 export async function runPrompt(target: SqlTarget): Promise<boolean> {
   const terminal = Deno.stdin.isTerminal();
   const encoder = new TextEncoder();
-  const client = connect(target);
+  const client = await connect(target);
   let statement = "";
   let succeeded = true;
   const prompt = () => {
@@ -165,6 +148,12 @@ export async function runPrompt(target: SqlTarget): Promise<boolean> {
     prompt();
     for await (const line of inputLines()) {
       if (line.trim() === "\\q") break;
+      if (statement === "" && line.trim().startsWith("\\")) {
+        printHint(`Cannot run "${line.trim()}": that is for psql; here there is only "\\q"`);
+        succeeded = false;
+        prompt();
+        continue;
+      }
       statement += `${line}\n`;
       if (/;\s*$/.test(statement)) {
         succeeded = await runOne(client, statement) && succeeded;
@@ -174,7 +163,7 @@ export async function runPrompt(target: SqlTarget): Promise<boolean> {
     }
     if (statement.trim() !== "") succeeded = await runOne(client, statement) && succeeded;
   } finally {
-    await client.end({ timeout: 1 });
+    client.close();
   }
   return terminal || succeeded;
 }

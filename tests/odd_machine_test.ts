@@ -1,8 +1,9 @@
 /**
  * The program on a machine of other ways than ours: its checkout, its state and its cache in
  * directories with spaces and letters of other scripts, files closed to others by the umask, no
- * terminal, a locale of other letter cases, a time zone between the hours, few file descriptors and
- * hardly any environment. And on one where it cannot be loaded, which is told in one line.
+ * terminal, a locale of other letter cases, a time zone between the hours, few file descriptors,
+ * hardly any environment, and no psql. And on one where it cannot be loaded, which is told in one
+ * line.
  */
 import assert from "node:assert/strict";
 import { stringify } from "smol-toml";
@@ -97,6 +98,14 @@ Deno.test("directories, umask, locale and limits may be other than ours", async 
       await run('"$neon" endpoint start igdir --branch-name ığdır');
       assert.match(await run('"$neon" sql igdir -c "select count(*) from t"'), /^ +100$/m);
       assert.match(await run('"$neon" sql main -c "show timezone"'), /^ UTC$/m);
+      const text = "create table a(i int); insert into a values (1) returning i; copy a to stdout";
+      assert.equal(
+        await run(`"$neon" sql main --no-psql -c "${text}"`),
+        "CREATE TABLE\n i\n---\n 1\n(1 row)\n\nINSERT 0 1\n1\n",
+      );
+      const copying = await shell('"$neon" sql main --no-psql -c "copy a from stdin"', work, env);
+      assert.equal(copying.code, 1);
+      assert.match(copying.stderr, /^ERROR: {2}COPY from stdin failed: this client has no data/);
       await run('"$neon" stop && "$neon" start && "$neon" endpoint start main');
       assert.match(await run('"$neon" sql main -c "select count(*) from t"'), /^ +100$/m);
     } catch (thrown) {

@@ -11,12 +11,15 @@ import { CopyBoth } from "./copy_both.ts";
 import { MessageReader } from "./message_reader.ts";
 import {
   AuthenticationCode,
+  type Column,
   cstrBytes,
   MessageType,
-  readColumnNames,
+  readColumns,
   readDataRow,
   readError,
+  readReport,
   ServerError,
+  type ServerReport,
   StartupCode,
 } from "./messages.ts";
 import { SendBuffer } from "./send_buffer.ts";
@@ -32,6 +35,17 @@ interface QueryResult {
   readonly rows: (string | null)[][];
   readonly tag: string;
 }
+
+/** As long as PostgreSQL makes a row (MaxAllocSize, utils/memutils.h). */
+const ROW_BYTES_MAX = 0x3fffffff;
+
+/** One thing that a server answers to SQL text. */
+export type Answer =
+  | { readonly kind: "columns"; readonly columns: readonly Column[] }
+  | { readonly kind: "row"; readonly values: readonly (string | null)[] }
+  | { readonly kind: "copied"; readonly bytes: Uint8Array }
+  | { readonly kind: "done"; readonly tag: string }
+  | { readonly kind: "notice" | "error"; readonly report: ServerReport };
 
 /** One connection. */
 export class PgClient {
@@ -123,7 +137,7 @@ export class PgClient {
       const body = this.#reader.body();
       switch (this.#reader.type) {
         case MessageType.rowDescription:
-          columns = readColumnNames(body);
+          columns = readColumns(body).map(({ name }) => name);
           rows = [];
           break;
         case MessageType.dataRow:
@@ -138,6 +152,46 @@ export class PgClient {
         case MessageType.readyForQuery:
           if (failure !== undefined) throw failure;
           return { columns, rows, tag };
+      }
+    }
+  }
+
+  /**
+   * Runs SQL text of any number of statements; gives all answers in order, errors among them, until
+   * the server is ready for more. Bytes of COPY are valid until the next answer; COPY FROM STDIN
+   * gets nothing, which is an error.
+   */
+  async *answers(sql: string): AsyncGenerator<Answer> {
+    this.#reader.limitBytes = ROW_BYTES_MAX;
+    await this.#send(sql);
+    for (;;) {
+      await this.#nextMessage();
+      const body = this.#reader.body();
+      switch (this.#reader.type) {
+        case MessageType.rowDescription:
+          yield { kind: "columns", columns: readColumns(body) };
+          break;
+        case MessageType.dataRow:
+          yield { kind: "row", values: readDataRow(body) };
+          break;
+        case MessageType.copyInResponse:
+          this.#sender.message(MessageType.copyFail, cstrBytes("this client has no data to copy"));
+          await this.#sender.flush();
+          break;
+        case MessageType.copyData:
+          yield { kind: "copied", bytes: body };
+          break;
+        case MessageType.commandComplete:
+          yield { kind: "done", tag: new ByteReader(body, "big", "a command tag").cstr() };
+          break;
+        case MessageType.notice:
+          yield { kind: "notice", report: readReport(body) };
+          break;
+        case MessageType.error:
+          yield { kind: "error", report: readReport(body) };
+          break;
+        case MessageType.readyForQuery:
+          return;
       }
     }
   }

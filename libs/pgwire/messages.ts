@@ -13,6 +13,7 @@ export const MessageType = {
   copyData: 0x64, // d
   copyDone: 0x63, // c
   copyFail: 0x66, // f
+  copyInResponse: 0x47, // G
   copyOutResponse: 0x48, // H
   dataRow: 0x44, // D
   error: 0x45, // E
@@ -65,16 +66,32 @@ export function errorBody(severity: string, code: string, message: string): Uint
   return writer.bytes();
 }
 
+/** What a server has to say about a statement. */
+export interface ServerReport {
+  readonly severity: string;
+  readonly code: string;
+  readonly message: string;
+  readonly detail: string | undefined;
+  readonly hint: string | undefined;
+}
+
+/** Reads all of ErrorResponse or NoticeResponse that people want to see. */
+export function readReport(body: Uint8Array): ServerReport {
+  const reader = new ByteReader(body, "big", "an error message");
+  const fields = new Map<number, string>();
+  for (let field = reader.u8(); field !== 0; field = reader.u8()) fields.set(field, reader.cstr());
+  return {
+    severity: fields.get(0x53) ?? "ERROR", // S
+    code: fields.get(0x43) ?? "XX000", // C
+    message: fields.get(0x4d) ?? "unknown error", // M
+    detail: fields.get(0x44), // D
+    hint: fields.get(0x48), // H
+  };
+}
+
 /** Reads ErrorResponse or NoticeResponse. */
 export function readError(body: Uint8Array): ServerError {
-  const reader = new ByteReader(body, "big", "an error message");
-  let code = "XX000";
-  let message = "unknown error";
-  for (let field = reader.u8(); field !== 0; field = reader.u8()) {
-    const value = reader.cstr();
-    if (field === 0x43) code = value;
-    if (field === 0x4d) message = value;
-  }
+  const { code, message } = readReport(body);
   return new ServerError(code, message);
 }
 
@@ -87,15 +104,17 @@ export function rowDescriptionBody(columns: readonly Column[]): Uint8Array {
   return writer.bytes();
 }
 
-/** Names of the columns of a RowDescription. */
-export function readColumnNames(body: Uint8Array): string[] {
+/** The columns of a RowDescription. */
+export function readColumns(body: Uint8Array): Column[] {
   const reader = new ByteReader(body, "big", "a row description");
-  const names: string[] = [];
+  const columns: Column[] = [];
   for (let left = reader.u16(); left > 0; left--) {
-    names.push(reader.cstr());
-    reader.raw(18);
+    const name = reader.cstr();
+    reader.raw(6); // the table's oid, the column's number
+    columns.push({ name, typeOid: reader.u32() });
+    reader.raw(8); // the type's size and modifier, the format
   }
-  return names;
+  return columns;
 }
 
 /** Body of DataRow. */

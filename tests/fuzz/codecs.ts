@@ -9,7 +9,7 @@ import { type Lsn, parseLsn } from "../../libs/utils/lsn.ts";
 import {
   dataRowBody,
   errorBody,
-  readColumnNames,
+  readColumns,
   readDataRow,
   readError,
   rowDescriptionBody,
@@ -98,7 +98,7 @@ const CODECS: Readonly<Record<string, Codec>> = {
   "rows": { samples: [dataRowBody(["a", null, "bc"])], decode: readDataRow },
   "columns": {
     samples: [rowDescriptionBody([{ name: "a", typeOid: 25 }, { name: "b", typeOid: 23 }])],
-    decode: readColumnNames,
+    decode: readColumns,
   },
 };
 
