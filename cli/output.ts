@@ -74,6 +74,7 @@ const WIDE_EMOJI = /\p{Emoji_Presentation}/u;
 
 /** How many terminal columns a text takes: wide characters take two, combining marks none. */
 export function displayWidth(text: string): number {
+  if (/^[ -~]*$/.test(text)) return text.length;
   let width = 0;
   for (const character of text) {
     if (/\p{Mark}/u.test(character)) continue;

@@ -52,6 +52,14 @@ Deno.test("treeLines() draws branches of branches", () => {
   ]);
 });
 
+Deno.test("resultLines() takes as many rows as there are", () => {
+  const columns = [{ name: "n", typeOid: 23 }];
+  const rows = Array.from({ length: 300_000 }, (_, i) => [`${i}`]);
+  const lines = resultLines({ columns, rows });
+  assert.equal(lines.length, rows.length + 4);
+  assert.deepEqual(lines.slice(0, 3), ["   n", "--------", "      0"]);
+});
+
 Deno.test("resultLines() aligns as psql does", () => {
   const columns = [{ name: "id", typeOid: 23 }, { name: "name", typeOid: 25 }];
   const rows = [["1", "one"], ["20", null]];

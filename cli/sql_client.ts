@@ -47,7 +47,7 @@ export function resultLines(result: TextResult): string[] {
   const { columns, rows } = result;
   const cells = rows.map((row) => row.map((value) => value ?? ""));
   const widths = columns.map((column, i) =>
-    Math.max(displayWidth(column.name), ...cells.map((row) => displayWidth(row[i]!)))
+    cells.reduce((width, row) => Math.max(width, displayWidth(row[i]!)), displayWidth(column.name))
   );
   const line = (parts: string[]) => ` ${parts.join(" | ")}`.trimEnd();
   return [
