@@ -17,6 +17,11 @@ import { anything, joined, mutated } from "./mutations.ts";
 
 const NEIGHBOUR_EVERY = 16;
 const TOGETHER = 4;
+/**
+ * An HTTP/2 server may go on with calls of a client that sends nothing more: so long that one waits
+ * for the end, then it goes.
+ */
+const PATIENCE_MS = 500;
 /** Messages to a subscriber that never reads: more than twice as many as are kept for it. */
 const FLOOD = 10_000;
 
@@ -154,7 +159,7 @@ export async function fuzzBroker(random: SeededRandom, cases: number): Promise<v
     for (let done = 0; done < cases; done += TOGETHER) {
       const pieces = random.fork();
       const bytes = Array.from({ length: TOGETHER }, () => connection(random));
-      const answers = bytes.map((one) => exchange(port, one, pieces));
+      const answers = bytes.map((one) => exchange(port, one, pieces, PATIENCE_MS));
       if (done % NEIGHBOUR_EVERY === 0) await neighbours.publish(1);
       for (const { text } of await Promise.all(answers)) assertOwnsNoFault("broker", text);
     }
