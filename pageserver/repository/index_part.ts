@@ -17,8 +17,10 @@
  * that it does not list are removed.
  */
 import { ByteReader, ByteWriter } from "../../libs/utils/bytes.ts";
+import { fsyncDirectory, replaceFile } from "../../libs/utils/durable.ts";
 import { decodeHex } from "../../libs/utils/hex.ts";
 import { type TimelineId, timelineIdFromBytes } from "../../libs/utils/id.ts";
+import { ifThere } from "../../libs/utils/if_there.ts";
 import type { Lsn } from "../../libs/utils/lsn.ts";
 import { readSealedFile, sealBytes, type SealedFormat } from "../../libs/utils/sealed_file.ts";
 import { replaceFileAsync } from "./durable_async.ts";
@@ -75,6 +77,21 @@ function readLayer(reader: ByteReader): LayerDescription {
 /** Atomically and durably replaces the file in `directory`. */
 export async function writeIndexPart(directory: string, part: IndexPart): Promise<void> {
   await replaceFileAsync(`${directory}/${INDEX_PART_NAME}`, encode(part));
+}
+
+/**
+ * Writes what was read once more, durably, before anybody is told of it: the life before may have
+ * failed to sync the name of what is read now, and a sync of our own would not show it. Where there
+ * is no room the file stays as it is.
+ */
+export function rewriteIndexPart(directory: string, part: IndexPart): void {
+  ifThere(() => Deno.removeSync(`${directory}/${INDEX_PART_NAME}.___temp`)); // may be such a file
+  try {
+    replaceFile(`${directory}/${INDEX_PART_NAME}`, encode(part));
+  } catch (thrown) {
+    if ((thrown as { code?: unknown }).code !== "ENOSPC") throw thrown;
+    fsyncDirectory(directory);
+  }
 }
 
 /** Reads the file in `directory`. Throws Corrupt, or Deno.errors.NotFound. */

@@ -10,7 +10,7 @@ import type { Lsn } from "../../libs/utils/lsn.ts";
 import { seededRandom } from "../../tests/load/random.ts";
 import { makeTextImages } from "../compaction/image_fixture.ts";
 import { atEveryStep } from "../../tests/support/crash_points.ts";
-import { FileRecorder, type Note } from "../../tests/support/file_recorder.ts";
+import { FileRecorder } from "../../tests/support/file_recorder.ts";
 import { checkContents, lsnOf, putNumbered, recordAt } from "./numbered_fixture.ts";
 import { bytesOf, openManager, START_LSN, START_PREV_LSN } from "./repository_fixture.ts";
 import type { Tenant } from "./tenant.ts";
@@ -238,20 +238,6 @@ async function check(directory: string, promised: Promised): Promise<Promised> {
 }
 
 /**
- * Whether the last sync of the timeline's directory has failed. Who is stopped then and started
- * again cannot know of it, and may tell others of what is only in the page cache.
- */
-function isInDoubt(notes: readonly Note[]): boolean {
-  const directories = new Set(
-    notes.flatMap((one) => one.kind === "open" && one.path.endsWith(rootId) ? [one.handle] : []),
-  );
-  const last = notes.findLast((one) =>
-    (one.kind === "syncEnd" || one.kind === "syncFailed") && directories.has(one.handle)
-  );
-  return last?.kind === "syncFailed";
-}
-
-/**
  * Ingests up to record `last` while syncs of the timeline's files fail, beginning again whenever
  * one of a layer has; returns how often that was.
  */
@@ -321,14 +307,7 @@ Deno.test("what a failed sync covered is made anew, and power loss takes nothing
     const points = await atEveryStep(
       recorder.notes,
       { scratch, chance: () => random.between(0, 1) === 1, restartEvery: 10 },
-      {
-        check: async (left, played) => {
-          const promised = promises.at(played);
-          const seen = await check(left, promised);
-          return isInDoubt(recorder.notes.slice(0, played)) ? promised : seen;
-        },
-        recheck: check,
-      },
+      { check: (left, played) => check(left, promises.at(played)), recheck: check },
     );
     console.log(`${points} crash points`);
   } finally {

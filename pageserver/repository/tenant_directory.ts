@@ -8,13 +8,14 @@
  *   .../<anything>.___deleted                              deleted; removed at the start
  *
  * A process that was stopped between a rename and its sync leaves names that are not durable yet.
- * So a start syncs each directory before it relies on what is in it.
+ * So a start syncs each directory before it relies on what is in it, and writes each index_part
+ * anew.
  */
 import { dirname } from "node:path";
 import { fsyncDirectory } from "../../libs/utils/durable.ts";
 import { ifThere } from "../../libs/utils/if_there.ts";
 import { logger } from "../../libs/utils/log.ts";
-import { INDEX_PART_NAME, type IndexPart, readIndexPart } from "./index_part.ts";
+import { INDEX_PART_NAME, type IndexPart, readIndexPart, rewriteIndexPart } from "./index_part.ts";
 import { layerFileName } from "./layer_format.ts";
 
 const log = logger("pageserver", "tenant");
@@ -63,7 +64,7 @@ export function loadTimelineDirectory(path: string): IndexPart | undefined {
     removeDirectory(path);
     return undefined;
   }
-  fsyncDirectory(path); // what it says will be told to others
+  rewriteIndexPart(path, part);
   const listed = new Set([INDEX_PART_NAME, ...part.layers.map(layerFileName)]);
   for (const entry of Deno.readDirSync(path)) {
     if (!listed.has(entry.name)) Deno.removeSync(`${path}/${entry.name}`, { recursive: true });
