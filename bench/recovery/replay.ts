@@ -44,7 +44,7 @@ import { Heap2Info, HEAP_OPCODE_MASK, HeapInfo } from "../../pageserver/walredo/
 import { applyRecord, applyReference } from "../../pageserver/walredo/redo.ts";
 import { describeKey } from "../../pageserver/walredo/redo_error.ts";
 import { fsmBlocksAfterTruncate, vmBlocksAfterTruncate } from "../../pageserver/walredo/smgr.ts";
-import type { PageTarget, RedoKey } from "../../pageserver/walredo/types.ts";
+import { newRedoKey, type PageTarget, type RedoKey } from "../../pageserver/walredo/types.ts";
 import { vmBlockOf } from "../../pageserver/walredo/visibility_map.ts";
 import { PageStore } from "./page_store.ts";
 
@@ -62,16 +62,7 @@ export class Replay {
   readonly #version: PgVersion;
   readonly #load: LoadPage;
   readonly #xact = new XactRecord();
-  readonly #key: RedoKey = {
-    kind: "relation",
-    spc: 0,
-    db: 0,
-    rel: 0,
-    fork: 0,
-    slruKind: 0,
-    segno: 0,
-    block: 0,
-  };
+  readonly #key: RedoKey = newRedoKey();
   /** Blocks of the base that still count, of objects that were cut; 0 = all gone. */
   readonly #cutAt = new Map<ObjectId, number>();
 

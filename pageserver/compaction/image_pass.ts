@@ -28,7 +28,7 @@ import { Reconstruction } from "../repository/reconstruction.ts";
 import type { Resources } from "../repository/resources.ts";
 import { openSnapshot, type TimelineSnapshot } from "../repository/timeline_snapshot.ts";
 import { reconstructPage } from "../walredo/reconstruct.ts";
-import type { PageTarget, RedoKey } from "../walredo/types.ts";
+import { newRedoKey, type PageTarget, type RedoKey } from "../walredo/types.ts";
 import { ChainCounter, type Decision, type Extent, extentsOf, Sample } from "./image_plan.ts";
 
 const U32_MAX = 0xffffffff;
@@ -109,16 +109,7 @@ class ImagePass {
   readonly #collected = new Reconstruction();
   readonly #target: PageTarget;
   readonly #key: SearchKey = { f1: 0, f2: 0, f3: 0, f4: 0, f5: 0, f6: 0, object: NO_OBJECT };
-  readonly #redoKey: RedoKey = {
-    kind: "relation",
-    spc: 0,
-    db: 0,
-    rel: 0,
-    fork: 0,
-    slruKind: 0,
-    segno: 0,
-    block: 0,
-  };
+  readonly #redoKey: RedoKey = newRedoKey();
   #open: MemoryLayer | undefined;
   #serial = 0;
   #sincePause = 0;

@@ -17,7 +17,7 @@ import type { ObjectId } from "../repository/key_interner.ts";
 import { Reconstruction } from "../repository/reconstruction.ts";
 import type { ServedTimeline } from "../served_timeline.ts";
 import { reconstructPage } from "../walredo/reconstruct.ts";
-import type { PageTarget, RedoKey } from "../walredo/types.ts";
+import { newRedoKey, type PageTarget, type RedoKey } from "../walredo/types.ts";
 import { PageCache } from "./page_cache.ts";
 
 /** Reads pages. */
@@ -31,16 +31,7 @@ export class PageReader {
    * in a layer's page, if that is all there is to it.
    */
   readonly #scratch: PageTarget;
-  readonly #key: RedoKey = {
-    kind: "relation",
-    spc: 0,
-    db: 0,
-    rel: 0,
-    fork: 0,
-    slruKind: 0,
-    segno: 0,
-    block: 0,
-  };
+  readonly #key: RedoKey = newRedoKey();
 
   constructor(cacheBytes: number) {
     this.#cache = new PageCache(cacheBytes);

@@ -28,3 +28,8 @@ export interface RedoKey {
   segno: number;
   block: number;
 }
+
+/** A key for its owner to fill in, of the first page of no relation. */
+export function newRedoKey(): RedoKey {
+  return { kind: "relation", spc: 0, db: 0, rel: 0, fork: 0, slruKind: 0, segno: 0, block: 0 };
+}
