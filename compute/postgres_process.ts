@@ -6,7 +6,7 @@
  * A Postgres that this host started tells its end at once (it is our child); one that was adopted
  * from an earlier host is looked at every ADOPTED_LOOK_MS.
  */
-import { Conflict, NotFound, TimedOut, Unavailable } from "../libs/utils/errors.ts";
+import { BadRequest, Conflict, NotFound, TimedOut, Unavailable } from "../libs/utils/errors.ts";
 import { ifThere } from "../libs/utils/if_there.ts";
 import type { FileOwner } from "./endpoint_directory.ts";
 
@@ -44,8 +44,10 @@ interface LaunchOptions {
   readonly arena: string | undefined;
   readonly binDir: string;
   readonly owner: FileOwner | undefined;
-  readonly settings: readonly (readonly [string, string])[];
 }
+
+/** Settings for Postgres's command line. */
+export type Settings = readonly (readonly [name: string, value: string])[];
 
 /** The launcher and the library that it preloads, where that can be done. */
 export class Launcher {
@@ -80,12 +82,12 @@ export class Launcher {
   }
 
   /** Runs the launcher in a session of its own: it outlives us. */
-  #detach(args: string[]): Deno.ChildProcess {
+  #detach(args: string[], stdin: "null" | "piped" = "null"): Deno.ChildProcess {
     try {
       const child = new Deno.Command(this.#path, {
         args,
         clearEnv: true,
-        stdin: "null",
+        stdin,
         stdout: "null",
         stderr: "null",
         detached: true,
@@ -97,17 +99,13 @@ export class Launcher {
     }
   }
 
-  /** Becomes Postgres. */
-  start(options: LaunchOptions): PostgresProcess {
+  /** Has everything done for a start but the last step, which is Postgres itself. */
+  prepare(options: LaunchOptions): PreparedPostgres {
     const { pgdata, logFile, arena, binDir, owner } = options;
-    const settings = options.settings.flatMap(([name, value]) => ["-c", `${name}=${value}`]);
     const files = [pgdata, logFile, arena ?? "-", binDir];
     const library = this.#library === undefined ? [] : ["--library", this.#library];
-    const child = this.#detach(["start", ...library, ...files, ...idsOf(owner), "--", ...settings]);
-    const exited = child.status.then(({ code, signal }) =>
-      signal === null ? `exit code ${code}` : `signal ${signal}`
-    );
-    return new PostgresProcess(this, child.pid, exited);
+    const args = ["start", "--wait", ...library, ...files, ...idsOf(owner), "--"];
+    return new PreparedPostgres(this, this.#detach(args, "piped"));
   }
 
   /**
@@ -171,6 +169,41 @@ export class Launcher {
 /** The user and the group to become, as the launcher reads them. */
 function idsOf(owner: FileOwner | undefined): string[] {
   return owner === undefined ? ["-", "-"] : [String(owner.uid), String(owner.gid)];
+}
+
+/** A launcher that waits for the settings, to become Postgres. It ends when we do. */
+export class PreparedPostgres {
+  readonly #launcher: Launcher;
+  readonly #child: Deno.ChildProcess;
+  readonly #input: WritableStreamDefaultWriter<Uint8Array>;
+  readonly #exited: Promise<string>;
+  #isStarted = false;
+
+  constructor(launcher: Launcher, child: Deno.ChildProcess) {
+    this.#launcher = launcher;
+    this.#child = child;
+    this.#input = child.stdin.getWriter();
+    this.#exited = child.status.then(({ code, signal }) =>
+      signal === null ? `exit code ${code}` : `signal ${signal}`
+    );
+  }
+
+  /** Becomes Postgres with these settings. Throws BadRequest for one of several lines. */
+  start(settings: Settings): PostgresProcess {
+    const lines = settings.map(([name, value]) => `${name}=${value}`);
+    const odd = lines.find((line) => line.includes("\n"));
+    if (odd !== undefined) throw new BadRequest(`Cannot use a setting of several lines: ${odd}`);
+    this.#isStarted = true;
+    const text = [...lines, "", ""].join("\n");
+    this.#input.write(new TextEncoder().encode(text)).catch(() => {}); // its end says why
+    return new PostgresProcess(this.#launcher, this.#child.pid, this.#exited);
+  }
+
+  /** Ends it, unless it was started; returns when it is gone. */
+  async cancel(): Promise<void> {
+    await this.#input.close().catch(() => {});
+    if (!this.#isStarted) await this.#exited;
+  }
 }
 
 /** One Postgres. */

@@ -8,8 +8,8 @@
  *   5. its WAL stream opened; from now on a commit waits for a quorum
  *   6. a query answered, with the stream in force (sync_state = sync): only now it is announced
  *
- * What can overlap does: directories are prepared and the pageserver is connected to during the
- * election, and the durable write happens while the pageserver works.
+ * What can overlap does: directories and the launcher are prepared and the pageserver is connected
+ * to during the election, and the durable write happens while the pageserver works.
  */
 import type { PgClient } from "../libs/pgwire/client.ts";
 import { TimedOut } from "../libs/utils/errors.ts";
@@ -39,10 +39,12 @@ import {
   checkedMap,
   fetchEagerly,
   firstSession,
+  type Launch,
   launch,
   layOut,
   makingOf,
   type PhaseClock,
+  prepareLaunch,
 } from "./start_steps.ts";
 import type { Election } from "./wal_proposer/options.ts";
 
@@ -59,10 +61,12 @@ export async function bringUpPrimary(run: PrimaryRun, clock: PhaseClock): Promis
   proposer.start();
   const connecting = connectPageserver(spec);
   const startPages = services.startPages.begin(spec);
+  let launching: Launch | undefined;
   try {
     connecting.catch(() => {}); // thrown below, unless the election fails first
     const prepared = directory.prepare(spec.postgres_user, services.readyDirectory);
     const { savedSettings } = prepared;
+    launching = prepareLaunch(run);
     const election = await proposer.elected(ELECTION_MS_MAX);
     clock.end("election");
     const { startLsn } = election;
@@ -87,6 +91,7 @@ export async function bringUpPrimary(run: PrimaryRun, clock: PhaseClock): Promis
     const { preparedTransactions } = basebackup;
     await launch(
       run,
+      launching,
       fixedSettings({
         spec,
         standbyName: run.standbyName,
@@ -114,6 +119,7 @@ export async function bringUpPrimary(run: PrimaryRun, clock: PhaseClock): Promis
   } finally {
     startPages.close();
     connecting.then((client) => client.close(), () => {});
+    await launching?.prepared.cancel();
   }
 }
 

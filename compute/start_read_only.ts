@@ -26,10 +26,12 @@ import {
   checkedMap,
   fetchEagerly,
   firstSession,
+  type Launch,
   launch,
   layOut,
   makingOf,
   type PhaseClock,
+  prepareLaunch,
 } from "./start_steps.ts";
 
 /** Longest wait for a replica to have replayed what was committed before. */
@@ -45,8 +47,10 @@ export async function bringUpReadOnly(
   const { pgdata } = directory;
   const client = await connectPageserver(spec);
   const startPages = services.startPages.begin(spec);
+  let launching: Launch | undefined;
   try {
     const prepared = directory.prepare(spec.postgres_user, services.readyDirectory);
+    launching = prepareLaunch(run);
     const savedSettings = withoutSource(new TextDecoder().decode(prepared.savedSettings));
     const kept = new TextEncoder().encode(savedSettings);
     const wanted = staticLsn(spec.mode);
@@ -84,7 +88,7 @@ export async function bringUpReadOnly(
     ];
     writeEndpointState(directory.stateFile, state);
     writePassfile(run);
-    await launch(run, settings);
+    await launch(run, launching, settings);
     run.watchPromotion();
     run.watchSource();
     clock.end("postgres");
@@ -94,6 +98,7 @@ export async function bringUpReadOnly(
   } finally {
     startPages.close();
     client.close();
+    await launching?.prepared.cancel();
   }
 }
 

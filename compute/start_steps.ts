@@ -21,6 +21,7 @@ import { fetchPages } from "./eager_files/fetch_pages.ts";
 import { markMaps } from "./carried/free_space.ts";
 import { PAGE_SIZE } from "../libs/postgres/constants.ts";
 import { layOutInSteps, planFiles, plannedLengths, showControlFile } from "./lazy_files/lay_out.ts";
+import type { PreparedPostgres, Settings } from "./postgres_process.ts";
 import { HBA_CONF } from "./postgres_settings.ts";
 import type { StartPageFetch } from "./start_pages.ts";
 import { withinLimit } from "./wal_proposer/time_limit.ts";
@@ -146,24 +147,40 @@ export async function fetchEagerly(
   clock.end("pages");
 }
 
-/** Launches Postgres with these settings; returns when it accepts connections. */
-export async function launch(
-  run: EndpointRun,
-  settings: readonly (readonly [string, string])[],
-): Promise<void> {
-  const { services, spec, directory } = run;
+/** A Postgres that waits for what is to be told last. */
+export interface Launch {
+  readonly prepared: PreparedPostgres;
+  /** Where its log begins. */
+  readonly logStart: number;
+}
+
+/**
+ * Gets Postgres ready to start, while others are waited for: the programs that run before it take a
+ * fourth of its own start. The data directory and the log are there; cancel it in the end.
+ */
+export function prepareLaunch({ services, spec, directory }: EndpointRun): Launch {
   const { pgdata, logFile, arena } = directory;
   const logStart = Deno.statSync(logFile).size;
-  // Its clearing found no Postgres to end, so none may be started now
-  if (run.failure !== undefined) throw new Unavailable(run.failure);
-  run.attach(services.launcher.start({
+  const prepared = services.launcher.prepare({
     pgdata,
     logFile,
     arena: spec.eager === true ? undefined : arena,
     binDir: spec.pg_bin_dir,
     owner: spec.postgres_user,
-    settings,
-  }));
+  });
+  return { prepared, logStart };
+}
+
+/** Launches Postgres with these settings; returns when it accepts connections. */
+export async function launch(
+  run: EndpointRun,
+  { prepared, logStart }: Launch,
+  settings: Settings,
+): Promise<void> {
+  const { pgdata, logFile } = run.directory;
+  // Its clearing found no Postgres to end, so none may be started now
+  if (run.failure !== undefined) throw new Unavailable(run.failure);
+  run.attach(prepared.start(settings));
   await run.process.ready(pgdata, logFile, logStart, READY_MS_MAX);
 }
 

@@ -3,12 +3,13 @@
 # signals and looks at processes, so that the host itself needs neither to run other programs nor to
 # read /proc.
 #
-#   start [--library FILE] PGDATA LOGFILE ARENA BINDIR UID GID -- [postgres arguments]
+#   start [--wait] [--library FILE] PGDATA LOGFILE ARENA BINDIR UID GID -- [postgres arguments]
 #       Becomes BINDIR/postgres -D PGDATA ...: the process id stays the caller's child's. It becomes
 #       UID and GID first, which only root can (- keeps the caller's). Output is appended to LOGFILE.
 #       ARENA "-" runs it without lazy files. The library is FILE, or neon_lazy_files.so beside this
 #       script, or the prebuilt one in the source tree. TZ is passed on; the rest of the environment
-#       is not.
+#       is not. With --wait everything is done but the last step: more settings (NAME=VALUE) come on
+#       standard input, one a line, and an empty line starts Postgres. Without that one, exit 67.
 #   release PGDATA BINDIR UID GID
 #       Gives back the shared memory of a Postgres that was killed in PGDATA. Exit 1 if that cannot be,
 #       as while one of its processes lives.
@@ -81,6 +82,11 @@ find_library() {
 }
 
 start() {
+    wait=
+    if [ "${1-}" = --wait ]; then
+        wait=1
+        shift
+    fi
     library=
     if [ "${1-}" = --library ] && [ $# -ge 2 ]; then
         library=$2
@@ -89,27 +95,35 @@ start() {
     [ $# -ge 7 ] && [ "$7" = -- ] || fail 64 "start: wrong arguments"
     pgdata=$1 log=$2 arena=$3 bin=$4 uid=$5 gid=$6
     shift 7
-    exec </dev/null >>"$log" 2>&1 || fail 66 "cannot open $log"
+    exec >>"$log" 2>&1 || fail 66 "cannot open $log"
     cd -P "$pgdata" || fail 66 "cannot enter $pgdata"
     pgdata=$PWD # what getcwd prints: the library compares
     [ "$arena" = - ] || [ -n "$library" ] || find_library
+    set -- "$bin/postgres" -D "$pgdata" "$@"
+    if [ -n "$wait" ]; then
+        set -- sh -c '
+            while IFS= read -r setting; do
+                [ -n "$setting" ] || exec "$@" </dev/null
+                set -- "$@" -c "$setting"
+            done
+            exit 67' neon_launch "$@"
+    else
+        exec </dev/null
+    fi
+    set -- "PATH=$bin:/usr/bin:/bin" "LC_ALL=C.UTF-8" ${TZ+"TZ=$TZ"} "$@"
     if [ "$arena" = - ]; then
-        set -- "PATH=$bin:/usr/bin:/bin" "LC_ALL=C.UTF-8" ${TZ+"TZ=$TZ"} \
-            "$bin/postgres" -D "$pgdata" "$@"
+        set -- env -i "$@"
     else
         # ld.so only warns about a library that it cannot load, and the files would read as zeros;
         # so it is tried as the user that Postgres will be. A path that ld.so would take for two goes
         # by the number of an open file.
         case $library in *[:[:space:]]*) preload=/proc/self/fd/9 ;; *) preload=$library ;; esac
-        set -- "PATH=$bin:/usr/bin:/bin" "LC_ALL=C.UTF-8" ${TZ+"TZ=$TZ"} \
-            "LD_PRELOAD=$preload" "NEON_LAZY_ARENA=$arena" "NEON_LAZY_PGDATA=$pgdata" \
-            "$bin/postgres" -D "$pgdata" "$@"
+        set -- "LD_PRELOAD=$preload" "NEON_LAZY_ARENA=$arena" "NEON_LAZY_PGDATA=$pgdata" "$@"
         set -- sh -c '
             [ -r "$0" ] && case $0 in *[:[:space:]]*) exec 9<"$0" ;; esac && exec env -i "$@"
             echo "neon_launch: cannot read $0" >&2
             exit 66' "$library" "$@"
     fi
-    [ "$arena" = - ] && set -- env -i "$@"
     become "$uid" "$gid" "$@"
 }
 

@@ -103,6 +103,37 @@ Deno.test({
 });
 
 Deno.test({
+  name: "launcher start --wait becomes postgres when it is told so, and not without",
+  ignore: !ON_LINUX,
+  fn: () =>
+    withFakePostgres(async (directory) => {
+      const data = join(directory, "data");
+      const log = join(directory, "log");
+      const args = ["start", "--wait", data, log, "-", directory, "-", "-", "--", "-c", "a=b c"];
+      const told = async (text: string) => {
+        const process = new Deno.Command(LAUNCHER, { args, stdin: "piped" }).spawn();
+        const input = process.stdin.getWriter();
+        await input.write(new TextEncoder().encode(text));
+        return { process, input };
+      };
+      const { process: left, input: end } = await told("d=1\n");
+      await end.close();
+      equal((await left.status).code, 67);
+      equal(Deno.readTextFileSync(log), "");
+      const { process, input } = await told("d=e  f$\ng='h'\n\n");
+      const lines = await logOf(directory);
+      deepEqual(lines.slice(0, 3), [
+        `pid ${process.pid}`,
+        `args -D ${data} -c a=b c -c d=e  f$ -c g='h'`,
+        `cwd ${data}`,
+      ]);
+      await input.close();
+      process.kill("SIGKILL");
+      await process.status;
+    }),
+});
+
+Deno.test({
   name: "launcher start fails without a readable library",
   ignore: !ON_LINUX,
   fn: () =>
