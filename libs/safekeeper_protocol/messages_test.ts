@@ -1,12 +1,13 @@
 /** Round trips of every message, golden bytes of the fixed layouts, and refusals. */
 import assert from "node:assert/strict";
 import fc from "fast-check";
+import { ByteReader, ByteWriter } from "../utils/bytes.ts";
 import { Corrupt } from "../utils/errors.ts";
 import { encodeHex } from "../utils/hex.ts";
 import type { TenantId, TimelineId } from "../utils/id.ts";
 import type { Lsn } from "../utils/lsn.ts";
 import { decodeFeedback, encodeFeedback, type PageserverFeedback } from "./feedback.ts";
-import type { MembershipConfiguration } from "./membership.ts";
+import { type MembershipConfiguration, readMembership, writeMembership } from "./membership.ts";
 import {
   type AcceptorMessage,
   decodeAcceptorMessage,
@@ -26,13 +27,15 @@ const safe = fc.maxSafeNat();
 const lsn = safe as fc.Arbitrary<Lsn>;
 const host = fc.stringMatching(/^[a-z0-9.:-]{0,20}$/);
 const member = record({ id: safe, host, pgPort: fc.integer({ min: 0, max: 65535 }) });
+/** Any but one that has begun and has nobody in it, which is refused. */
 const membership: fc.Arbitrary<MembershipConfiguration> = fc.tuple(
   u32,
   fc.array(member, { maxLength: 5 }),
   fc.array(member, { maxLength: 3 }),
-).map(([generation, members, newMembers]) =>
-  newMembers.length === 0 ? { generation, members } : { generation, members, newMembers }
-);
+).filter(([generation, members]) => generation === 0 || members.length > 0)
+  .map(([generation, members, newMembers]) =>
+    newMembers.length === 0 ? { generation, members } : { generation, members, newMembers }
+  );
 const history: fc.Arbitrary<TermHistory> = fc.array(fc.tuple(fc.nat(1000), fc.nat(1 << 30)), {
   maxLength: 6,
 }).map((steps) => {
@@ -49,6 +52,13 @@ const feedback: fc.Arbitrary<PageserverFeedback> = record({
   replyTime: fc.integer({ min: -(2 ** 50), max: 2 ** 50 }),
   shardNumber: fc.nat(8),
   corruptionDetected: fc.boolean(),
+});
+
+Deno.test("readMembership() refuses one that has begun and has nobody in it", () => {
+  const writer = new ByteWriter("big");
+  writeMembership(writer, { generation: 1, members: [] });
+  const reader = new ByteReader(writer.bytes(), "big", "a membership");
+  assert.throws(() => readMembership(reader), /generation 1 is empty/);
 });
 
 Deno.test("encodeProposerMessage() round-trips every message", () => {
