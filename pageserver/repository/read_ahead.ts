@@ -27,13 +27,19 @@ const STREAK_MIN = 4;
 /** Pages that a row may leave out, because they are in the cache or hold nothing that is read. */
 const GAP_PAGES_MAX = 3;
 /**
- * Within so many pages of where a stream is, others are at work on the same scan: its processes
- * stay within 1024 blocks of each other, which ask for 128 more (compute/lazy_files/library/).
+ * Within so many pages of where a stream is, two misses in a row are of another process of the same
+ * scan: they stay within 1024 blocks of each other, and ask for 128 more
+ * (compute/lazy_files/library/). A miss alone is somebody's who looks for rows by an index.
  */
 const NEAR_PAGES = 20 * CHUNK_PAGES;
 
 /** Bytes of slab that the chunks need. */
 export const READ_AHEAD_BYTES = CHUNKS * CHUNK_PAGES * CACHE_PAGE_BYTES;
+
+/** Whether a page goes on with a row, this far behind where the row is. */
+function isBehind(gap: number): boolean {
+  return gap >= 0 && gap <= GAP_PAGES_MAX;
+}
 
 /** The streams and the chunks. */
 export class ReadAhead {
@@ -46,6 +52,9 @@ export class ReadAhead {
   readonly #streak = new Uint32Array(STREAMS);
   readonly #streamRecent = new Uint8Array(STREAMS);
   #streamHand = 0;
+  // The last miss: its file, and the page behind it.
+  #missedFile = 0;
+  #missedNext = 0;
   // Of each chunk: the file (0: none), its first page, and how many of its pages are there.
   readonly #chunkFile = new Uint32Array(CHUNKS);
   readonly #first = new Uint32Array(CHUNKS);
@@ -90,22 +99,36 @@ export class ReadAhead {
    */
   miss(file: LayerFile, page: number, pagesEnd: number): number {
     if (page >= pagesEnd) return -1;
+    const isRow = file.id === this.#missedFile && isBehind(page - this.#missedNext);
+    this.#missedFile = file.id;
+    this.#missedNext = page + 1;
+    let short = -1;
     for (let stream = 0; stream < STREAMS; stream++) {
       if (this.#streamFile[stream] !== file.id) continue;
       const gap = page - this.#next[stream]!;
-      const isLong = this.#streak[stream]! >= STREAK_MIN;
-      if (isLong ? Math.abs(gap) > NEAR_PAGES : gap < 0 || gap > GAP_PAGES_MAX) continue;
-      this.#streamRecent[stream] = 1;
-      this.#streak[stream]!++;
-      if (gap >= 0) this.#next[stream] = page + 1;
-      if (this.#streak[stream]! < STREAK_MIN) return -1;
-      const chunk = this.#load(file, page, pagesEnd);
-      const end = this.#first[chunk]! + this.#count[chunk]!;
-      if (end > this.#next[stream]!) this.#next[stream] = end;
-      return this.#offsetOf(chunk, page);
+      if (this.#streak[stream]! < STREAK_MIN) {
+        if (isBehind(gap)) short = stream;
+      } else if (isBehind(gap) || (isRow && Math.abs(gap) <= NEAR_PAGES)) {
+        return this.#goOn(stream, file, page, pagesEnd);
+      }
     }
-    this.#begin(file, page);
-    return -1;
+    if (short < 0) {
+      this.#begin(file, page);
+      return -1;
+    }
+    this.#streamRecent[short] = 1;
+    this.#next[short] = page + 1;
+    if (++this.#streak[short]! < STREAK_MIN) return -1;
+    return this.#goOn(short, file, page, pagesEnd);
+  }
+
+  /** Reads the chunk of a page that a long stream asks for. */
+  #goOn(stream: number, file: LayerFile, page: number, pagesEnd: number): number {
+    this.#streamRecent[stream] = 1;
+    const chunk = this.#load(file, page, pagesEnd);
+    const end = this.#first[chunk]! + this.#count[chunk]!;
+    if (end > this.#next[stream]!) this.#next[stream] = end;
+    return this.#offsetOf(chunk, page);
   }
 
   #holds(chunk: number, file: LayerFile, page: number): boolean {

@@ -201,3 +201,25 @@ Deno.test("the page cache gives the file's bytes however small it and the handle
   assert.equal(files.openCount, 0);
   Deno.removeSync(directory, { recursive: true });
 });
+
+Deno.test("rows of pages are read by the chunk, pages alone are not, however near", () => {
+  const directory = Deno.makeTempDirSync();
+  const files = new FileTable(2);
+  const cache = new PageCache(8 * CACHE_PAGE_BYTES, files);
+  const pages = 1000;
+  const file = files.register(`${directory}/file`);
+  Deno.writeFileSync(file.path, new Uint8Array(pages * CACHE_PAGE_BYTES));
+  /** Whether more than was asked for lies behind it. */
+  const byChunk = (page: number) => {
+    const offset = cache.valuePage(file, page, pages, 1);
+    return cache.valueEnd - offset > 2 * CACHE_PAGE_BYTES;
+  };
+  assert.deepEqual([0, 1, 2, 3, 4].map(byChunk), [false, false, false, true, true]);
+  // By key, each somewhat behind the one before, as by an index
+  for (let page = 100; page < 400; page += 30) assert.equal(byChunk(page), false, `page ${page}`);
+  // Another process of the scan
+  assert.deepEqual([500, 501, 502].map(byChunk), [false, true, true]);
+  assert.deepEqual([640, 641, 135, 136].map(byChunk), [false, true, false, true]);
+  files.release(file);
+  Deno.removeSync(directory, { recursive: true });
+});
