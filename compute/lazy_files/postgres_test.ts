@@ -1,6 +1,7 @@
 import { deepEqual, equal, match, ok } from "node:assert/strict";
 import { join } from "node:path";
 import { findPostgres17 } from "../../tests/redo_judge/stock_postgres.ts";
+import { until } from "../../tests/support/waiting.ts";
 import { Cluster } from "./cluster_fixture.ts";
 import type { LayOutOptions } from "./lay_out.ts";
 import { hashContents, LazyClone, runTransfers } from "./lazy_clone_fixture.ts";
@@ -172,6 +173,10 @@ async function killBackends(clone: LazyClone): Promise<void> {
     await new Promise((resolve) => setTimeout(resolve, 200));
     Deno.kill(Number((await found())![0]), "SIGKILL");
     await load;
+    // Until the postmaster has noticed it goes on answering
+    const restarts = () =>
+      clone.log.split("all server processes terminated; reinitializing").length - 1;
+    await until("Postgres has begun anew", () => restarts() > round);
     await clone.waitUntilReady();
     deepEqual(await clone.query(MONEY_IS_KEPT), [["t"]]);
   }
