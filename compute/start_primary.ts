@@ -8,8 +8,8 @@
  *   5. its WAL stream opened; from now on a commit waits for a quorum
  *   6. a query answered, with the stream in force (sync_state = sync): only now it is announced
  *
- * What can overlap does: directories and the launcher are prepared and the pageserver is connected
- * to during the election, and the durable write happens while the pageserver works.
+ * What can overlap does: directories are prepared and the pageserver is connected to during the
+ * election; the launcher runs and the durable write happens while the pageserver works.
  */
 import type { PgClient } from "../libs/pgwire/client.ts";
 import { TimedOut } from "../libs/utils/errors.ts";
@@ -66,7 +66,6 @@ export async function bringUpPrimary(run: PrimaryRun, clock: PhaseClock): Promis
     connecting.catch(() => {}); // thrown below, unless the election fails first
     const prepared = directory.prepare(spec.postgres_user, services.readyDirectory);
     const { savedSettings } = prepared;
-    launching = prepareLaunch(run);
     const election = await proposer.elected(ELECTION_MS_MAX);
     clock.end("election");
     const { startLsn } = election;
@@ -75,6 +74,7 @@ export async function bringUpPrimary(run: PrimaryRun, clock: PhaseClock): Promis
     const fetching = fetchBasebackup(client, spec, startLsn, pgdata, makingOf(run));
     fetching.catch(() => {});
     startPages.fetch(startLsn);
+    launching = await prepareLaunch(run);
     const state = stateOf(run, election);
     writeEndpointState(directory.stateFile, state);
     const basebackup = await fetching;

@@ -50,12 +50,14 @@ export async function bringUpReadOnly(
   let launching: Launch | undefined;
   try {
     const prepared = directory.prepare(spec.postgres_user, services.readyDirectory);
-    launching = prepareLaunch(run);
     const savedSettings = withoutSource(new TextDecoder().decode(prepared.savedSettings));
     const kept = new TextEncoder().encode(savedSettings);
     const wanted = staticLsn(spec.mode);
     const making = makingOf(run);
-    const basebackup = await fetchStandbyBasebackup(client, spec, wanted, pgdata, making);
+    const fetching = fetchStandbyBasebackup(client, spec, wanted, pgdata, making);
+    fetching.catch(() => {});
+    launching = await prepareLaunch(run);
+    const basebackup = await fetching;
     const map = checkedMap(basebackup, spec, wanted);
     const leasing = run.startAt(map.lsn);
     leasing.catch(() => {});

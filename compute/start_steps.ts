@@ -158,7 +158,9 @@ export interface Launch {
  * Gets Postgres ready to start, while others are waited for: the programs that run before it take a
  * fourth of its own start. The data directory and the log are there; cancel it in the end.
  */
-export function prepareLaunch({ services, spec, directory }: EndpointRun): Launch {
+export async function prepareLaunch(run: EndpointRun): Promise<Launch> {
+  const { services, spec, directory } = run;
+  await setImmediate(); // what was asked for goes out first: to make a process takes milliseconds
   const { pgdata, logFile, arena } = directory;
   const logStart = Deno.statSync(logFile).size;
   const prepared = services.launcher.prepare({
