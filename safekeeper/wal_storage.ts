@@ -9,7 +9,8 @@
  * Appending is synchronous into the page cache; `flush` is asynchronous and syncs through a second
  * file descriptor, so that appends go on meanwhile and the next flush takes them all; a flush that
  * began before a truncation reports nothing new (wal_positions.ts has these rules). Where there is
- * little to sync, and that lately took a moment only, `flush` syncs in place: that saves a thread.
+ * little to sync, that lately took a moment only, and hardly anybody else is busy, `flush` syncs in
+ * place: that saves a thread.
  *
  * A segment that is full stays open under its partial name, and the next one is begun, until a
  * flush has synced it; then it gets its complete name. New names are made durable by the flush,
@@ -33,6 +34,7 @@ import { fsyncDirectory, readAt, syncDirectory, writeAll } from "../libs/utils/d
 import { Corrupt, messageOf, Unavailable } from "../libs/utils/errors.ts";
 import { ifThere } from "../libs/utils/if_there.ts";
 import { addLsn, formatLsn, type Lsn } from "../libs/utils/lsn.ts";
+import { BusySyncs } from "./busy_syncs.ts";
 import { SpareSegment } from "./spare_segment.ts";
 import { WalPositions } from "./wal_positions.ts";
 import { WalReader } from "./wal_reader.ts";
@@ -47,10 +49,12 @@ import {
 /** Bytes that finding the end of the WAL reads at a time. */
 const SCAN_BYTES = 1 << 20;
 
-/** Syncs that take less on average are done in place, */
+/** Syncs that take less on average, all busy timelines together, are done in place, */
 const IN_PLACE_MS_MAX = 2;
-/** as long as they cover no more than this. */
+/** as long as they cover no more than this, */
 const IN_PLACE_BYTES_MAX = 64 * 1024;
+/** and no more timelines are busy: two do not harm each other, four would lose a third. */
+const IN_PLACE_TIMELINES_MAX = 2;
 /** Weight of the newest sync in that average. */
 const SYNC_WEIGHT = 0.1;
 
@@ -87,6 +91,8 @@ interface OpenSegment {
   /** Where the next write to `file` would go. */
   position: number;
 }
+
+const busySyncs = new BusySyncs<WalStorage>();
 
 /** See the head of this file. */
 export class WalStorage {
@@ -303,8 +309,9 @@ export class WalStorage {
   async #sync(open: OpenSegment, withSize: boolean): Promise<void> {
     const begun = performance.now();
     const before = this.#syncMs;
-    const isShort = before !== undefined && before < IN_PLACE_MS_MAX && !withSize &&
-      this.writeLsn - this.flushLsn <= IN_PLACE_BYTES_MAX;
+    const busy = busySyncs.note(this, begun);
+    const isShort = before !== undefined && before * busy < IN_PLACE_MS_MAX && !withSize &&
+      busy <= IN_PLACE_TIMELINES_MAX && this.writeLsn - this.flushLsn <= IN_PLACE_BYTES_MAX;
     if (isShort) this.#synced(() => open.syncFile.syncDataSync());
     else await this.#inBackground(open, withSize);
     const tookMs = performance.now() - begun;
