@@ -96,10 +96,14 @@ export async function createBranch(
   const timelineId = options.timelineId ?? newTimelineId();
   checkBranchNameFree(env.config, tenant, branch, timelineId);
   const ancestor = timelineOfBranch(env, tenant, ancestorBranch);
-  const [committed] = await Promise.all([
+  // Where the pageserver is down nothing begins; where all is, the safekeepers are named
+  const [position, pageserver] = await Promise.allSettled([
     committedPosition(env, tenant, ancestor),
-    pageserverClient(env).status(), // where it is down, nothing begins
+    pageserverClient(env).status(),
   ]);
+  if (position.status === "rejected") throw position.reason;
+  if (pageserver.status === "rejected") throw pageserver.reason;
+  const committed = position.value;
   const { ancestorTime } = options;
   const lsn = options.ancestorLsn ??
     (ancestorTime === undefined
