@@ -67,7 +67,9 @@ export async function carryStopped(cluster: StoppedCluster, proposer: WalPropose
 /** Whether the WAL ends with this cluster's shutdown checkpoint, as it does when all is well. */
 function endsWithCheckpoint(control: ControlFile, proposer: WalProposer): boolean {
   if (control.state !== DbState.SHUT_DOWN) {
-    log.info("statistics and free space maps are not kept: PostgreSQL stopped without a checkpoint");
+    log.info(
+      "statistics and free space maps are not kept: PostgreSQL stopped without a checkpoint",
+    );
     return false;
   }
   const end = endOfCheckpointRecord(control.checkPointLsn, control.walSegmentSize);
