@@ -22,7 +22,7 @@ export interface Side {
   readonly target: Target;
   /** Resolves when nothing of a load is left to be done, which would be charged to the next. */
   settle(): Promise<void>;
-  /** Does now what it would do by itself in the background, sooner or later, for reads. */
+  /** Has it do all that it can do beforehand for first reads. */
   compact(): Promise<void>;
   /** Starts it again with nothing in memory, and none of its files in the page cache. */
   restartCold(): Promise<void>;
@@ -84,7 +84,7 @@ function ourSide(local: LocalNeon, tenant: CreatedTenant, port: number): Side {
       await settle(local, tenant);
       const pageserver = pageserverClient(local.environment());
       await pageserver.checkpoint(tenant.tenantId, tenant.timelineId);
-      await pageserver.compact(tenant.tenantId, tenant.timelineId, false);
+      await pageserver.compact(tenant.tenantId, tenant.timelineId, true);
     },
     restartCold: async () => {
       await local.stop();
