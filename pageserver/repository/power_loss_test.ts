@@ -282,6 +282,7 @@ Deno.test("what a failed sync covered is made anew, and power loss takes nothing
     const recorder = new FileRecorder(root);
     const promises = new Promises(recorder);
     let failed = 0;
+    let wellInARow = 0;
     await recorder.during(async () => {
       const clock = { nowMs: 0 };
       const manager = openManager(root, clock);
@@ -293,8 +294,10 @@ Deno.test("what a failed sync covered is made anew, and power loss takes nothing
       });
       promises.durable(timeline);
       recorder.failsSync = (path) => {
-        const fails = path.includes(rootId) && random.next() < 0.3;
+        if (!path.includes(rootId)) return false;
+        const fails = random.next() < 0.3 || wellInARow === 4;
         if (fails) failed++;
+        wellInARow = fails ? 0 : wellInARow + 1;
         return fails;
       };
       const startedOver = await ingestWithFailures(timeline, 260, clock, promises);
