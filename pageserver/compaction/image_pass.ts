@@ -64,9 +64,7 @@ type Rebuild = (collected: Reconstruction, key: RedoKey, into: PageTarget) => nu
 /** Redo as the page service does it; the bytes are into.bytes from into.offset. */
 export function rebuildWith(version: PgVersion): Rebuild {
   return (collected, key, into) => {
-    into.offset = collected.hasImage ? 0 : collected.reserve(PAGE_SIZE);
-    into.bytes = collected.bytes;
-    into.view = collected.view;
+    collected.placeForPage(PAGE_SIZE, into);
     reconstructPage(collected, key, into, version);
     return PAGE_SIZE;
   };

@@ -119,9 +119,7 @@ export class PageReader {
       return scratch;
     }
     collected.bringHome();
-    scratch.offset = collected.hasImage ? 0 : collected.reserve(PAGE_SIZE);
-    scratch.bytes = collected.bytes;
-    scratch.view = collected.view;
+    collected.placeForPage(PAGE_SIZE, scratch);
     this.#reconstruct(served, scratch);
     return scratch;
   }

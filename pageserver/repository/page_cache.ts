@@ -164,23 +164,26 @@ export class PageCache {
   }
 
   #isMissing(file: LayerFile, page: number): boolean {
-    if (this.#ahead.find(file, page) >= 0) return false;
-    let slot = this.#buckets[this.#bucketOf(file.id, page)]!;
+    return this.#ahead.find(file, page) < 0 &&
+      this.#slotOf(file, page, this.#bucketOf(file.id, page)) < 0;
+  }
+
+  /** The offset of a page that is there, which counts as a hit; -1 otherwise. */
+  #find(file: LayerFile, page: number, bucket: number): number {
+    const slot = this.#slotOf(file, page, bucket);
+    if (slot < 0) return -1;
+    this.#recent[slot] = 1;
+    this.hits++;
+    return slot * CACHE_PAGE_BYTES;
+  }
+
+  /** The slot of a page in the chain of `bucket`; -1 if it is in none. */
+  #slotOf(file: LayerFile, page: number, bucket: number): number {
+    let slot = this.#buckets[bucket]!;
     while (slot >= 0 && (this.#slotPage[slot] !== page || this.#slotFile[slot] !== file.id)) {
       slot = this.#next[slot]!;
     }
-    return slot < 0;
-  }
-
-  #find(file: LayerFile, page: number, bucket: number): number {
-    for (let slot = this.#buckets[bucket]!; slot >= 0; slot = this.#next[slot]!) {
-      if (this.#slotPage[slot] === page && this.#slotFile[slot] === file.id) {
-        this.#recent[slot] = 1;
-        this.hits++;
-        return slot * CACHE_PAGE_BYTES;
-      }
-    }
-    return -1;
+    return slot;
   }
 
   #load(file: LayerFile, page: number, bucket: number, slot: number): number {

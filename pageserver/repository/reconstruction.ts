@@ -17,6 +17,13 @@ const SLAB_BYTES_MAX = 512 * 1024 * 1024;
 /** A slab larger than this is given back at the next begin(). */
 const SLAB_BYTES_KEPT = 4 * 1024 * 1024;
 
+/** Where a page is to be made. */
+interface PagePlace {
+  bytes: Uint8Array;
+  view: DataView;
+  offset: number;
+}
+
 /** The reusable result of Timeline.collect. */
 export class Reconstruction {
   /** The slab; replaced when it grows, so take it anew after each collect. */
@@ -100,6 +107,16 @@ export class Reconstruction {
     const end = this.elsewhereOffset + this.imageLength;
     const at = this.reserve(this.imageLength);
     this.bytes.set(this.elsewhereBytes.subarray(this.elsewhereOffset, end), at);
+  }
+
+  /**
+   * Makes `place` one in the slab: the image itself, else new room of `length` bytes. A copy within
+   * one array is cheaper than one into another, and makes no objects.
+   */
+  placeForPage(length: number, place: PagePlace): void {
+    place.offset = this.hasImage ? 0 : this.reserve(length);
+    place.bytes = this.bytes;
+    place.view = this.view;
   }
 
   /** Notes that bytes[offset, offset + length) is the next record. */
