@@ -80,6 +80,7 @@ function status(name = "main"): NeonStatus {
       },
     ],
     safekeeper_changes: [],
+    refused: null,
     remote_storage: { local_path: "/srv/neon" },
   };
 }

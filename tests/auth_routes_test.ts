@@ -369,6 +369,11 @@ async function checkStrangeKey({ local: { directory } }: TestNeon): Promise<void
     assert.match(stderr, /Cannot authenticate: no known key has signed the token/);
     assert.match(stderr, why);
   }
+  const seen = await runNeon(directory, ["status"]);
+  assert.equal(seen.code, 1);
+  assert.match(seen.stderr, /^error: Cannot authenticate: no known key .* must have one that fits/);
+  assert.match(seen.stdout, /^ pageserver .* running$/m);
+  assert.match(seen.stdout, /^ main .* running$/m); // found by its process
   const stop = await runNeon(directory, ["stop"]);
   assert.deepEqual([stop.code, stop.stderr], [0, ""]);
   Deno.writeTextFileSync(path, right);

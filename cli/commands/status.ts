@@ -1,8 +1,12 @@
-/** `neon status`: what there is and how it does. Exit code 0 if all daemons run, 1 otherwise. */
+/**
+ * `neon status`: what there is and how it does. Exit code 0 if all daemons run and take our tokens,
+ * 1 otherwise.
+ */
 import { styleText } from "node:util";
 import { Command } from "../command.ts";
 import { displayPath, openEnvironment } from "../control_plane/environment.ts";
 import { neonStatus } from "../control_plane/status.ts";
+import { errorText, printError } from "../error_text.ts";
 import { withExamples } from "../help.ts";
 import { outputWidth, printHint, printJson, printLine } from "../output.ts";
 import { BRANCHES_MAX, statusLines } from "../status_text.ts";
@@ -26,15 +30,17 @@ export function command(): Command {
           printLine(colour ? line.replace(TROUBLE, (words) => styleText("red", words)) : line);
         }
       }
-      if (status.daemons.every((daemon) => daemon.status === "running")) return;
-      if (!options.json) {
+      const allRun = status.daemons.every((daemon) => daemon.status === "running");
+      if (status.refused !== null) printError(errorText(status.refused, []));
+      if (allRun && status.refused === null) return;
+      if (!options.json && !allRun) {
         printHint(`not everything of ${displayPath(env.repoDir)} is running: neon start`);
       }
       Deno.exitCode = 1;
     });
   return withExamples(
     made as unknown as Command,
-    ["neon status", "exit code 1 unless all daemons run"],
+    ["neon status", "exit code 1 unless all daemons run and answer"],
     ["neon status --json"],
   );
 }

@@ -2,9 +2,10 @@
  * Everything that `neon status` shows: daemons and endpoints with their processes and disk, and for
  * each branch how far its WAL has come. Whether a daemon answers at all is asked first and waited
  * for ANSWER_MS; one that did not answer a question is not asked another, so the whole is there in
- * little more than a second when something hangs. What could not be learnt is null.
+ * little more than a second when something hangs. What could not be learnt is null; a daemon that
+ * does not know the key of our tokens hides what it has, and no more.
  */
-import { TimedOut, Unavailable } from "../../libs/utils/errors.ts";
+import { TimedOut, Unauthorized, Unavailable } from "../../libs/utils/errors.ts";
 import type { TenantId, TimelineId } from "../../libs/utils/id.ts";
 import { type Lsn, maxLsn, parseLsn } from "../../libs/utils/lsn.ts";
 import type { StorageLocation } from "../../libs/remote_storage/location.ts";
@@ -83,6 +84,8 @@ export interface NeonStatus {
   /** Safekeepers that a command is replacing, adding or removing, or has not finished with. */
   safekeeper_changes: { id: number; change: SafekeeperChange }[];
   remote_storage: StorageLocation | null;
+  /** Why daemons that run do not say what they have: they do not take our tokens. */
+  refused: string | null;
 }
 
 function footprint(
@@ -105,6 +108,8 @@ function footprint(
 /** Asks `questions` in turn, a few at a time; a daemon in `silent` is not asked any more. */
 class Questions {
   readonly #silent: Set<string>;
+  /** What the first one said that does not take our tokens. */
+  refused: string | null = null;
 
   constructor(silent: Iterable<string>) {
     this.#silent = new Set(silent);
@@ -117,6 +122,7 @@ class Questions {
       return await question();
     } catch (thrown) {
       if (thrown instanceof TimedOut || thrown instanceof Unavailable) this.#silent.add(daemon);
+      if (thrown instanceof Unauthorized) this.refused ??= thrown.message;
       return undefined; // also: it does not know the timeline yet
     }
   }
@@ -238,8 +244,9 @@ export async function neonStatus(
   const silent = states.filter(({ status }) => status !== "running").map(({ name }) => name);
   const questions = new Questions(silent);
   const host = computeClient(env, ANSWER_MS);
+  const listed = questions.ask("compute", () => listEndpoints(env, undefined, host));
   const [endpoints, tenants] = await Promise.all([
-    listEndpoints(env, undefined, silent.includes("compute") ? null : host),
+    listed.then((all) => all ?? listEndpoints(env, undefined, null)),
     Promise.all(
       listTenantRecords(env.repoDir).map((id) => tenantStatus(env, questions, id, positionsMax)),
     ),
@@ -264,5 +271,6 @@ export async function neonStatus(
       return change === null ? [] : [{ id: safekeeper.id, change }];
     }),
     remote_storage: env.config.remote_storage ?? null,
+    refused: questions.refused,
   };
 }

@@ -1,5 +1,6 @@
 import { deepEqual, equal, match, notEqual } from "node:assert/strict";
 import { join } from "node:path";
+import { until } from "../../tests/support/waiting.ts";
 
 const LAUNCHER = join(import.meta.dirname!, "neon_launch.sh");
 const ON_LINUX = Deno.build.os === "linux";
@@ -46,16 +47,15 @@ env | sort; echo end; exec sleep 60\n`;
   }
 }
 
-async function logOf(directory: string): Promise<string[]> {
-  for (;;) {
+function logOf(directory: string): Promise<string[]> {
+  return until("the program has told everything", () => {
     try {
       const text = Deno.readTextFileSync(join(directory, "log"));
-      if (/^end$/m.test(text)) return text.trim().split("\n");
+      return /^end$/m.test(text) && text.trim().split("\n");
     } catch {
-      // not there yet
+      return undefined; // not there yet
     }
-    await new Promise((resolve) => setTimeout(resolve, 5));
-  }
+  });
 }
 
 Deno.test({
