@@ -1,12 +1,14 @@
 /**
- * Image layers: what making them costs, and what first reads gain. pgbench's accounts after COPY,
- * then after updates all over the table, in several delta layers: pages of the table read from the
+ * Compaction: what it costs, and what first reads gain. pgbench's accounts after COPY, then after
+ * transactions that each change one row anywhere (delta layers become one in key order), then after
+ * updates all over the table, in several delta layers (images): pages of the table read from the
  * page service with nothing cached anywhere, in order and one by one far from each other, before
  * and after; and meanwhile the pages of another client.
  *
  * CPU is that of the pageserver's process, and stands also while other work shares the machine.
  *
- * Run: deno task bench:images [--scale 20] [--updates 4] [--json FILE]
+ * Run: deno task bench:images [--scale 20] [--transactions 30000] [--updates 4]
+ * [--json FILE]
  */
 import { pageserverClient } from "../cli/control_plane/clients.ts";
 import { daemonPid } from "../cli/control_plane/supervisor.ts";
@@ -19,7 +21,7 @@ import type { CreatedTenant } from "../mod.ts";
 import type { CompactionResult } from "../pageserver/client.ts";
 import { PageServiceClient } from "../tests/page_oracle/page_service.ts";
 import { endpointTarget, query, settle, timedMs } from "./our_side.ts";
-import { findPgbench, initialise } from "./pgbench.ts";
+import { findPgbench, initialise, transactions } from "./pgbench.ts";
 import { figure, machine, markdownTable, numberOption, writeJson } from "./report.ts";
 import { dropFromPageCache } from "./suite/page_cache.ts";
 
@@ -27,6 +29,7 @@ import { dropFromPageCache } from "./suite/page_cache.ts";
 const SINGLES = 2000;
 /** Rows that a round of updates changes: one of so many. */
 const UPDATE_EVERY = 10;
+const CLIENTS = 8;
 /** Pause between two reads of the client beside. */
 const READ_PAUSE_MS = 2;
 const IDLE_MS = 2000;
@@ -195,17 +198,17 @@ function quantiles(taken: readonly number[]): string[] {
 
 function show(stage: Stage): string {
   const { name, made, seconds, before, after } = stage;
-  const megabytes = made.image_bytes / 1e6;
+  const megabytes = (made.image_bytes + made.delta_bytes) / 1e6;
   const row = (what: string, a: PageCost, b: PageCost) => [
     what,
     ...[a.wallUs, b.wallUs, a.cpuUs, b.cpuUs].map(figure),
   ];
-  const pages = made.image_pages;
   return `## ${name}\n\n${figure(stage.deltaBytes / 1e6)} MB of layers before; ` +
-    `${made.image_layers} image layers, ${pages} pages, ${figure(megabytes)} MB in ` +
-    `${figure(seconds)} s: ${figure(megabytes / seconds)} MB/s, ` +
-    `${figure(seconds * 1e6 / pages)} us a page (CPU of the whole process ` +
-    `${figure(stage.cpuUs / pages)})\n\n` +
+    `${made.image_layers} image layers, ${made.image_pages} pages, ` +
+    `${figure(made.image_bytes / 1e6)} MB; ${made.replaced_delta_layers} delta layers became ` +
+    `${made.delta_layers}, ${figure(made.delta_bytes / 1e6)} MB; ${figure(seconds)} s: ` +
+    `${figure(megabytes / seconds)} MB/s, CPU of the whole process ` +
+    `${figure(stage.cpuUs / 1000 / megabytes)} ms for one MB\n\n` +
     markdownTable(["us a page", "before", "after", "CPU before", "CPU after"], [
       row("cold, in order", before.scan, after.scan),
       row("cold, one by one", before.single, after.single),
@@ -218,6 +221,7 @@ function show(stage: Stage): string {
 
 async function main(args: readonly string[]): Promise<void> {
   const scale = numberOption(args, "scale", 20);
+  const count = numberOption(args, "transactions", 30_000);
   const updates = numberOption(args, "updates", 4);
   console.log(machine());
   await using local = await startLocalNeon();
@@ -236,6 +240,11 @@ async function main(args: readonly string[]): Promise<void> {
   await initialise(findPgbench(), endpointTarget(port), scale);
   await run(`COPY of scale ${scale}`, port);
   ({ port } = await local.startEndpoint("main"));
+  if (count > 0) {
+    await transactions(findPgbench(), endpointTarget(port), CLIENTS, count);
+    await run(`${count} transactions of TPC-B`, port);
+    ({ port } = await local.startEndpoint("main"));
+  }
   for (let n = 0; n < updates; n++) {
     await query(
       endpointTarget(port),
@@ -243,8 +252,8 @@ async function main(args: readonly string[]): Promise<void> {
     );
     await bench.table(port); // each in a layer of its own
   }
-  await run(`${updates} updates of each ${UPDATE_EVERY}th row`, port);
-  writeJson(args, { machine: machine(), scale, updates, stages });
+  if (updates > 0) await run(`${updates} updates of each ${UPDATE_EVERY}th row`, port);
+  writeJson(args, { machine: machine(), scale, count, updates, stages });
 }
 
 if (import.meta.main) await main(Deno.args);

@@ -99,6 +99,18 @@ export async function initialise(pgbench: string, target: Target, scale: number)
   await run(pgbench, target, ["-i", "-I", "dtgvp", "-q", "-s", String(scale)]);
 }
 
+/** Does so many transactions of the script tpcb. Throws an Error if some failed. */
+export async function transactions(
+  pgbench: string,
+  target: Target,
+  clients: number,
+  count: number,
+): Promise<LoadResult> {
+  const all = argumentsOf({ script: "tpcb", clients, seconds: 0 }).slice(0, -1);
+  const each = `--transactions=${Math.ceil(count / clients)}`;
+  return parseReport(await run(pgbench, target, [...all, each]));
+}
+
 /** Loads the server. Throws an Error if transactions failed. */
 export async function load(pgbench: string, target: Target, what: Load): Promise<LoadResult> {
   return parseReport(await run(pgbench, target, argumentsOf(what)));

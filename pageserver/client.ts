@@ -90,6 +90,12 @@ export interface CompactionResult {
   /** Pages that could not be rebuilt and have no image, and why the first could not. */
   failed_pages: number;
   first_failure: string | null;
+  /** Delta layers that were rewritten, those that took their place, and their bytes. */
+  replaced_delta_layers: number;
+  delta_layers: number;
+  delta_bytes: number;
+  /** Why some could not be rewritten though it was time. */
+  delta_failure: string | null;
 }
 
 /** A block of a relation, as keys name it. */
@@ -241,7 +247,7 @@ export class PageserverClient {
 
   /**
    * Makes the image layers that are due, or with `force` of every page that is read from several
-   * values; answers when they are there.
+   * values, and rewrites delta layers in key order where it is time; answers when it is done.
    */
   compact(tenant: TenantId, timeline: TimelineId, force: boolean): Promise<CompactionResult> {
     const query = force ? "?force_image_layer_creation=true" : "";

@@ -263,13 +263,17 @@ function timelineWorkRoutes(app: Hono, context: HttpApiContext): void {
   app.put(`${path}/compact`, async (c) => {
     const timeline = manager.tenant(tenantId(c)).timeline(timelineId(c));
     const force = c.req.query("force_image_layer_creation") === "true";
-    const made = await context.compactor.compact(timeline, force);
+    const { images, deltas } = await context.compactor.compact(timeline, force);
     const result: CompactionResult = {
-      image_layers: made.layers,
-      image_pages: made.pages,
-      image_bytes: made.bytes,
-      failed_pages: made.failedPages,
-      first_failure: made.firstFailure ?? null,
+      image_layers: images.layers,
+      image_pages: images.pages,
+      image_bytes: images.bytes,
+      failed_pages: images.failedPages,
+      first_failure: images.firstFailure ?? null,
+      replaced_delta_layers: deltas.replaced,
+      delta_layers: deltas.layers,
+      delta_bytes: deltas.bytes,
+      delta_failure: deltas.failure ?? null,
     };
     return c.json(result);
   });

@@ -70,16 +70,16 @@ export const httpMetrics = {
   ),
 };
 
-/** Of image layers that are made here (compaction/). */
+/** Of layers that are made here (compaction/). */
 export const compactionMetrics = {
   passes: histogram(
     "pageserver_image_creation_seconds",
-    "Time of a pass over a timeline that makes image layers, rests included",
+    "Time of a compaction of a timeline, rests included",
     [0.01, 0.1, 1, 10, 100, 1000],
   ),
   failures: counter(
     "pageserver_image_creation_failures_total",
-    "Passes that could not go to their end",
+    "Compactions that could not go to their end",
   ),
   layers: counter("pageserver_created_image_layers_total", "Image layers made"),
   pages: counter("pageserver_created_image_pages_total", "Pages in image layers made"),
@@ -87,5 +87,13 @@ export const compactionMetrics = {
   pageFailures: counter(
     "pageserver_image_page_failures_total",
     "Pages that got no image because they could not be rebuilt",
+  ),
+  replacedDeltas: counter(
+    "pageserver_replaced_delta_layers_total",
+    "Delta layers whose entries were rewritten in key order",
+  ),
+  rewrittenBytes: counter(
+    "pageserver_rewritten_delta_bytes_total",
+    "Bytes of delta layers written in key order",
   ),
 };

@@ -98,7 +98,7 @@ Deno.test({
       await compare(reader);
       await timeline.flush();
       await compare(new PageReader(CACHE_BYTES));
-      const made = await new Compactor({ manager, now }).compact(timeline, true);
+      const { images: made } = await new Compactor({ manager, now }).compact(timeline, true);
       console.log(`images of ${made.pages} pages`);
       assert.deepEqual([made.failedPages, made.firstFailure], [0, undefined]);
       assert.ok(made.pages > 1000);

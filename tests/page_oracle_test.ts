@@ -1,7 +1,7 @@
 /**
  * The oracle of the whole system: after a varied workload every page that PostgreSQL has on disk is
  * the page that the pageserver serves, on a timeline from its beginning, after a restart, on a
- * branch, and from image layers that the pageserver has made meanwhile.
+ * branch, and from image layers and rewritten delta layers that the pageserver has made meanwhile.
  */
 import assert from "node:assert/strict";
 import { FORK_MAIN, FORK_VM, PAGE_SIZE } from "../libs/postgres/constants.ts";
@@ -60,6 +60,24 @@ async function makeImages(neon: TestNeon, branch: string, pagesMin: number): Pro
   assert.ok(made.image_pages >= pagesMin);
 }
 
+/** Has delta layers rewritten as soon as there are two, into small ones. */
+async function rewriteSoon(neon: TestNeon): Promise<void> {
+  await neon.run(
+    ...["tenant", "config", "-c", "compaction_threshold:2"],
+    ...["-c", "compaction_target_size:200000", "-c", "compaction_period:0s"],
+  );
+}
+
+/** Flushes and compacts a branch, without images of all pages; returns the layers replaced. */
+async function compact(neon: TestNeon, branch: string): Promise<number> {
+  const made = JSON.parse(await neon.run("timeline", "compact", "--branch-name", branch, "--json"));
+  assert.deepEqual([made.failed_pages, made.delta_failure], [0, null]);
+  console.log(
+    `${made.replaced_delta_layers} delta layers on ${branch} became ${made.delta_layers}`,
+  );
+  return made.replaced_delta_layers;
+}
+
 /** Starts a pageserver with empty caches. */
 async function restartPageserver(neon: TestNeon): Promise<void> {
   await neon.killRole("pageserver");
@@ -67,6 +85,7 @@ async function restartPageserver(neon: TestNeon): Promise<void> {
 }
 
 testWithNeon("PostgreSQL and the pageserver agree on every page", {}, async (neon) => {
+  await rewriteSoon(neon);
   let { port } = await neon.local.startEndpoint("main");
   const settings = await openSession(port);
   await runAll(settings, [
@@ -97,6 +116,9 @@ testWithNeon("PostgreSQL and the pageserver agree on every page", {}, async (neo
   const second = await compare(neon, "main", port);
   check("after a restart", second);
   assert.ok(second.pages.written > 500 && second.pages.absent > 100);
+  assert.ok(await compact(neon, "main") > 0);
+  await restartPageserver(neon);
+  check("from rewritten layers", await compare(neon, "main", port));
 
   await neon.local.createBranch("branch");
   const branch = await neon.local.startEndpoint("branch");
@@ -114,6 +136,7 @@ testWithNeon("PostgreSQL and the pageserver agree on every page", {}, async (neo
 });
 
 testWithNeon("they agree after kills under load, too", { safekeepers: 3 }, async (neon) => {
+  await rewriteSoon(neon);
   const random = seededRandom("page oracle");
   const pageserver = new PageserverClient(
     neon.local.environment().config.pageservers[0]!.listen_http_addr,
@@ -124,6 +147,7 @@ testWithNeon("they agree after kills under load, too", { safekeepers: 3 }, async
   await neon.connect(main)`create index on ledger(filler)`;
   const writers = new Writers(main.port, 4);
   writers.start();
+  let replaced = 0;
   try {
     // Postgres first: what it has in its files afterwards is all of its own run.
     for (const victim of ["postgres", "compute", "pageserver", "safekeeper 2", "pageserver"]) {
@@ -142,12 +166,16 @@ testWithNeon("they agree after kills under load, too", { safekeepers: 3 }, async
       client.close();
       // From here on a pageserver that dies reads its WAL again.
       await pageserver.checkpoint(neon.tenant.tenantId, neon.tenant.timelineId);
-      await pageserver.compact(neon.tenant.tenantId, neon.tenant.timelineId, true);
+      const { tenantId, timelineId } = neon.tenant;
+      const made = await pageserver.compact(tenantId, timelineId, random.between(0, 2) === 0);
+      assert.equal(made.delta_failure, null);
+      replaced += made.replaced_delta_layers;
     }
     await writers.more(100);
   } finally {
     await writers.stop();
   }
+  assert.ok(replaced > 2, `${replaced} delta layers were replaced`);
   const oracle = await compare(neon, "main", main.port);
   check("after kills", oracle);
   assert.ok(oracle.pages.written > 200);

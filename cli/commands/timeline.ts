@@ -160,7 +160,7 @@ function list() {
 
 function compact() {
   const made = new Command("compact")
-    .description("make the image layers that are due now, so that first reads of pages are short")
+    .description("make the layers that are due now, so that first reads of pages are short")
     .option("--branch-name <branch>", "which branch", MAIN_BRANCH)
     .option("--tenant-id <tenant>", TENANT_HELP, tenantId)
     .option("--force-image-layer-creation", "images of every page that is read from several values")
@@ -168,7 +168,7 @@ function compact() {
     .action(async (options) => {
       const env = openEnvironment();
       const result = await waitingFor(
-        "The pageserver is making image layers",
+        "The pageserver is compacting the timeline",
         compactTimeline(env, tenantOf(env, options.tenantId), options.branchName, {
           force: options.forceImageLayerCreation === true,
         }),
@@ -179,6 +179,16 @@ function compact() {
       else printLine(`Created image layers: ${layers}, with ${pages} pages in ${bytes} bytes`);
       if (result.failed_pages > 0) {
         printHint(`${result.failed_pages} pages got none: ${result.first_failure}`);
+      }
+      const { replaced_delta_layers: replaced, delta_layers: deltas } = result;
+      if (replaced > 0) {
+        printLine(
+          `Rewrote delta layers in key order: ${replaced}, as ${deltas} ` +
+            `with ${result.delta_bytes} bytes`,
+        );
+      }
+      if (result.delta_failure !== null) {
+        printHint(`Delta layers stay as they are for now: ${result.delta_failure}`);
       }
     });
   return withExamples(

@@ -34,7 +34,7 @@ import { sparePorts } from "./safekeeper_set.ts";
 import { type Daemon, programFile } from "./supervisor.ts";
 import { publicKeyPath, reloadKeys, signedToken, type TokenClaims, WHOLE_ROLE } from "./tokens.ts";
 
-/** Where the worker that makes image layers is imported from. */
+/** Where the worker that compacts timelines is imported from. */
 const PAGESERVER_WORKER_CODE = [programFile("libs"), programFile("pageserver")];
 
 /** A daemon with the settings that it is started with. */

@@ -17,13 +17,13 @@ const FOLLOWED: Readonly<Record<string, Form>> = {
   checkpoint_timeout: "duration",
   compaction_period: "duration",
   compaction_target_size: "bytes",
+  compaction_threshold: "count",
   image_creation_threshold: "count",
 };
 
 /** What is stored for a later version to go by. */
 const STORED: Readonly<Record<string, Form>> = {
   compaction_algorithm: "any",
-  compaction_threshold: "count",
   compaction_upper_limit: "count",
   eviction_policy: "any",
   gc_compaction_enabled: "flag",

@@ -159,7 +159,7 @@ export async function mapTimeline(
   await changeConfig(env, (config) => mapBranch(config, tenant, branch, timeline));
 }
 
-/** Has the pageserver put on disk what it has of a branch, and make the image layers of it. */
+/** Has the pageserver put on disk what it has of a branch, and compact it. */
 export async function compactTimeline(
   env: Environment,
   tenant: TenantId,

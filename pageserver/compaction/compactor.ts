@@ -1,11 +1,12 @@
 /**
- * When image layers are made: a look at each timeline once every compaction_period, when new delta
- * layers are worth it, and at once when somebody asks.
+ * When timelines are compacted: a look at each once every compaction_period, when new delta layers
+ * are worth it or many have come together, and at once when somebody asks.
  *
  * One pass at a time for the whole pageserver, in a worker that ends with it, so that at rest there
  * is none. A pass that nobody waits for works half of the time, a fifth of it while the pageserver
  * is busy with reads or WAL. After one that failed the next waits longer, up to an hour; after a
- * restart everything is looked at once more, so what a stopped pass has left is found again.
+ * restart everything is looked at once more, so what a stopped pass has left is found again. Delta
+ * layers that could not be rewritten wait in the same way, and image layers are made meanwhile.
  */
 import { messageOf, Unavailable } from "../../libs/utils/errors.ts";
 import { logger } from "../../libs/utils/log.ts";
@@ -14,8 +15,9 @@ import { compactionMetrics } from "../metrics.ts";
 import type { TenantManager } from "../repository/tenant_manager.ts";
 import type { Timeline } from "../repository/timeline.ts";
 import { isWholeOnDisk } from "../repository/timeline_snapshot.ts";
-import { JobPace, runImageJob } from "./image_job.ts";
-import type { ImagePassResult } from "./image_pass.ts";
+import { JobPace, runCompaction } from "./compaction_job.ts";
+import type { CompactionPassResult, RewriteResult } from "./compaction_pass.ts";
+import { stackedLayers } from "./delta_plan.ts";
 import { isWorthALook } from "./image_plan.ts";
 
 const log = logger("pageserver", "compaction");
@@ -29,6 +31,15 @@ const BUSY_READS = 5000;
 const BUSY_WAL_BYTES = 4 * 1024 * 1024;
 const FAILURE_PAUSE_MS_MAX = 3_600_000;
 
+function both(a: RewriteResult, b: RewriteResult): RewriteResult {
+  return {
+    replaced: a.replaced + b.replaced,
+    layers: a.layers + b.layers,
+    bytes: a.bytes + b.bytes,
+    failure: b.failure,
+  };
+}
+
 /** What is kept of a timeline while it is open. */
 interface Looked {
   /** Delta layers up to here were looked at. */
@@ -36,6 +47,9 @@ interface Looked {
   /** When the next look is due. */
   nextMs: number;
   failures: number;
+  /** Delta layers are not rewritten before; and how often in a row that has failed. */
+  rewriteMs: number;
+  rewriteFailures: number;
 }
 
 interface CompactorOptions {
@@ -44,7 +58,7 @@ interface CompactorOptions {
   readonly now: () => number;
 }
 
-/** Makes the image layers of all timelines. */
+/** Compacts all timelines. */
 export class Compactor {
   readonly #options: CompactorOptions;
   readonly #looked = new WeakMap<Timeline, Looked>();
@@ -73,13 +87,21 @@ export class Compactor {
   }
 
   /**
-   * Makes the image layers of a timeline that are due, of what is on disk of it, at full speed; its
-   * ancestors are flushed if need be. `force`: of every page with a chain of records. Throws
-   * Unavailable.
+   * Compacts what is due of a timeline, of what is on disk of it, at full speed; its ancestors are
+   * flushed if need be. `force`: images of every page with a chain of records. Throws Unavailable.
    */
-  compact(timeline: Timeline, force: boolean): Promise<ImagePassResult> {
+  compact(timeline: Timeline, force: boolean): Promise<CompactionPassResult> {
     this.#hurry(); // the pass before it
-    return this.#inTurn(() => this.#pass(timeline, true, force));
+    return this.#inTurn(async () => {
+      this.#lookedAt(timeline).rewriteMs = -Infinity;
+      let result = await this.#pass(timeline, true, force);
+      while (result.deltas.replaced > 0 && this.#isStacked(timeline)) {
+        const { deltas } = await this.#pass(timeline, true, false);
+        result = { images: result.images, deltas: both(result.deltas, deltas) };
+        if (deltas.replaced === 0) break;
+      }
+      return result;
+    });
   }
 
   /** Resolves when nothing is being made any more. */
@@ -115,22 +137,37 @@ export class Compactor {
         if (nowMs < looked.nextMs || !isWholeOnDisk(timeline)) continue;
         const { layers } = timeline.layers.finished;
         if (isWorthALook(layers, looked.after, imageCreationThreshold)) return timeline;
+        if (nowMs >= looked.rewriteMs && this.#isStacked(timeline)) return timeline;
       }
     }
     return undefined;
+  }
+
+  #isStacked({ layers, settings }: Timeline): boolean {
+    return stackedLayers(layers.finished.layers, settings.compactionThreshold).length > 0;
   }
 
   #lookedAt(timeline: Timeline): Looked {
     let looked = this.#looked.get(timeline);
     if (looked === undefined) {
       const nextMs = this.#options.now() + timeline.settings.compactionPeriodMs;
-      looked = { after: INVALID_LSN, nextMs, failures: 0 };
+      looked = {
+        after: INVALID_LSN,
+        nextMs,
+        failures: 0,
+        rewriteMs: -Infinity,
+        rewriteFailures: 0,
+      };
       this.#looked.set(timeline, looked);
     }
     return looked;
   }
 
-  async #pass(timeline: Timeline, isAwaited: boolean, force: boolean): Promise<ImagePassResult> {
+  async #pass(
+    timeline: Timeline,
+    isAwaited: boolean,
+    force: boolean,
+  ): Promise<CompactionPassResult> {
     const looked = this.#lookedAt(timeline);
     const startMs = this.#options.now();
     const { compactionPeriodMs } = timeline.settings;
@@ -138,14 +175,13 @@ export class Compactor {
     try {
       const result = await this.#run(timeline, looked, isAwaited, force);
       looked.failures = 0;
+      this.#noteRewrite(timeline, looked, result.deltas);
       this.#report(timeline, result, this.#options.now() - startMs);
       return result;
     } catch (thrown) {
       if (timeline.state === "Stopping") throw thrown;
-      const pauseMs = Math.min(compactionPeriodMs * 2 ** ++looked.failures, FAILURE_PAUSE_MS_MAX);
-      looked.nextMs = this.#options.now() + pauseMs;
-      compactionMetrics.failures.inc();
-      log.error("no image layers of timeline {id} for now: {why}", {
+      looked.nextMs = this.#afterFailures(timeline, ++looked.failures);
+      log.error("timeline {id} is not compacted for now: {why}", {
         id: timeline.timelineId,
         why: messageOf(thrown),
       });
@@ -153,35 +189,54 @@ export class Compactor {
     }
   }
 
+  #afterFailures({ settings }: Timeline, failures: number): number {
+    compactionMetrics.failures.inc();
+    const pauseMs = Math.min(settings.compactionPeriodMs * 2 ** failures, FAILURE_PAUSE_MS_MAX);
+    return this.#options.now() + pauseMs;
+  }
+
+  #noteRewrite(timeline: Timeline, looked: Looked, { replaced, failure }: RewriteResult): void {
+    if (replaced > 0) looked.rewriteFailures = 0;
+    if (failure === undefined) return;
+    looked.rewriteMs = this.#afterFailures(timeline, ++looked.rewriteFailures);
+    log.error("delta layers of timeline {id} are not rewritten for now: {why}", {
+      id: timeline.timelineId,
+      why: failure,
+    });
+  }
+
   async #run(
     timeline: Timeline,
     looked: Looked,
     isAwaited: boolean,
     force: boolean,
-  ): Promise<ImagePassResult> {
+  ): Promise<CompactionPassResult> {
     for (let at = timeline.ancestor; at && isAwaited; at = at.ancestor) {
       if (!isWholeOnDisk(timeline)) await at.flush();
     }
     if (!isWholeOnDisk(timeline)) {
       throw new Unavailable(
-        `Cannot make image layers of timeline ${timeline.timelineId}: ` +
+        `Cannot compact timeline ${timeline.timelineId}: ` +
           "not all of its ancestor's WAL is on disk yet",
       );
     }
     const snapshot = timeline.snapshot();
-    const { imageCreationThreshold, compactionTargetBytes } = timeline.settings;
+    const { imageCreationThreshold, compactionThreshold, compactionTargetBytes } =
+      timeline.settings;
     const pace = new JobPace();
     pace.rest = isAwaited ? 0 : REST_IN_BACKGROUND;
     this.#pace = pace;
     this.#isAwaited = isAwaited;
     try {
-      const result = await runImageJob(timeline, {
+      const result = await runCompaction(timeline, {
         snapshot,
         number: this.#number++,
         after: looked.after,
         imageCreationThreshold,
+        compactionThreshold,
         targetBytes: compactionTargetBytes,
         force,
+        mayRewrite: this.#options.now() >= looked.rewriteMs,
       }, pace);
       looked.after = snapshot.diskConsistentLsn;
       return result;
@@ -190,25 +245,28 @@ export class Compactor {
     }
   }
 
-  #report(timeline: Timeline, result: ImagePassResult, tookMs: number): void {
+  #report(timeline: Timeline, { images, deltas }: CompactionPassResult, tookMs: number): void {
     compactionMetrics.passes.observe(tookMs / 1000);
-    compactionMetrics.layers.inc(result.layers);
-    compactionMetrics.pages.inc(result.pages);
-    compactionMetrics.bytes.inc(result.bytes);
-    compactionMetrics.pageFailures.inc(result.failedPages);
+    compactionMetrics.layers.inc(images.layers);
+    compactionMetrics.pages.inc(images.pages);
+    compactionMetrics.bytes.inc(images.bytes);
+    compactionMetrics.pageFailures.inc(images.failedPages);
+    compactionMetrics.replacedDeltas.inc(deltas.replaced);
+    compactionMetrics.rewrittenBytes.inc(deltas.bytes);
     const id = timeline.timelineId;
-    const { layers, pages, bytes, failedPages, firstFailure } = result;
+    const { layers, pages, bytes, failedPages, firstFailure } = images;
+    const seconds = (tookMs / 1000).toFixed(1);
     if (pages > 0) {
-      const seconds = (tookMs / 1000).toFixed(1);
       log.info(
         "timeline {id}: {layers} image layers of {pages} pages, {bytes} bytes, {seconds} s",
-        {
-          id,
-          layers,
-          pages,
-          bytes,
-          seconds,
-        },
+        { id, layers, pages, bytes, seconds },
+      );
+    }
+    if (deltas.replaced > 0) {
+      log.info(
+        "timeline {id}: {replaced} delta layers rewritten as {layers} in key order, " +
+          "{bytes} bytes, {seconds} s",
+        { id, ...deltas, seconds },
       );
     }
     if (failedPages > 0) {

@@ -4,6 +4,7 @@ import { PAGE_SIZE, Rmgr } from "../../libs/postgres/constants.ts";
 import { Unavailable } from "../../libs/utils/errors.ts";
 import { newTimelineId } from "../../libs/utils/id.ts";
 import { HEAP, type RecordSpec, type TestCluster, withCluster } from "../cluster_fixture.ts";
+import type { ObjectId } from "../repository/key_interner.ts";
 import { PageReader } from "../page_service/page_reader.ts";
 import { HEAP_INIT_PAGE, HeapInfo } from "../walredo/heap_records.ts";
 import { Compactor } from "./compactor.ts";
@@ -37,8 +38,9 @@ async function insertRows(cluster: TestCluster, blocks: number): Promise<void> {
 }
 
 /** The page by a reader without anything cached, or the error. */
-function readPage({ served, manager, timeline }: TestCluster, block: number): Uint8Array | string {
-  const object = manager.interner.relation(HEAP.spc, HEAP.db, HEAP.rel, HEAP.fork);
+function readPage(cluster: TestCluster, block: number): Uint8Array | string {
+  const { served, timeline } = cluster;
+  const object = heapOf(cluster);
   const reader = new PageReader(1024 * 1024);
   served.cachedPages.clear();
   try {
@@ -47,6 +49,10 @@ function readPage({ served, manager, timeline }: TestCluster, block: number): Ui
   } catch (thrown) {
     return (thrown as Error).message;
   }
+}
+
+function heapOf({ manager }: TestCluster): ObjectId {
+  return manager.interner.relation(HEAP.spc, HEAP.db, HEAP.rel, HEAP.fork);
 }
 
 function imagesOf({ timeline }: TestCluster): number {
@@ -64,7 +70,7 @@ Deno.test("a worker makes images of pages, and they are what the records give", 
     await insertRows(cluster, 3);
     const before = [0, 1, 2].map((block) => readPage(cluster, block));
     assert.ok(before.every((page) => typeof page !== "string"));
-    const made = await compactor.compact(cluster.timeline, true);
+    const { images: made } = await compactor.compact(cluster.timeline, true);
     assert.deepEqual([made.layers, made.pages, made.failedPages], [1, 3, 0]);
     assert.equal(imagesOf(cluster), 2);
     for (const block of [0, 1, 2]) {
@@ -72,7 +78,7 @@ Deno.test("a worker makes images of pages, and they are what the records give", 
       assert.deepEqual([hasImage, recordCount], [true, 0]);
       assert.deepEqual(readPage(cluster, block), before[block]);
     }
-    const again = await compactor.compact(cluster.timeline, true);
+    const { images: again } = await compactor.compact(cluster.timeline, true);
     assert.deepEqual([again.layers, again.pages], [0, 0]);
     // A record after them goes on from the image
     await cluster.ingest(insert(1, 4));
@@ -90,7 +96,7 @@ Deno.test("a branch gets images of what it changed, though its ancestor is in me
     await cluster.ingest(insert(1, 2), insert(1, 3));
     const page = readPage(cluster, 1);
     await branch.flush();
-    const made = await compactor.compact(branch, true);
+    const { images: made } = await compactor.compact(branch, true);
     assert.deepEqual([made.pages, made.failedPages], [1, 0]);
     assert.equal(root.diskConsistentLsn, branch.ancestorLsn);
     assert.deepEqual([cluster.collect(HEAP, 1).recordCount, readPage(cluster, 1)], [0, page]);
@@ -105,12 +111,12 @@ Deno.test("a page that cannot be rebuilt gets no image, is told of, and others g
     await cluster.timeline.flush();
     const error = readPage(cluster, 1);
     assert.match(String(error), /Cannot redo .*block 1/);
-    const made = await compactor.compact(cluster.timeline, true);
+    const { images: made } = await compactor.compact(cluster.timeline, true);
     assert.deepEqual([made.pages, made.failedPages, made.firstFailure], [2, 1, error]);
     assert.equal(readPage(cluster, 1), error);
     assert.equal(typeof readPage(cluster, 2), "object");
     // It is not tried again before its extent changes
-    const again = await compactor.compact(cluster.timeline, false);
+    const { images: again } = await compactor.compact(cluster.timeline, false);
     assert.deepEqual([again.pages, again.failedPages], [0, 0]);
   }));
 
@@ -127,7 +133,7 @@ Deno.test("harm to a layer is harm to what is in it alone", () =>
     Deno.truncateSync(path, 64);
     await cluster.ingest(insert(0, 1, 100, other), insert(0, 2, 100, other));
     await timeline.flush();
-    const made = await compactor.compact(timeline, true);
+    const { images: made } = await compactor.compact(timeline, true);
     assert.equal(made.pages, 1);
     assert.ok(made.failedPages > 0);
     assert.match(made.firstFailure!, /Cannot read/);
@@ -184,7 +190,7 @@ Deno.test("a pass that fails leaves nothing, and the next one waits longer", () 
     }
     Deno.renameSync(`${cluster.directory}/away`, path);
     assert.deepEqual(filesOf(cluster), files);
-    assert.equal((await compactor.compact(timeline, true)).pages, 3);
+    assert.equal((await compactor.compact(timeline, true)).images.pages, 3);
     assert.equal(compactor.nextLookMs(timeline), nowMs + 20_000);
   }));
 
@@ -199,4 +205,98 @@ Deno.test("a timeline that is closed meanwhile stops its pass", () =>
     await compacting;
     assert.deepEqual(filesOf(cluster).filter((name) => name.endsWith("temp")), []);
     assert.ok(filesOf(cluster).length >= files.length);
+  }));
+
+/** Rows all over the blocks, in as many layers as `flushes`; block 0 has the first of each. */
+async function scatterRows(cluster: TestCluster, blocks: number, flushes: number): Promise<void> {
+  await insertRows(cluster, blocks);
+  for (let flush = 1; flush < flushes; flush++) {
+    for (let n = 0; n < blocks; n++) await cluster.ingest(insert((n * 7) % blocks, 3 + flush, 4));
+    await cluster.timeline.flush();
+  }
+}
+
+function deltasOf({ timeline }: TestCluster): string[] {
+  return timeline.layerInfos().filter(({ kind }) => kind === "Delta").map((one) => one.fileName);
+}
+
+Deno.test("a worker puts delta layers in order, reads go on meanwhile, and the old files go", () =>
+  withCluster(async (cluster) => {
+    const { manager, tenant, timeline } = cluster;
+    await manager.setConfig(tenant.tenantId, {
+      compaction_period: "1m",
+      compaction_threshold: 5,
+      compaction_target_size: 4096,
+      image_creation_threshold: 1000,
+    });
+    let nowMs = 0;
+    const compactor = new Compactor({ manager, now: () => nowMs });
+    const blocks = 20;
+    await scatterRows(cluster, blocks, 4);
+    const branch = await tenant.createBranch(newTimelineId(), timeline.timelineId);
+    await cluster.ingest(insert(3, 7, 4));
+    await timeline.flush();
+    compactor.tick(); // begins to count
+    const lsns = [branch.ancestorLsn, timeline.lastRecordLsn];
+    const read = () => {
+      const found: (Uint8Array | string)[] = [];
+      for (let block = 0; block < blocks; block++) found.push(readPage(cluster, block));
+      const chains = lsns.map((lsn) => cluster.timeline.explain(heapOf(cluster), 3, lsn).length);
+      return [found, chains, branch.explain(heapOf(cluster), 3, branch.lastRecordLsn).length];
+    };
+    const before = read();
+    const old = deltasOf(cluster);
+    assert.equal(old.length, 5);
+    nowMs = 60_000;
+    compactor.tick();
+    let isDone = false;
+    const idle = compactor.idle().then(() => isDone = true);
+    let rounds = 0;
+    for (; !isDone; rounds++) {
+      assert.deepEqual(read(), before);
+      await cluster.pause();
+    }
+    await idle;
+    assert.ok(rounds > 1);
+    assert.deepEqual(read(), before);
+    const made = deltasOf(cluster);
+    assert.ok(made.length > 1 && made.every((name) => name.endsWith("-k")), made.join("\n"));
+    assert.deepEqual(old.filter((name) => filesOf(cluster).includes(name)), []);
+    assert.deepEqual(made.filter((name) => !filesOf(cluster).includes(name)), []);
+    // Again there is nothing to be done
+    const { deltas } = await compactor.compact(timeline, false);
+    assert.deepEqual([deltas.replaced, deltas.failure], [0, undefined]);
+    assert.deepEqual(deltasOf(cluster), made);
+  }));
+
+Deno.test("delta layers that cannot be rewritten stay, and image layers are made all the same", () =>
+  withCluster(async (cluster) => {
+    const { manager, tenant, timeline } = cluster;
+    await manager.setConfig(tenant.tenantId, { compaction_threshold: 3 });
+    let nowMs = 0;
+    const compactor = new Compactor({ manager, now: () => nowMs });
+    await scatterRows(cluster, 3, 3);
+    const old = deltasOf(cluster);
+    const path = `${cluster.directory}/tenants/${timeline.tenantId}/timelines/` +
+      `${timeline.timelineId}/${old[0]}`;
+    using file = Deno.openSync(path, { read: true, write: true });
+    file.seekSync(70, Deno.SeekMode.Start); // in the checksum of the first value
+    file.writeSync(Uint8Array.of(1, 2));
+    const { images, deltas } = await compactor.compact(timeline, true);
+    assert.ok(images.pages > 0);
+    assert.match(
+      deltas.failure!,
+      /Cannot read the value at 64 of .*: checksum mismatch/,
+    );
+    assert.deepEqual(deltasOf(cluster), old);
+    assert.deepEqual(filesOf(cluster).filter((name) => name.endsWith("temp")), []);
+    // It is due, and waits
+    nowMs = 20_000;
+    compactor.tick();
+    await compactor.idle();
+    assert.equal(compactor.nextLookMs(timeline), 20_000);
+    nowMs = 40_000;
+    compactor.tick();
+    await compactor.idle();
+    assert.equal(compactor.nextLookMs(timeline), 60_000, "it was tried again");
   }));

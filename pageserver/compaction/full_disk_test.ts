@@ -1,10 +1,10 @@
-/** Image layers on a file system that is really full: none are made, and all else goes on. */
+/** Compaction on a file system that is really full: nothing is made, and all else goes on. */
 import assert from "node:assert/strict";
 import { newTenantId } from "../../libs/utils/id.ts";
 import { SmallDisk } from "../../libs/utils/small_disk_fixture.ts";
 import { checkContents, lsnOf, putNumbered } from "../repository/numbered_fixture.ts";
 import { importRoot, openManager } from "../repository/repository_fixture.ts";
-import { makeTextImages } from "./image_fixture.ts";
+import { makeTextImages, rewriteSome } from "./image_fixture.ts";
 
 const RECORDS = 500;
 
@@ -43,6 +43,25 @@ Deno.test({
     assert.equal(imageLayers(), 2);
     checkContents(timeline);
     assert.equal((await makeTextImages(timeline))?.pages, 0);
+
+    // Delta layers, too: they stay until others can take their place
+    const deltas = () =>
+      timeline.layerInfos().filter(({ kind }) => kind === "Delta").map((layer) => layer.fileName);
+    const beforeRewrite = files();
+    mounted.fill();
+    await assert.rejects(rewriteSome(timeline), /No space left/);
+    assert.deepEqual(files(), beforeRewrite);
+    mounted.free();
+    const unordered = deltas();
+    const rewriting = rewriteSome(timeline, { targetBytes: 5000 }, () => mounted.fill());
+    await assert.rejects(rewriting, /No space left/);
+    assert.deepEqual(deltas(), unordered);
+    checkContents(timeline);
+    mounted.free();
+    await timeline.flush();
+    assert.ok(deltas().length > 1 && deltas().every((name) => name.endsWith("-k")));
+    assert.ok(unordered.every((name) => !files().includes(name)));
+    checkContents(timeline);
     await manager.shutdown();
 
     const reopened = openManager(mounted.path);

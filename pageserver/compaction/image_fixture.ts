@@ -1,10 +1,11 @@
-/** What tests of image layers share: a pass without a worker, over pages that are texts. */
+/** What tests of compaction share: passes without a worker, over pages that are texts. */
 import { isWholeOnDisk } from "../repository/timeline_snapshot.ts";
 import { bytesOf, pause, textOf } from "../repository/repository_fixture.ts";
 import type { Reconstruction } from "../repository/reconstruction.ts";
 import { Resources } from "../repository/resources.ts";
 import type { Timeline } from "../repository/timeline.ts";
 import { INVALID_LSN } from "../../libs/utils/lsn.ts";
+import { rewriteDeltas } from "./delta_pass.ts";
 import { type ImagePassOrder, type ImagePassResult, makeImages } from "./image_pass.ts";
 
 let passes = 0;
@@ -49,9 +50,41 @@ export async function makeTextImages(
       into.offset = 0;
       return into.bytes.length;
     },
-    onLayer: (layer, temporaryPath) => {
+    onLayer: (written) => {
       onWritten();
-      return timeline.addImageLayer(layer, temporaryPath);
+      return timeline.addLayers([written]);
     },
   });
+}
+
+/** Which runs of delta layers to rewrite: `count` of them, the first is number `first`. */
+interface Rewritten {
+  readonly first: number;
+  readonly count: number;
+  readonly targetBytes: number;
+}
+
+/**
+ * Rewrites delta layers in key order, in this isolate; returns how many were replaced and by how
+ * many. Runs are counted from the oldest; all if `which` is not given. `onWritten` is called before
+ * the written layers are taken over.
+ */
+export async function rewriteSome(
+  timeline: Timeline,
+  which: Partial<Rewritten> = {},
+  onWritten = () => {},
+): Promise<{ replaced: number; layers: number }> {
+  const { first = 0, count = Infinity, targetBytes = 1024 * 1024 } = which;
+  const snapshot = timeline.snapshot();
+  const deltas = snapshot.layers.filter(({ kind }) => kind === "delta").toReversed();
+  const runs = [...new Set(deltas.map(({ lsnEnd }) => lsnEnd))].slice(first, first + count);
+  const layers = deltas.filter(({ lsnEnd }) => runs.includes(lsnEnd));
+  const isDone = runs.length === 1 && layers.every(({ inKeyOrder }) => inKeyOrder);
+  if (layers.length === 0 || isDone) return { replaced: 0, layers: 0 };
+  const resources = new Resources({ now: () => 0, pause, cacheBytes: 16 * 8192 });
+  const order = { snapshot, number: passes++, layers, targetBytes };
+  const written = await rewriteDeltas(order, { resources, pause });
+  onWritten();
+  await timeline.addLayers(written, layers);
+  return { replaced: layers.length, layers: written.length };
 }

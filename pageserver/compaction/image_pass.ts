@@ -20,18 +20,21 @@ import type { SearchKey } from "../repository/blob_source.ts";
 import { KeyClass, makeKey, relationSizeKey } from "../repository/key.ts";
 import { NO_OBJECT } from "../repository/key_interner.ts";
 import type { Layer } from "../repository/layer.ts";
-import { EntryKind, KIND_MASK, type LayerDescription } from "../repository/layer_format.ts";
+import { EntryKind, KIND_MASK, layerFileName } from "../repository/layer_format.ts";
 import { writeLayerFile } from "../repository/layer_writer.ts";
 import { MemoryLayer } from "../repository/memory_layer.ts";
 import { collectPage, type ReadableTimeline, scanKeys } from "../repository/read_path.ts";
 import { Reconstruction } from "../repository/reconstruction.ts";
 import type { Resources } from "../repository/resources.ts";
+import type { WrittenLayer } from "../repository/timeline_flush.ts";
 import { openSnapshot, type TimelineSnapshot } from "../repository/timeline_snapshot.ts";
 import { reconstructPage } from "../walredo/reconstruct.ts";
 import { newRedoKey, type PageTarget, type RedoKey } from "../walredo/types.ts";
 import { ChainCounter, type Decision, type Extent, extentsOf, Sample } from "./image_plan.ts";
 
 const U32_MAX = 0xffffffff;
+/** Values closer to each other than this come with one read, if they are read ahead. */
+const NEAR_BYTES = 32 * 1024;
 /** Relations, extents and pages between pauses. */
 const SLICE_STEPS = 64;
 
@@ -56,10 +59,15 @@ export interface ImagePassResult {
   /** Pages that could not be rebuilt, and why the first could not. */
   readonly failedPages: number;
   readonly firstFailure: string | undefined;
+  /**
+   * Of delta layers in order of arrival: reads that lie far from each other, if the blocks that got
+   * no image are read in order. By file name.
+   */
+  readonly scatteredReads: ReadonlyMap<string, number>;
 }
 
 /** Brings what was collected of a page to its bytes; throws for one that cannot be rebuilt. */
-type Rebuild = (collected: Reconstruction, key: RedoKey, into: PageTarget) => number;
+export type Rebuild = (collected: Reconstruction, key: RedoKey, into: PageTarget) => number;
 
 /** Redo as the page service does it; the bytes are into.bytes from into.offset. */
 export function rebuildWith(version: PgVersion): Rebuild {
@@ -77,7 +85,7 @@ interface ImagePassContext {
   /** Called after every few pages; throws to stop the pass. */
   readonly pause: () => Promise<void>;
   /** A layer is written and synced at `temporaryPath`; it is the receiver's from now on. */
-  readonly onLayer: (layer: LayerDescription, temporaryPath: string) => Promise<void> | void;
+  readonly onLayer: (written: WrittenLayer) => Promise<void> | void;
 }
 
 /** The pass. */
@@ -108,6 +116,9 @@ class ImagePass {
   readonly #target: PageTarget;
   readonly #key: SearchKey = { f1: 0, f2: 0, f3: 0, f4: 0, f5: 0, f6: 0, object: NO_OBJECT };
   readonly #redoKey: RedoKey = newRedoKey();
+  /** Scattered reads of the extent that is looked at, by layer, and of all that got no images. */
+  readonly #extentReads = new Map<Layer, number>();
+  readonly #scatteredReads = new Map<string, number>();
   #open: MemoryLayer | undefined;
   #serial = 0;
   #sincePause = 0;
@@ -140,6 +151,7 @@ class ImagePass {
       layers: this.#layers,
       failedPages: this.#failedPages,
       firstFailure: this.#firstFailure,
+      scatteredReads: this.#scatteredReads,
     };
   }
 
@@ -216,13 +228,23 @@ class ImagePass {
     if (!this.#isChanged(extent)) return "none";
     this.#countChains(extent);
     const { imageCreationThreshold, force } = this.#order;
-    return this.#chains.decide(imageCreationThreshold, force);
+    const decision = this.#chains.decide(imageCreationThreshold, force);
+    if (decision === "none") this.#noteScattered();
+    return decision;
+  }
+
+  #noteScattered(): void {
+    for (const [layer, reads] of this.#extentReads) {
+      const name = layerFileName(layer);
+      this.#scatteredReads.set(name, reads + (this.#scatteredReads.get(name) ?? 0));
+    }
   }
 
   #countChains(extent: Extent): void {
     const chains = this.#chains;
     const key = this.#blockKey(extent.tag, extent.first);
     chains.begin(extent);
+    this.#extentReads.clear();
     const { finished } = this.#timeline.layers;
     const last = this.#blockKey(extent.tag, extent.end);
     for (
@@ -230,16 +252,24 @@ class ImagePass {
       i >= 0 && !chains.isComplete;
       i = finished.nextInRange(i + 1, key, last, this.#lsn)
     ) {
-      const reader = finished.layers[i]!.reader();
+      const { layer, lsnStart, lsnEnd } = finished.visits[i]!;
+      const reader = layer.reader();
       this.#records.clear();
       this.#inits.clear();
-      reader.entries(key, extent.end, (block, word) => {
+      let before = 0;
+      let scattered = 0;
+      reader.entries(key, extent.end, (block, word, lsn) => {
+        if (lsn <= lsnStart || lsn > lsnEnd) return false;
         chains.add(block, word);
         const kind = word & KIND_MASK;
-        if (kind === EntryKind.record) this.#records.add(word - kind);
-        else if (kind === EntryKind.initRecord) this.#inits.add(word - kind);
+        const position = word - kind;
+        if (kind === EntryKind.record) this.#records.add(position);
+        else if (kind === EntryKind.initRecord) this.#inits.add(position);
+        if (Math.abs(position - before) > NEAR_BYTES) scattered++;
+        before = position;
         return false;
       });
+      if (layer.kind === "delta" && !layer.inKeyOrder) this.#extentReads.set(layer, scattered);
       const lengthOf = (position: number) => reader.blobLength(position);
       chains.endLayer(this.#records.mean(lengthOf), this.#inits.mean(lengthOf));
     }
@@ -314,7 +344,7 @@ class ImagePass {
     resources.files.release(layer.file.file);
     this.#layers++;
     this.#bytes += description.sizeBytes;
-    await onLayer(description, layer.file.file.path);
+    await onLayer({ layer: description, temporaryPath: layer.file.file.path });
   }
 
   async #slice(): Promise<void> {

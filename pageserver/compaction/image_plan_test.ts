@@ -139,6 +139,7 @@ Deno.test("isWorthALook() counts new delta layers and their bytes, and looks at 
   const key = makeKey(0, 1, 2, 3, 0, 0);
   const layer = (kind: "delta" | "image", lsnEnd: number, sizeBytes: number): LayerDescription => ({
     kind,
+    inKeyOrder: false,
     first: key,
     last: key,
     lsnStart: (lsnEnd - 8) as Lsn,

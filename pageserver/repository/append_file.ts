@@ -94,6 +94,19 @@ export class AppendFile {
     return position;
   }
 
+  /** Appends a blob with its header and padding, as it lies in another file. */
+  appendStored(bytes: Uint8Array, start: number, length: number): number {
+    assert(!this.#sealed && length % 8 === 0, "an unsealed file takes whole blobs");
+    const position = this.#length;
+    if (position + length > BLOB_REGION_BYTES_MAX) {
+      throw new Unavailable(
+        `Cannot store ${length} bytes in "${this.file.path}": it holds ${position} already`,
+      );
+    }
+    this.#append(bytes, start, length);
+    return position;
+  }
+
   /** Appends the blob at `position` to into.bytes; see LayerSource. */
   readBlob(position: number, likelyBytes: number, into: Reconstruction): number {
     let length: number;

@@ -2,7 +2,7 @@
  * Reading blobs, whichever kind of layer they are in: the interface and the checks shared by the
  * append-only file of an open layer and the reader of a finished one.
  */
-import { crc32c } from "../../libs/utils/crc32c.ts";
+import { crc32cOf } from "../../libs/utils/crc32c.ts";
 import { Corrupt } from "../../libs/utils/errors.ts";
 import type { Lsn } from "../../libs/utils/lsn.ts";
 import { BLOB_BYTES_MAX, BLOB_HEADER_BYTES, CACHE_PAGE_BYTES } from "./layer_format.ts";
@@ -64,7 +64,7 @@ export function checkBlob(
   position: number,
   path: string,
 ): void {
-  if (crc32c(bytes.subarray(at, at + length), length) !== crc) {
+  if (crc32cOf(bytes, at, length, length) !== crc) {
     throw new Corrupt(
       `Cannot read the value at ${position} of layer file "${path}": checksum mismatch`,
     );

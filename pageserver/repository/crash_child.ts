@@ -1,6 +1,6 @@
 /**
  * The process that crash_test.ts kills: it ingests made-up WAL for ever, with flushes, images,
- * branches and deletions, and prints a line for each thing that is durable.
+ * rewritten layers, branches and deletions, and prints a line for each thing that is durable.
  * The WAL is that of numbered_fixture.ts.
  *
  *   crash_child.ts <directory> <tenant> <timeline> <generation>
@@ -11,7 +11,7 @@ import {
   parseTimelineId,
   type TimelineId,
 } from "../../libs/utils/id.ts";
-import { makeTextImages } from "../compaction/image_fixture.ts";
+import { makeTextImages, rewriteSome } from "../compaction/image_fixture.ts";
 import { lsnOf, putNumbered, recordAt } from "./numbered_fixture.ts";
 import { openManager, pause } from "./repository_fixture.ts";
 
@@ -30,6 +30,7 @@ async function main(): Promise<void> {
     await pause();
     if (n % 49 === 0) console.log(`flushed ${await timeline.flush()}`);
     if (n % 98 === 0) await makeTextImages(timeline);
+    if (n % 147 === 0) await rewriteSome(timeline, { targetBytes: 700 });
     if (n % 63 === 0) {
       const id = newTimelineId();
       const branch = await tenant.createBranch(id, timeline.timelineId);

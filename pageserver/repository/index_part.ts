@@ -10,8 +10,8 @@
  *   u64 startLsn
  *   u8  has an ancestor | ancestor timeline 16 | u64 ancestorLsn     (zeros for a root)
  *   u32 layers | layer ...
- *   layer: u8 kind (1 delta, 2 image) | first key 18 | last key 18 | u64 LSN start | u64 LSN end |
- *          u32 generation | u64 file bytes
+ *   layer: u8 kind (1 delta, 2 image, 3 delta in key order; 3 since version 2) | first key 18 |
+ *          last key 18 | u64 LSN start | u64 LSN end | u32 generation | u64 file bytes
  *
  * Order of a flush: layer file synced, its name synced, index_part replaced. At the start files
  * that it does not list are removed.
@@ -25,9 +25,9 @@ import type { Lsn } from "../../libs/utils/lsn.ts";
 import { readSealedFile, sealBytes, type SealedFormat } from "../../libs/utils/sealed_file.ts";
 import { replaceFileAsync } from "./durable_async.ts";
 import { KEY_BYTES, keyFromBytes, keyToBytes } from "./key.ts";
-import type { LayerDescription } from "./layer_format.ts";
+import { kindNumber, kindOf, type LayerDescription } from "./layer_format.ts";
 
-const FORMAT: SealedFormat = { magic: "NIDX", version: 1, what: "timeline index" };
+const FORMAT: SealedFormat = { magic: "NIDX", version: 2, what: "timeline index" };
 
 /** The file's name in the timeline's directory. */
 export const INDEX_PART_NAME = "index_part";
@@ -55,16 +55,16 @@ function encode(part: IndexPart): Uint8Array {
   else writer.raw(decodeHex(ancestor));
   writer.lsn(part.ancestorLsn).u32(part.layers.length);
   for (const layer of part.layers) {
-    writer.u8(layer.kind === "delta" ? 1 : 2).raw(keyToBytes(layer.first));
+    writer.u8(kindNumber(layer)).raw(keyToBytes(layer.first));
     writer.raw(keyToBytes(layer.last)).lsn(layer.lsnStart).lsn(layer.lsnEnd);
     writer.u32(layer.generation).u64(BigInt(layer.sizeBytes));
   }
   return sealBytes(FORMAT, writer.bytes());
 }
 
-function readLayer(reader: ByteReader): LayerDescription {
+function readLayer(reader: ByteReader, path: string): LayerDescription {
   return {
-    kind: reader.u8() === 1 ? "delta" : "image",
+    ...kindOf(reader.u8(), `timeline index "${path}"`),
     first: keyFromBytes(reader.raw(KEY_BYTES)),
     last: keyFromBytes(reader.raw(KEY_BYTES)),
     lsnStart: reader.lsn(),
@@ -108,7 +108,7 @@ export function readIndexPart(directory: string): IndexPart {
   const ancestor = reader.raw(16);
   const ancestorTimelineId = hasAncestor ? timelineIdFromBytes(ancestor) : undefined;
   const ancestorLsn = reader.lsn();
-  const layers = Array.from({ length: reader.u32() }, () => readLayer(reader));
+  const layers = Array.from({ length: reader.u32() }, () => readLayer(reader, path));
   reader.end();
   return {
     pgVersion,

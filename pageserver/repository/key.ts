@@ -153,6 +153,11 @@ export function isInherited(f1: number): boolean {
   return f1 !== KeyClass.auxFile && f1 !== KeyClass.replicationOrigin;
 }
 
+/** Whether two keys differ in the block at most. */
+export function isSameObject(a: Key, b: Key): boolean {
+  return a.f4 === b.f4 && a.f5 === b.f5 && a.f3 === b.f3 && a.f2 === b.f2 && a.f1 === b.f1;
+}
+
 /**
  * Negative, zero or positive as `a` sorts before, at or after `b`; the order of the encoded bytes.
  */

@@ -13,6 +13,7 @@ import type { Droppable, Resources } from "./resources.ts";
 /** One listed layer. */
 export class Layer implements LayerDescription, Droppable {
   readonly kind: LayerKind;
+  readonly inKeyOrder: boolean;
   readonly first: Key;
   readonly last: Key;
   readonly lsnStart: Lsn;
@@ -32,6 +33,7 @@ export class Layer implements LayerDescription, Droppable {
     resources: Resources,
   ) {
     this.kind = description.kind;
+    this.inKeyOrder = description.inKeyOrder;
     this.first = description.first;
     this.last = description.last;
     this.lsnStart = description.lsnStart;

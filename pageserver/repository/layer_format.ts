@@ -16,22 +16,26 @@
  *              objects: u8 f1 | u8 f5 | u16 number of its first entry | u32 f2 | u32 f3 | u32 f4
  *              entries: u32 f6 | u32 word | u64 LSN
  *   directory  u8 f1 | u8 f5 | u16 0 | u32 f2 | u32 f3 | u32 f4 | u32 f6 | u32 0 | u64 LSN
- *   trailer    u32 CRC-32C of the rest of the page | u32 magic "NLTR" | u32 version | u8 kind |
- *              u8[3] | tenant 16 | timeline 16 | first key 18 | last key 18 | u32 index blocks |
- *              u64 LSN start | u64 LSN end | u32 first index page | u32 CRC-32C of the directory |
- *              u64 entries | u64 file bytes
+ *   trailer    u32 CRC-32C of the rest of the page | u32 magic "NLTR" | u32 version | u8 kind (1
+ *              delta, 2 image, 3 delta in key order) | u8[3] | tenant 16 | timeline 16 | first key
+ *              18 | last key 18 | u32 index blocks | u64 LSN start | u64 LSN end | u32 first index
+ *              page | u32 CRC-32C of the directory | u64 entries | u64 file bytes
  *
  * An entry's word is the blob's position (a multiple of 8, below 4 GiB) plus, in the low three
  * bits, what the blob is. Several entries may name one blob: a WAL record is stored once for all
  * the pages that it changes. A delta layer holds every change in (LSN start, LSN end]; an image
- * layer holds images at one LSN, LSN end = LSN start + 1. Blobs lie in order of arrival, because a
- * delta layer is the ephemeral file of an open layer with an index put behind it: flushing moves
- * no data.
+ * layer holds images at one LSN, LSN end = LSN start + 1.
+ *
+ * In a delta layer as it was flushed blobs lie in order of arrival, because it is the ephemeral
+ * file of an open layer with an index put behind it: flushing moves no data. In one in key order
+ * (compaction/) they lie as the entries do, so that a scan reads the file from front to back; what
+ * is long and belongs to several pages is there once, with the first of them.
  *
  * Every byte that a read depends on is under a checksum that the read verifies.
  *
  * The name: <first key>-<last key>__<LSN start>-<LSN end>-<generation>, for example
- * 000000067F...00-03000000...01__00000000014E2F08-000000000153A1C0-00000001.
+ * 000000067F...00-03000000...01__00000000014E2F08-000000000153A1C0-00000001. That of a delta layer
+ * in key order ends with -k: it may take the place of one with the same keys and LSNs.
  */
 import { crc32c } from "../../libs/utils/crc32c.ts";
 import { Corrupt } from "../../libs/utils/errors.ts";
@@ -92,6 +96,8 @@ export interface LayerOwner {
 /** What index_part and the layer map know of a layer. */
 export interface LayerDescription {
   readonly kind: LayerKind;
+  /** Of a delta layer: its values lie as its entries do. False for an image layer. */
+  readonly inKeyOrder: boolean;
   /** Smallest and greatest key in it, both inclusive. */
   readonly first: Key;
   readonly last: Key;
@@ -106,6 +112,7 @@ export interface LayerDescription {
 /** The trailer's fields beside the description's. */
 export interface LayerTrailer {
   readonly kind: LayerKind;
+  readonly inKeyOrder: boolean;
   readonly first: Key;
   readonly last: Key;
   readonly lsnStart: Lsn;
@@ -121,11 +128,26 @@ function hex(value: number, digits: number): string {
   return value.toString(16).toUpperCase().padStart(digits, "0");
 }
 
+/** The number of a layer's kind on disk. */
+export function kindNumber(layer: { kind: LayerKind; inKeyOrder: boolean }): number {
+  if (layer.kind === "image") return 2;
+  return layer.inKeyOrder ? 3 : 1;
+}
+
+/** The kind with a number. Throws Corrupt naming `what` it is of. */
+export function kindOf(number: number, what: string): { kind: LayerKind; inKeyOrder: boolean } {
+  if (number < 1 || number > 3) {
+    throw new Corrupt(`Cannot read ${what}: ${number} is no kind of layer`);
+  }
+  return { kind: number === 2 ? "image" : "delta", inKeyOrder: number === 3 };
+}
+
 /** The file name of a layer. */
 export function layerFileName(layer: LayerDescription): string {
   const keys = `${formatKey(layer.first)}-${formatKey(layer.last)}`;
   const lsns = `${hex(layer.lsnStart, 16)}-${hex(layer.lsnEnd, 16)}`;
-  return `${keys}__${lsns}-${hex(layer.generation, 8).toLowerCase()}`;
+  const order = layer.inKeyOrder ? "-k" : "";
+  return `${keys}__${lsns}-${hex(layer.generation, 8).toLowerCase()}${order}`;
 }
 
 /** The header of a layer of this timeline. */
@@ -195,7 +217,7 @@ export function encodeTrailer(
   const view = new DataView(bytes.buffer);
   view.setUint32(4, TRAILER_MAGIC, true);
   view.setUint32(8, FORMAT_VERSION, true);
-  view.setUint8(12, trailer.kind === "delta" ? 1 : 2);
+  view.setUint8(12, kindNumber(trailer));
   bytes.set(decodeHex(owner.tenantId), 16);
   bytes.set(decodeHex(owner.timelineId), 32);
   writeKey(trailer.first, view, 48);
@@ -227,7 +249,7 @@ export function decodeTrailer(
   checkVersion(view.getUint32(8, true), path);
   checkOwner(bytes, 16, owner, path);
   return {
-    kind: view.getUint8(12) === 1 ? "delta" : "image",
+    ...kindOf(view.getUint8(12), `layer file "${path}"`),
     first: keyFromBytes(bytes, 48),
     last: keyFromBytes(bytes, 66),
     indexBlocks: view.getUint32(84, true),

@@ -16,7 +16,7 @@ import {
 } from "./blob_source.ts";
 import type { LayerFile } from "./file_table.ts";
 import type { Found } from "./found.ts";
-import { compareKeys, type Key, makeKey } from "./key.ts";
+import { compareKeys, isSameObject, type Key, makeKey } from "./key.ts";
 import {
   blockEntries,
   blockObjects,
@@ -50,8 +50,12 @@ const LSN_MAX = Number.MAX_SAFE_INTEGER as Lsn;
 /** No entry has this word: tombstones have position 0, and blobs end before 4 GiB. */
 const NONE_PENDING = -1;
 
-function isSameObject(a: Key, b: Key): boolean {
-  return a.f4 === b.f4 && a.f5 === b.f5 && a.f3 === b.f3 && a.f2 === b.f2 && a.f1 === b.f1;
+/** Where what lies in a layer file. */
+export interface LayerExtent {
+  /** Bytes of header and values; then come the index blocks. */
+  readonly valueBytes: number;
+  readonly indexBlocks: number;
+  readonly entries: number;
 }
 
 /** An open layer file. */
@@ -104,15 +108,19 @@ export class LayerReader implements LayerSource {
     return this.#directory.memoryBytes;
   }
 
-  gather(key: SearchKey, upTo: Lsn, found: Found): boolean {
-    if (!this.#isNext(key, upTo)) return this.#search(key, upTo, found);
-    const { block, entry } = this.#at;
-    return this.#add(entryOffset(this.#cache.view, this.#block(block), entry), found);
+  /** Where values and index lie in the file, for who reads all of it. */
+  get extent(): LayerExtent {
+    const { firstIndexPage, indexBlocks, entries } = this.#trailer;
+    return { valueBytes: firstIndexPage * CACHE_PAGE_BYTES, indexBlocks, entries };
   }
 
-  #add(at: number, found: Found): boolean {
+  /** `above`: only entries above this LSN; for the rest the search comes again. */
+  gather(key: SearchKey, upTo: Lsn, found: Found, above = this.lsnStart): boolean {
+    if (!this.#isNext(key, upTo)) return this.#search(key, upTo, found, above);
     const { view } = this.#cache;
-    return found.add(this, view.getUint32(at + 4, true), readLsn(view, at + 8));
+    const at = entryOffset(view, this.#block(this.#at.block), this.#at.entry);
+    const lsn = readLsn(view, at + 8);
+    return lsn > above && found.add(this, view.getUint32(at + 4, true), lsn);
   }
 
   /**
@@ -134,7 +142,7 @@ export class LayerReader implements LayerSource {
     return true;
   }
 
-  #search(key: SearchKey, upTo: Lsn, found: Found): boolean {
+  #search(key: SearchKey, upTo: Lsn, found: Found, above: Lsn): boolean {
     let number = this.#directory.find(key, upTo);
     if (number < 0) return false;
     const { view } = this.#cache;
@@ -149,7 +157,9 @@ export class LayerReader implements LayerSource {
       for (; entry >= start; entry--) {
         const at = entryOffset(view, block, entry);
         if (view.getUint32(at, true) !== key.f6) return false;
-        if (this.#add(at, found)) return true;
+        const lsn = readLsn(view, at + 8);
+        if (lsn <= above) return false;
+        if (found.add(this, view.getUint32(at + 4, true), lsn)) return true;
       }
       // The key's older entries may end the block before, if this block begins with the key.
       if (start > 0 || number === 0) return false;
@@ -185,7 +195,11 @@ export class LayerReader implements LayerSource {
    * LSN, then order of arrival, until a visit returns true: then it is true. A visitor must not
    * read.
    */
-  entries(from: Key, endBlock: number, visit: (block: number, word: number) => boolean): boolean {
+  entries(
+    from: Key,
+    endBlock: number,
+    visit: (block: number, word: number, lsn: Lsn) => boolean,
+  ): boolean {
     const { view } = this.#cache;
     const first = Math.max(0, this.#directory.find(from, INVALID_LSN));
     for (let number = first; number < this.#directory.blocks; number++) {
@@ -199,7 +213,8 @@ export class LayerReader implements LayerSource {
         const at = entryOffset(view, block, entry);
         const f6 = view.getUint32(at, true);
         if (f6 >= endBlock) return false;
-        if (f6 >= from.f6 && visit(f6, view.getUint32(at + 4, true))) return true;
+        if (f6 < from.f6) continue;
+        if (visit(f6, view.getUint32(at + 4, true), readLsn(view, at + 8))) return true;
       }
       if (object < blockObjects(view, block) - 1) return false;
     }
@@ -308,9 +323,10 @@ export class LayerReader implements LayerSource {
   #checkDescription(layer: LayerDescription): void {
     const trailer = this.#trailer;
     if (
-      trailer.kind !== layer.kind || trailer.sizeBytes !== layer.sizeBytes ||
-      trailer.lsnStart !== layer.lsnStart || trailer.lsnEnd !== layer.lsnEnd ||
-      compareKeys(trailer.first, layer.first) !== 0 || compareKeys(trailer.last, layer.last) !== 0
+      trailer.kind !== layer.kind || trailer.inKeyOrder !== layer.inKeyOrder ||
+      trailer.sizeBytes !== layer.sizeBytes || trailer.lsnStart !== layer.lsnStart ||
+      trailer.lsnEnd !== layer.lsnEnd || compareKeys(trailer.first, layer.first) !== 0 ||
+      compareKeys(trailer.last, layer.last) !== 0
     ) {
       throw new Corrupt(
         `Cannot read layer file "${this.#file.path}": it is not the layer that index_part lists`,

@@ -6,19 +6,14 @@
  * The memory layer stays readable until the caller swaps it for the finished one.
  */
 import { assert } from "../../libs/utils/assert.ts";
-import { crc32c } from "../../libs/utils/crc32c.ts";
 import { writeAll } from "../../libs/utils/durable.ts";
 import type { Lsn } from "../../libs/utils/lsn.ts";
 import type { AppendFile } from "./append_file.ts";
-import { syncDirectory, syncFile } from "./durable_async.ts";
-import { IndexBlockBuilder } from "./index_block.ts";
+import { syncDirectory } from "./durable_async.ts";
+import { finishLayerFile, IndexWriter } from "./index_writer.ts";
 import { type Key, makeKey } from "./key.ts";
 import type { KeyInterner, ObjectId } from "./key_interner.ts";
-import { writeDirectoryEntry } from "./layer_directory.ts";
 import {
-  CACHE_PAGE_BYTES,
-  DIRECTORY_ENTRY_BYTES,
-  encodeTrailer,
   type LayerDescription,
   layerFileName,
   type LayerKind,
@@ -29,8 +24,6 @@ import { sortInSlices } from "./sliced_sort.ts";
 
 /** Entries between pauses. */
 const SLICE = 2048;
-/** Index blocks that are written with one call. */
-const BLOCKS_PER_WRITE = 32;
 const TWO_32 = 4294967296;
 
 /** What to write, and where. */
@@ -80,61 +73,6 @@ async function sortKeys(job: LayerJob): Promise<SortedKeys> {
   return { objects, keys: await sortInSlices(keys, pause) };
 }
 
-/** Writes index blocks and collects the directory. */
-class IndexWriter {
-  readonly #out: Deno.FsFile;
-  readonly #builder = new IndexBlockBuilder();
-  readonly #buffer = new Uint8Array(BLOCKS_PER_WRITE * CACHE_PAGE_BYTES);
-  #buffered = 0;
-  #directory = new Uint8Array(64 * DIRECTORY_ENTRY_BYTES);
-  blocks = 0;
-  #object = -1;
-
-  constructor(out: Deno.FsFile) {
-    this.#out = out;
-  }
-
-  /** Adds the next entry; `object` numbers the objects in order, `key` has all fields. */
-  add(object: number, key: Key, lsn: number, word: number): void {
-    if (!this.#builder.hasRoom(object !== this.#object)) this.#endBlock();
-    if (this.#builder.isEmpty) this.#beginBlock(key, lsn);
-    if (object !== this.#object) {
-      this.#builder.addObject(key);
-      this.#object = object;
-    }
-    this.#builder.addEntry(key.f6, lsn, word);
-  }
-
-  /** Writes the rest and returns the directory's bytes. */
-  finish(): Uint8Array {
-    if (!this.#builder.isEmpty) this.#endBlock();
-    this.#writeBuffer();
-    return this.#directory.subarray(0, this.blocks * DIRECTORY_ENTRY_BYTES);
-  }
-
-  #beginBlock(key: Key, lsn: number): void {
-    const at = this.blocks * DIRECTORY_ENTRY_BYTES;
-    if (at === this.#directory.length) {
-      const grown = new Uint8Array(at * 2);
-      grown.set(this.#directory);
-      this.#directory = grown;
-    }
-    writeDirectoryEntry(new DataView(this.#directory.buffer), at, key, lsn);
-  }
-
-  #endBlock(): void {
-    this.#builder.finish(this.blocks, this.#buffer, this.#buffered * CACHE_PAGE_BYTES);
-    this.blocks++;
-    this.#object = -1;
-    if (++this.#buffered === BLOCKS_PER_WRITE) this.#writeBuffer();
-  }
-
-  #writeBuffer(): void {
-    writeAll(this.#out, this.#buffer.subarray(0, this.#buffered * CACHE_PAGE_BYTES));
-    this.#buffered = 0;
-  }
-}
-
 /** Adds the entries of all keys, oldest first within a key. */
 async function writeEntries(job: LayerJob, sorted: SortedKeys, writer: IndexWriter): Promise<void> {
   const { index, interner, pause } = job;
@@ -179,33 +117,18 @@ export async function writeLayerFile(job: LayerJob): Promise<LayerDescription> {
   const sorted = await sortKeys(job);
   const blobBytes = job.file.seal();
   const out = job.file.writer;
-  const writer = new IndexWriter(out);
+  const writer = new IndexWriter((blocks) => writeAll(out, blocks));
   await writeEntries(job, sorted, writer);
-  const directory = writer.finish();
-  writeAll(out, directory);
-  const rest = directory.length % CACHE_PAGE_BYTES;
-  const padding = rest === 0 ? 0 : CACHE_PAGE_BYTES - rest;
-  writeAll(out, new Uint8Array(padding));
-  const indexBytes = writer.blocks * CACHE_PAGE_BYTES;
-  const description: LayerDescription = {
+  const description = {
     kind: job.kind,
+    inKeyOrder: false,
     first: keyOf(sorted, sorted.keys[0]!, job.interner),
     last: keyOf(sorted, sorted.keys[sorted.keys.length - 1]!, job.interner),
     lsnStart: job.lsnStart,
     lsnEnd: job.lsnEnd,
     generation: job.generation,
-    sizeBytes: blobBytes + indexBytes + directory.length + padding + CACHE_PAGE_BYTES,
   };
-  const trailer = {
-    ...description,
-    indexBlocks: writer.blocks,
-    firstIndexPage: blobBytes / CACHE_PAGE_BYTES,
-    directoryCrc: crc32c(directory),
-    entries: job.index.entryCount,
-  };
-  writeAll(out, encodeTrailer(trailer, job.owner));
-  await syncFile(out);
-  return description;
+  return await finishLayerFile(out, writer, description, blobBytes, job.owner);
 }
 
 /**

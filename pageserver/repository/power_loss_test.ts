@@ -1,14 +1,14 @@
 /**
  * A pageserver's files after the process was stopped or power was lost behind every single step of
- * a life with an import, flushes, image layers, branches, deletions, settings, generations and
- * restarts: what was
- * promised is there, what was not finished is gone, and it goes on.
+ * a life with an import, flushes, image layers, rewritten delta layers, branches, deletions,
+ * settings, generations and restarts: what was promised is there, what was not finished is gone,
+ * and it goes on.
  */
 import assert from "node:assert/strict";
 import { newTenantId, newTimelineId, type TimelineId } from "../../libs/utils/id.ts";
 import type { Lsn } from "../../libs/utils/lsn.ts";
 import { seededRandom } from "../../tests/load/random.ts";
-import { makeTextImages } from "../compaction/image_fixture.ts";
+import { makeTextImages, rewriteSome } from "../compaction/image_fixture.ts";
 import { atEveryStep } from "../../tests/support/crash_points.ts";
 import { FileRecorder } from "../../tests/support/file_recorder.ts";
 import { checkContents, lsnOf, putNumbered, recordAt } from "./numbered_fixture.ts";
@@ -102,6 +102,19 @@ async function makeImages(timeline: Timeline): Promise<void> {
   );
 }
 
+/** Puts delta layers in key order in the place of all, with WAL coming in meanwhile. */
+async function rewrite(timeline: Timeline): Promise<void> {
+  const before = timeline.layerInfos().filter(({ kind }) => kind === "Delta").length;
+  const rewriting = rewriteSome(timeline, { targetBytes: 600 });
+  const n = recordAt(timeline.lastRecordLsn) + 1;
+  putNumbered(timeline, n);
+  timeline.advance(lsnOf(n), lsnOf(n - 1));
+  await timeline.flush();
+  const { replaced, layers } = await rewriting;
+  assert.ok(replaced >= before && before > 1 && layers > 1, `${replaced} became ${layers}`);
+  checkContents(timeline);
+}
+
 async function attach(
   manager: TenantManager,
   generation: number,
@@ -127,12 +140,15 @@ async function live(directory: string, promises: Promises): Promise<void> {
   promises.durable(root);
   await ingest(root, 150, promises);
   await makeImages(root);
+  await rewrite(root);
   for (const id of [branchId, deletedId]) {
     const branch = await promises.change(id, () => tenant.createBranch(id, rootId));
     promises.durable(branch);
     await ingest(branch, 200, promises);
     await makeImages(branch);
   }
+  await ingest(root, 165, promises);
+  await rewrite(root); // the branches read what it replaces
   await promises.change(deletedId, async () => {
     await tenant.deleteTimeline(deletedId);
     promises.now.durable.delete(deletedId);

@@ -1,8 +1,8 @@
 /**
  * The repository against a naive model: lists of versions per timeline. Random batches, rollbacks,
- * flushes, image layers, branches and crashes (the directory is copied as it is at that moment and
- * opened again; the WAL beyond diskConsistentLsn is received again), with random reads at random
- * LSNs in between.
+ * flushes, image layers, rewritten delta layers, branches and crashes (the directory is copied as
+ * it is at that moment and opened again; the WAL beyond diskConsistentLsn is received again), with
+ * random reads at random LSNs in between.
  */
 import assert from "node:assert/strict";
 import fc from "fast-check";
@@ -18,7 +18,7 @@ import {
   makeKey,
   relationSizeKey,
 } from "./key.ts";
-import { joinedText, makeTextImages } from "../compaction/image_fixture.ts";
+import { joinedText, makeTextImages, rewriteSome } from "../compaction/image_fixture.ts";
 import { Reconstruction } from "./reconstruction.ts";
 import type { Tenant } from "./tenant.ts";
 import type { TenantManager } from "./tenant_manager.ts";
@@ -108,6 +108,11 @@ class Pair {
   #serial = 0;
   /** Pages that got images. */
   imagePages = 0;
+  /** Delta layers that were replaced by others in key order, and how many of these. */
+  replaced = 0;
+  rewritten = 0;
+  /** Times that images were found to lie between the LSNs of a delta layer. */
+  cuts = 0;
   readonly #models: ModelTimeline[] = [];
 
   constructor(
@@ -126,8 +131,9 @@ class Pair {
     });
   }
 
+  /** Any, but more often the root: what is made of layers depends on what they were. */
   #model(random: number): ModelTimeline {
-    return this.#models[random % this.#models.length]!;
+    return this.#models[random % 2 === 0 ? 0 : (random >>> 1) % this.#models.length]!;
   }
 
   #version(random: number, lsn: Lsn): Version {
@@ -216,6 +222,22 @@ class Pair {
     this.imagePages += made?.pages ?? 0;
   }
 
+  /** Nor do delta layers that take the place of others. */
+  async rewrite(which: number, random: number): Promise<void> {
+    const model = this.#model(which);
+    const timeline = this.tenant.timeline(model.id);
+    if (random % 4 > 0) await timeline.flush();
+    const done = await rewriteSome(timeline, {
+      first: random % 5 > 0 ? 0 : (random >>> 1) % 3,
+      count: random % 3 > 0 ? Infinity : 1 + (random >>> 3) % 4,
+      targetBytes: 1 + (random >>> 5) % 2000,
+    });
+    this.replaced += done.replaced;
+    this.rewritten += done.layers;
+    const { visits, layers } = timeline.layers.finished;
+    this.cuts += visits.length - layers.length;
+  }
+
   async branch(which: number, random: number): Promise<void> {
     const ancestor = this.#model(which);
     const ends = [ancestor.startLsn, ...ancestor.batches.map((batch) => batch.lsn)];
@@ -288,7 +310,7 @@ class Pair {
 }
 
 interface Step {
-  kind: "batch" | "abandon" | "flush" | "images" | "branch" | "crash";
+  kind: "batch" | "abandon" | "flush" | "images" | "rewrite" | "branch" | "crash";
   which: number;
   randoms: number[];
 }
@@ -306,12 +328,16 @@ const anyStep = fc.oneof(
   stepOf(1, "abandon", { min: 0, max: 12 }),
   stepOf(3, "flush", { min: 0, max: 0 }),
   stepOf(3, "images", { min: 1, max: 1 }),
+  stepOf(3, "rewrite", { min: 1, max: 1 }),
   stepOf(2, "branch", { min: 1, max: 1 }),
   stepOf(1, "crash", { min: 0, max: 0 }),
 );
 
-Deno.test("the repository equals the model through flushes, images, branches and crashes", async () => {
+Deno.test("the repository equals the model through flushes, compactions, branches and crashes", async () => {
   let imagePages = 0;
+  let replaced = 0;
+  let rewritten = 0;
+  let cuts = 0;
   const run = async (
     steps: { kind: string; which: number; randoms: number[] }[],
     reads: number[],
@@ -329,11 +355,15 @@ Deno.test("the repository equals the model through flushes, images, branches and
         if (kind === "abandon") pair.batch(randoms, which, true);
         if (kind === "flush") await pair.flush(which);
         if (kind === "images") await pair.images(which, randoms[0]!);
+        if (kind === "rewrite") await pair.rewrite(which, randoms[0]!);
         if (kind === "branch") await pair.branch(which, randoms[0]!);
         if (kind === "crash") await pair.crash(++generation);
         for (const read of reads) pair.read(read, read);
       }
       imagePages += pair.imagePages;
+      replaced += pair.replaced;
+      rewritten += pair.rewritten;
+      cuts += pair.cuts;
     } finally {
       await pair.close();
       Deno.removeSync(directory, { recursive: true });
@@ -341,6 +371,9 @@ Deno.test("the repository equals the model through flushes, images, branches and
   };
   const steps = fc.array(anyStep, { minLength: 5, maxLength: 40 });
   const reads = fc.array(random, { minLength: 3, maxLength: 8 });
-  await fc.assert(fc.asyncProperty(steps, reads, run), { numRuns: 60, endOnFailure: false });
+  await fc.assert(fc.asyncProperty(steps, reads, run), { numRuns: 80, endOnFailure: false });
   assert.ok(imagePages > 10, `${imagePages} images`);
+  const what = `${replaced} layers became ${rewritten}, cut ${cuts} times`;
+  console.log(what);
+  assert.ok(replaced > 30 && rewritten > 30, what);
 });

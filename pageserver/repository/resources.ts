@@ -10,6 +10,7 @@
 import { FileTable } from "./file_table.ts";
 import { KeyInterner } from "./key_interner.ts";
 import { PageCache } from "./page_cache.ts";
+import { RetiredFiles } from "./retired_files.ts";
 
 const CACHE_BYTES_DEFAULT = 64 * 1024 * 1024;
 const HANDLES_MAX = 512;
@@ -61,6 +62,7 @@ export class Resources {
   readonly cache: PageCache;
   /** Memory of all open and frozen layers; kept by the timelines. */
   openLayerBytes = 0;
+  readonly retired = new RetiredFiles();
   readonly #directories: Droppable[] = [];
   readonly #directoryBytesMax: number;
   #directoryBytes = 0;

@@ -68,6 +68,7 @@ Deno.test("sortInSlices() sorts, with and without a comparison", async () => {
 function layerAt(lsnStart: number, lsnEnd: number, from: number, to: number): LayerDescription {
   return {
     kind: "delta",
+    inKeyOrder: false,
     first: makeKey(0, 1663, 5, 1, 0, from),
     last: makeKey(0, 1663, 5, 1, 0, to),
     lsnStart: toLsn(lsnStart),
@@ -89,6 +90,36 @@ Deno.test("the layer map puts images in front of the records that they follow, c
   }
 });
 
+Deno.test("the layer map visits a delta layer in parts where images lie between its LSNs", () => {
+  const map = new LayerMap<LayerDescription>();
+  const image = (lsn: number, from: number, to: number): LayerDescription => ({
+    ...layerAt(lsn - 1, lsn, from, to),
+    kind: "image",
+  });
+  const old = layerAt(0, 10, 0, 100);
+  const low = layerAt(10, 50, 0, 60);
+  const high = layerAt(10, 50, 61, 100);
+  const images = [image(10, 0, 100), image(20, 0, 70), image(40, 50, 55), image(50, 0, 100)];
+  for (const layer of [high, ...images, old, low]) map.insert(layer);
+  const parts = (layer: LayerDescription) =>
+    map.visits.filter((visit) => visit.layer === layer).map((v) => [v.lsnStart, v.lsnEnd]);
+  assert.deepEqual(parts(low), [[40, 50], [20, 40], [10, 20]]);
+  assert.deepEqual(parts(high), [[20, 50], [10, 20]]);
+  assert.deepEqual(parts(old), [[0, 10]]);
+  for (const one of images) assert.deepEqual(parts(one), [[one.lsnStart, one.lsnEnd]]);
+  const ends = map.visits.map(({ lsnEnd }) => lsnEnd);
+  assert.deepEqual(ends, ends.toSorted((a, b) => b - a));
+  map.visits.forEach(({ layer, lsnEnd }, i) => {
+    const before = map.visits[i - 1];
+    if (before?.lsnEnd === lsnEnd && before.layer.kind === "delta") {
+      assert.equal(layer.kind, "delta", "images come first");
+    }
+  });
+  map.remove(new Set([images[1]!, low]));
+  assert.deepEqual(parts(high), [[10, 50]]);
+  assert.deepEqual(parts(low), []);
+});
+
 Deno.test("the layer map offers the layers that can hold a key, newest first", () => {
   const map = new LayerMap<LayerDescription>();
   const old = layerAt(9, 10, 0, 100);
@@ -99,7 +130,7 @@ Deno.test("the layer map offers the layers that can hold a key, newest first", (
     const key = makeKey(0, 1663, 5, 1, 0, block);
     const found: LayerDescription[] = [];
     for (let i = map.next(0, key, toLsn(lsn)); i >= 0; i = map.next(i + 1, key, toLsn(lsn))) {
-      found.push(map.layers[i]!);
+      found.push(map.visits[i]!.layer);
     }
     return found;
   };

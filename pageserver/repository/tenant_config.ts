@@ -24,6 +24,7 @@ const CHECKPOINT_TIMEOUT_MS_DEFAULT = 600_000;
 const COMPACTION_PERIOD_MS_DEFAULT = 20_000;
 const COMPACTION_TARGET_SIZE_DEFAULT = 128 * 1024 * 1024;
 const COMPACTION_TARGET_SIZE_MAX = 1024 * 1024 * 1024;
+const COMPACTION_THRESHOLD_DEFAULT = 10;
 const IMAGE_CREATION_THRESHOLD_DEFAULT = 3;
 const COUNT_MAX = 1_000_000;
 
@@ -83,6 +84,8 @@ function parseNumber(name: string, value: unknown, unit: "bytes" | "a number", m
 export function timelineSettings(config: TenantConfig): TimelineSettings {
   const bytes = (name: string, byDefault: number, max: number) =>
     parseNumber(name, config[name] ?? byDefault, "bytes", max);
+  const count = (name: string, byDefault: number) =>
+    parseNumber(name, config[name] ?? byDefault, "a number", COUNT_MAX);
   const duration = (name: string, byDefaultMs: number) =>
     config[name] === undefined ? byDefaultMs : parseDuration(name, config[name]);
   return {
@@ -98,11 +101,7 @@ export function timelineSettings(config: TenantConfig): TimelineSettings {
       COMPACTION_TARGET_SIZE_DEFAULT,
       COMPACTION_TARGET_SIZE_MAX,
     ),
-    imageCreationThreshold: parseNumber(
-      "image_creation_threshold",
-      config["image_creation_threshold"] ?? IMAGE_CREATION_THRESHOLD_DEFAULT,
-      "a number",
-      COUNT_MAX,
-    ),
+    compactionThreshold: count("compaction_threshold", COMPACTION_THRESHOLD_DEFAULT),
+    imageCreationThreshold: count("image_creation_threshold", IMAGE_CREATION_THRESHOLD_DEFAULT),
   };
 }

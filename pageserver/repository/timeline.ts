@@ -27,7 +27,7 @@ import { MemoryLayer } from "./memory_layer.ts";
 import { collectPage, type ExplainedEntry, explainPage, getValue, scanKeys } from "./read_path.ts";
 import type { Reconstruction } from "./reconstruction.ts";
 import type { Resources } from "./resources.ts";
-import { TimelineFlush } from "./timeline_flush.ts";
+import { TimelineFlush, type WrittenLayer } from "./timeline_flush.ts";
 import { TimelineLayers } from "./timeline_layers.ts";
 import { takeSnapshot, type TimelineSnapshot } from "./timeline_snapshot.ts";
 
@@ -62,10 +62,12 @@ export interface TimelineSettings {
   checkpointDistanceBytes: number;
   /** Milliseconds after which it is frozen. */
   checkpointTimeoutMs: number;
-  /** Milliseconds between looks for image layers to make; 0 for never. */
+  /** Milliseconds between looks for what is to be compacted; 0 for never. */
   compactionPeriodMs: number;
-  /** Bytes after which the next image layer is begun. */
+  /** Bytes after which the next layer of a compaction is begun. */
   compactionTargetBytes: number;
+  /** Runs of delta layers from which on they become one. */
+  compactionThreshold: number;
   /** Delta layers over a part of a relation from which on images of it may be made. */
   imageCreationThreshold: number;
 }
@@ -381,29 +383,34 @@ export class Timeline {
     return this.layers.finished.layers.reduce((sum, layer) => sum + layer.sizeBytes, 0);
   }
 
-  /** What a worker needs to read what is on disk here, and to write image layers of it. */
+  /** What a worker needs to read what is on disk here, and to write layers of it. */
   snapshot(): TimelineSnapshot {
     return takeSnapshot(this, this.#directory, this.#generation());
   }
 
   /**
-   * Takes over an image layer that is written and synced at `temporaryPath`, a file in the
-   * timeline's directory; searched and durable when it resolves. Throws as TimelineFlush.listImage.
+   * Takes over layers, in the place of others of which they have all entries; searched and durable
+   * when it resolves. Throws as TimelineFlush.list.
    */
-  async addImageLayer(layer: LayerDescription, temporaryPath: string): Promise<void> {
+  async addLayers(
+    written: readonly WrittenLayer[],
+    replaced: readonly LayerDescription[] = [],
+  ): Promise<void> {
     if (this.#closed) throw this.#closedError();
-    await this.#flush.listImage(layer, temporaryPath);
+    await this.#flush.list(written, replaced);
   }
 
-  /** Does `work` on the timeline's files; closing aborts it and waits for its end. */
+  /** Does `work`, with which no file of a snapshot goes; closing aborts it and waits for it. */
   async whileOpen<T>(work: (closing: AbortSignal) => Promise<T>): Promise<T> {
     if (this.#closed) throw this.#closedError();
+    this.#resources.retired.hold();
     const working = work(this.#closing.signal);
     this.#background.add(working);
     try {
       return await working;
     } finally {
       this.#background.delete(working);
+      this.#resources.retired.release();
     }
   }
 

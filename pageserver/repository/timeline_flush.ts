@@ -6,9 +6,10 @@
  * and diskConsistentLsn moves. A crash anywhere leaves the former state: the WAL from the former
  * diskConsistentLsn comes again.
  *
- * Image layers that a worker has written (compaction/) are listed here, too, because index_part has
- * one writer: name durable, index_part, and then it is searched. What is in them is in other layers
- * as well, so a crash loses work and nothing else.
+ * Layers that a worker has written (compaction/) are listed here, too, because index_part has one
+ * writer: names durable, index_part, and then they are searched. What is in them is in other layers
+ * as well, so a crash loses work and nothing else. Layers whose place they take leave the list with
+ * the same index_part, and are removed behind it.
  *
  * A failed write (a full disk) takes nothing back: what was to be written is in memory or in the
  * open layer's file, and is tried again each second (timeline.ts tick()) and by whoever asks for a
@@ -41,6 +42,19 @@ const log = logger("pageserver", "flush");
 const SYNC_PAUSE_MS = 1000;
 const SYNC_PAUSE_MS_MAX = 60_000;
 
+/** A layer that is written and synced, a file in the timeline's directory. */
+export interface WrittenLayer {
+  readonly layer: LayerDescription;
+  readonly temporaryPath: string;
+}
+
+/** Layers that have their names and wait to be listed, and those that leave the list with that. */
+interface Listing {
+  readonly added: readonly LayerDescription[];
+  /** Names. */
+  readonly replaced: ReadonlySet<string>;
+}
+
 /** The flushing side of one timeline. */
 export class TimelineFlush {
   readonly #directory: string;
@@ -53,8 +67,8 @@ export class TimelineFlush {
   #wantedPrevLsn: Lsn = INVALID_LSN;
   #running: Promise<void> | undefined;
   #stopping = false;
-  /** Image layers that have their names and wait to be listed, oldest first. */
-  readonly #images: LayerDescription[] = [];
+  /** What others have written, in the order in which it came. */
+  readonly #listings: Listing[] = [];
   /** The first frozen layer, once its file is durable and only index_part has to list it. */
   #written: LayerDescription | undefined;
   /** Why the timeline takes no more changes until startOver(). */
@@ -116,10 +130,7 @@ export class TimelineFlush {
    */
   startOver(): IndexPart {
     assert(this.failure !== undefined && !this.#isPartInDoubt, "only a layer's sync has failed");
-    for (const image of this.#images) {
-      ifThere(() => Deno.removeSync(`${this.#directory}/${layerFileName(image)}`));
-    }
-    this.#images.length = 0;
+    for (const { added } of this.#listings.splice(0)) this.#removeFiles(added);
     this.#written = undefined;
     this.#wantedLsn = this.#part.diskConsistentLsn;
     this.failure = undefined;
@@ -132,24 +143,48 @@ export class TimelineFlush {
   }
 
   /**
-   * Gives an image layer that is written and synced at `temporaryPath` its name and lists it;
-   * resolves when that is durable. Throws Conflict if it is listed already, Unavailable if that
-   * cannot be done now: then it is done with the next flush.
+   * Gives layers their names and lists them, in one step in the place of `replaced`; resolves when
+   * that is durable. Throws Conflict if one is listed already, or one to be replaced is not; the
+   * files are the caller's then. Throws Unavailable if it cannot be done now: then it is done with
+   * the next flush.
    */
-  async listImage(image: LayerDescription, temporaryPath: string): Promise<void> {
-    const name = layerFileName(image);
-    if ([...this.#part.layers, ...this.#images].some((known) => layerFileName(known) === name)) {
-      throw new Conflict(`Cannot list image layer ${name}: it is listed already`);
+  async list(written: readonly WrittenLayer[], replaced: readonly LayerDescription[]) {
+    const added = written.map(({ layer }) => layer);
+    const listing = { added, replaced: new Set(replaced.map(layerFileName)) };
+    this.#checkListing(listing);
+    for (const { layer, temporaryPath } of written) {
+      Deno.renameSync(temporaryPath, `${this.#directory}/${layerFileName(layer)}`);
     }
-    assert(image.lsnEnd <= this.diskConsistentLsn, "images are of what is on disk");
-    Deno.renameSync(temporaryPath, `${this.#directory}/${name}`);
-    this.#images.push(image);
-    while (this.#images.includes(image)) {
-      if (this.#stopping) throw new Unavailable(`Cannot list image layer ${name}: it is closed`);
+    this.#listings.push(listing);
+    const what = `Cannot list ${added.length} layers of timeline ${this.#owner.timelineId}`;
+    while (this.#listings.includes(listing)) {
+      if (this.#stopping) throw new Unavailable(`${what}: it is closed`);
       await this.run();
     }
-    if (!this.#part.layers.includes(image)) {
-      throw new Unavailable(`Cannot list image layer ${name}: the timeline has started over`);
+    if (!this.#part.layers.includes(added[0]!)) {
+      throw new Unavailable(`${what}: it has started over`);
+    }
+  }
+
+  #checkListing({ added, replaced }: Listing): void {
+    const known = this.#part.layers.map(layerFileName);
+    const coming = this.#listings.flatMap((listing) => listing.added.map(layerFileName));
+    const taken = new Set([...known, ...coming]);
+    const leaving = new Set(this.#listings.flatMap((listing) => [...listing.replaced]));
+    for (const layer of added) {
+      assert(layer.lsnEnd <= this.diskConsistentLsn, "what others write is of what is on disk");
+      const name = layerFileName(layer);
+      if (taken.has(name)) throw new Conflict(`Cannot list layer ${name}: it is listed already`);
+    }
+    for (const name of replaced) {
+      if (known.includes(name) && !leaving.has(name)) continue;
+      throw new Conflict(`Cannot replace layer ${name}: it is not listed any more`);
+    }
+  }
+
+  #removeFiles(layers: readonly LayerDescription[]): void {
+    for (const layer of layers) {
+      ifThere(() => Deno.removeSync(`${this.#directory}/${layerFileName(layer)}`));
     }
   }
 
@@ -168,7 +203,7 @@ export class TimelineFlush {
         const layer = this.#layers.frozen[0];
         if (this.#isPartInDoubt) {
           await this.#replacePart(diskConsistentLsn, prevRecordLsn, layers);
-        } else if (this.#images.length > 0) await this.#listImage(this.#images[0]!);
+        } else if (this.#listings.length > 0) await this.#carryOut(this.#listings[0]!);
         else if (layer !== undefined) await this.#flushLayer(layer);
         else await this.#replacePart(this.#wantedLsn, this.#wantedPrevLsn, this.#part.layers);
       }
@@ -215,17 +250,28 @@ export class TimelineFlush {
   }
 
   #hasWork(): boolean {
-    return this.#isPartInDoubt || this.#images.length > 0 || this.#layers.frozen.length > 0 ||
+    return this.#isPartInDoubt || this.#listings.length > 0 || this.#layers.frozen.length > 0 ||
       this.#wantedLsn > this.#part.diskConsistentLsn;
   }
 
-  async #listImage(image: LayerDescription): Promise<void> {
+  async #carryOut(listing: Listing): Promise<void> {
+    const { added, replaced } = listing;
     await syncDirectory(this.#directory);
     const { diskConsistentLsn, prevRecordLsn, layers } = this.#part;
-    await this.#replacePart(diskConsistentLsn, prevRecordLsn, [...layers, image]);
-    const file = this.#resources.files.register(`${this.#directory}/${layerFileName(image)}`);
-    this.#layers.finished.insert(new Layer(image, file, this.#owner, this.#resources));
-    this.#images.shift();
+    const kept = layers.filter((layer) => !replaced.has(layerFileName(layer)));
+    await this.#replacePart(diskConsistentLsn, prevRecordLsn, [...kept, ...added]);
+    const { finished } = this.#layers;
+    const leaving = finished.layers.filter((layer) => replaced.has(layerFileName(layer)));
+    finished.remove(new Set(leaving));
+    for (const layer of added) {
+      const file = this.#resources.files.register(`${this.#directory}/${layerFileName(layer)}`);
+      finished.insert(new Layer(layer, file, this.#owner, this.#resources));
+    }
+    this.#listings.shift();
+    for (const layer of leaving) {
+      layer.close();
+      this.#resources.retired.add(layer.file.path);
+    }
   }
 
   async #flushLayer(frozen: MemoryLayer): Promise<void> {

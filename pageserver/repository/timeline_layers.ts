@@ -2,7 +2,7 @@
  * All layers of one timeline and the search through them, newest first: the open layer, frozen
  * ones, finished ones. Ancestors are the business of read_path.ts.
  */
-import type { Lsn } from "../../libs/utils/lsn.ts";
+import { type Lsn, minLsn } from "../../libs/utils/lsn.ts";
 import type { LayerSource, SearchKey } from "./blob_source.ts";
 import type { Found } from "./found.ts";
 import type { Key } from "./key.ts";
@@ -26,19 +26,19 @@ export class TimelineLayers {
       if (layer.lsnStart < upTo && layer.gather(key, upTo, found)) return true;
     }
     for (let i = finished.next(0, key, upTo); i >= 0; i = finished.next(i + 1, key, upTo)) {
-      const layer = finished.layers[i]!;
-      if (layer.lsnEnd <= found.after) {
+      const { layer, lsnStart, lsnEnd } = finished.visits[i]!;
+      if (lsnEnd <= found.after) {
         found.reachedAfter = true;
         return true;
       }
-      if (layer.reader().gather(key, upTo, found)) return true;
+      if (layer.reader().gather(key, minLsn(upTo, lsnEnd), found, lsnStart)) return true;
     }
     return false;
   }
 
   /**
    * Visits the newest entry at or below `upTo` of each key of [from, to) in each layer, newest
-   * layer first.
+   * layer first. (Of keys that are scanned there are no images but those a timeline begins with.)
    */
   scan(
     from: Key,
@@ -57,7 +57,10 @@ export class TimelineLayers {
       i >= 0;
       i = finished.nextInRange(i + 1, from, to, upTo)
     ) {
-      const reader = finished.layers[i]!.reader();
+      const { layer, lsnEnd } = finished.visits[i]!;
+      // Each layer once as a whole, instead of its newest part below upTo
+      if (lsnEnd < layer.lsnEnd && lsnEnd < upTo) continue;
+      const reader = layer.reader();
       reader.scan(from, to, upTo, (key, word) => visit(key, word, reader));
     }
   }

@@ -67,8 +67,8 @@ export function takeSnapshot(
 
 /** The description alone: a layer itself cannot be cloned. */
 function describe(layer: LayerDescription): LayerDescription {
-  const { kind, first, last, lsnStart, lsnEnd, generation, sizeBytes } = layer;
-  return { kind, first, last, lsnStart, lsnEnd, generation, sizeBytes };
+  const { kind, inKeyOrder, first, last, lsnStart, lsnEnd, generation, sizeBytes } = layer;
+  return { kind, inKeyOrder, first, last, lsnStart, lsnEnd, generation, sizeBytes };
 }
 
 /** What is on disk of a timeline and of its ancestors. */

@@ -82,9 +82,9 @@ export class IngestedCluster implements AsyncDisposable {
     const { timeline } = this.served;
     await timeline.flush();
     const compactor = new Compactor({ manager: this.#manager, now: () => performance.now() });
-    const { pages, firstFailure } = await compactor.compact(timeline, true);
-    assert.equal(firstFailure, undefined);
-    return pages;
+    const { images } = await compactor.compact(timeline, true);
+    assert.equal(images.firstFailure, undefined);
+    return images.pages;
   }
 
   /** What is not as in the stopped cluster's files, whose WAL was ingested. */

@@ -1,16 +1,21 @@
 /**
- * The worker that makes image layers: one pass, then it is ended by who started it.
+ * The worker that compacts a timeline: one pass, then it is ended by who started it.
  *
- * It gets an ImageWorkerOrder and answers with ImageWorkerMessages. It may read the directories of
- * the timeline and its ancestors and write in the timeline's, nothing else (image_job.ts says so
- * when it starts the worker). How fast it goes is in a few shared numbers, so that it can be slowed
- * down or stopped while it works.
+ * It gets a CompactionWorkerOrder and answers with CompactionWorkerMessages. It may read the
+ * directories of the timeline and its ancestors and write in the timeline's, nothing else
+ * (compaction_job.ts says so when it starts the worker). How fast it goes is in a few shared
+ * numbers, so that it can be slowed down or stopped while it works.
  */
 import { messageOf } from "../../libs/utils/errors.ts";
 import { pgVersion } from "../../libs/postgres/versions.ts";
 import { Resources } from "../repository/resources.ts";
-import { type ImageWorkerMessage, type ImageWorkerOrder, Pace } from "./image_messages.ts";
-import { type ImagePassResult, makeImages, rebuildWith } from "./image_pass.ts";
+import {
+  type CompactionWorkerMessage,
+  type CompactionWorkerOrder,
+  Pace,
+} from "./compaction_messages.ts";
+import { type CompactionPassResult, compactTimeline } from "./compaction_pass.ts";
+import { rebuildWith } from "./image_pass.ts";
 
 /** Bytes of the worker's caches: with its isolate and buffers it stays below 80 MB. */
 const CACHE_BYTES = 16 * 1024 * 1024;
@@ -20,11 +25,12 @@ const SLICE_MS = 10;
 /** The longest rest, so that it can be stopped: after a sync, which is no slice. */
 const REST_MS_MAX = 200;
 
-async function work({ order, pace }: ImageWorkerOrder): Promise<ImagePassResult> {
+async function work({ order, pace }: CompactionWorkerOrder): Promise<CompactionPassResult> {
   const now = () => performance.now();
   let sliceStartMs = now();
+  const isStopped = () => Atomics.load(pace, Pace.stop) === 1;
   const pause = async () => {
-    if (Atomics.load(pace, Pace.stop) === 1) throw new Error("it was stopped");
+    if (isStopped()) throw new Error("it was stopped");
     const workedMs = now() - sliceStartMs;
     if (workedMs < SLICE_MS) return;
     const restMs = Math.min(REST_MS_MAX, workedMs * Atomics.load(pace, Pace.rest));
@@ -37,20 +43,23 @@ async function work({ order, pace }: ImageWorkerOrder): Promise<ImagePassResult>
     cacheBytes: CACHE_BYTES,
     directoryBytes: DIRECTORY_BYTES,
   });
-  return await makeImages(order, {
+  return await compactTimeline(order, {
     resources,
     rebuild: rebuildWith(pgVersion(order.snapshot.pgVersion)),
     pause,
-    onLayer: (layer, temporaryPath) => answer({ kind: "layer", layer, temporaryPath }),
+    isStopped,
+    onLayers: (layers) => answer({ kind: "layers", layers }),
   });
 }
 
-function answer(message: ImageWorkerMessage): void {
-  (self as unknown as { postMessage: (message: ImageWorkerMessage) => void }).postMessage(message);
+function answer(message: CompactionWorkerMessage): void {
+  (self as unknown as { postMessage: (message: CompactionWorkerMessage) => void }).postMessage(
+    message,
+  );
 }
 
 addEventListener("message", (event) => {
-  work((event as MessageEvent<ImageWorkerOrder>).data).then(
+  work((event as MessageEvent<CompactionWorkerOrder>).data).then(
     (result) => answer({ kind: "done", result }),
     (thrown) => answer({ kind: "failed", why: messageOf(thrown) }),
   );

@@ -1,7 +1,7 @@
 /**
- * Making a timeline's image layers in a worker of their own, and taking over what it has written:
- * the pages are rebuilt beside the event loop that serves reads, which has to give each finished
- * file its name and list it (Timeline.addImageLayer).
+ * Compacting a timeline in a worker of its own, and taking over what it has written: pages are
+ * rebuilt and layers rewritten beside the event loop that serves reads, which has to give each
+ * finished file its name and list it (Timeline.addLayers).
  *
  * The worker lives for one pass. It may read the directories of the timeline and its ancestors,
  * write in the timeline's, and load the CRC-32C add-on.
@@ -11,8 +11,13 @@ import { Unavailable } from "../../libs/utils/errors.ts";
 import { ifThere } from "../../libs/utils/if_there.ts";
 import type { Timeline } from "../repository/timeline.ts";
 import type { TimelineSnapshot } from "../repository/timeline_snapshot.ts";
-import { type ImageWorkerMessage, type ImageWorkerOrder, Pace } from "./image_messages.ts";
-import type { ImagePassOrder, ImagePassResult } from "./image_pass.ts";
+import {
+  type CompactionWorkerMessage,
+  type CompactionWorkerOrder,
+  Pace,
+  type WrittenLayers,
+} from "./compaction_messages.ts";
+import type { CompactionOrder, CompactionPassResult } from "./compaction_pass.ts";
 
 /** How long a worker that is to stop may take: it may be in the middle of a sync. */
 const STOP_MS_MAX = 10_000;
@@ -39,9 +44,9 @@ function directoriesOf(snapshot: TimelineSnapshot): string[] {
 
 function startWorker(snapshot: TimelineSnapshot): Worker {
   const addon = crc32AddonPath();
-  return new Worker(import.meta.resolve("./image_worker.ts"), {
+  return new Worker(import.meta.resolve("./compaction_worker.ts"), {
     type: "module",
-    name: `images of ${snapshot.timelineId}`,
+    name: `compaction of ${snapshot.timelineId}`,
     deno: {
       permissions: {
         read: directoriesOf(snapshot),
@@ -62,18 +67,18 @@ function startWorker(snapshot: TimelineSnapshot): Worker {
  * resolves. Throws Unavailable if the pass could not go to its end, what was taken over before
  * stays.
  */
-export function runImageJob(
+export function runCompaction(
   timeline: Timeline,
-  order: ImagePassOrder,
+  order: CompactionOrder,
   pace: JobPace,
-): Promise<ImagePassResult> {
+): Promise<CompactionPassResult> {
   return timeline.whileOpen(async (closing) => {
     const worker = startWorker(order.snapshot);
     const doesNotStop = Promise.withResolvers<never>();
     let timer: ReturnType<typeof setTimeout> | undefined;
     const stop = () => {
       pace.stop();
-      const error = new Unavailable("Cannot stop making image layers: the worker does not answer");
+      const error = new Unavailable("Cannot stop a compaction: the worker does not answer");
       timer = setTimeout(() => doesNotStop.reject(error), STOP_MS_MAX);
     };
     closing.addEventListener("abort", stop);
@@ -88,28 +93,37 @@ export function runImageJob(
   });
 }
 
+async function takeOver(
+  timeline: Timeline,
+  { written, replaced }: WrittenLayers,
+): Promise<void> {
+  try {
+    await timeline.addLayers(written, replaced);
+  } catch (thrown) {
+    for (const { temporaryPath } of written) ifThere(() => Deno.removeSync(temporaryPath));
+    throw thrown;
+  }
+}
+
 async function follow(
   worker: Worker,
   timeline: Timeline,
-  order: ImageWorkerOrder,
-): Promise<ImagePassResult> {
+  order: CompactionWorkerOrder,
+): Promise<CompactionPassResult> {
   const unavailable = (why: string) =>
-    new Unavailable(`Cannot make image layers of timeline ${timeline.timelineId}: ${why}`);
+    new Unavailable(`Cannot compact timeline ${timeline.timelineId}: ${why}`);
   let taken: Promise<void> = Promise.resolve();
-  const ended = new Promise<ImagePassResult>((resolve, reject) => {
+  const ended = new Promise<CompactionPassResult>((resolve, reject) => {
     worker.onerror = (event) => {
       event.preventDefault();
       reject(unavailable(event.message));
     };
-    worker.onmessage = ({ data }: MessageEvent<ImageWorkerMessage>) => {
+    worker.onmessage = ({ data }: MessageEvent<CompactionWorkerMessage>) => {
       if (data.kind === "done") resolve(data.result);
       else if (data.kind === "failed") reject(unavailable(data.why));
       else {
-        taken = taken.then(() => timeline.addImageLayer(data.layer, data.temporaryPath));
-        taken.catch((thrown) => {
-          ifThere(() => Deno.removeSync(data.temporaryPath));
-          reject(thrown);
-        });
+        taken = taken.then(() => takeOver(timeline, data.layers));
+        taken.catch(reject);
       }
     };
   });
