@@ -269,7 +269,7 @@ Deno.test("a worker puts delta layers in order, reads go on meanwhile, and the o
     assert.deepEqual(deltasOf(cluster), made);
   }));
 
-Deno.test("delta layers that cannot be rewritten stay, and image layers are made all the same", () =>
+Deno.test("delta layers that cannot be rewritten stay, and image layers are made anyhow", () =>
   withCluster(async (cluster) => {
     const { manager, tenant, timeline } = cluster;
     await manager.setConfig(tenant.tenantId, { compaction_threshold: 3 });
