@@ -6,18 +6,30 @@
 /** A timeline is busy for so long after a sync. */
 const BUSY_MS = 20;
 
-/** The timelines that synced lately, oldest first. */
+/** The timelines that synced lately. */
 export class BusySyncs<Timeline> {
-  readonly #last = new Map<Timeline, number>();
+  /** The last one: that of the next sync, too, as a rule. */
+  #newest: Timeline | undefined;
+  #newestMs = 0;
+  /** The others, oldest first. */
+  readonly #others = new Map<Timeline, number>();
 
   /** Notes a sync at `nowMs`, never before the last one's; returns how many are busy, at least 1. */
   note(timeline: Timeline, nowMs: number): number {
-    this.#last.delete(timeline);
-    this.#last.set(timeline, nowMs);
-    for (const [other, atMs] of this.#last) {
-      if (nowMs - atMs <= BUSY_MS) break;
-      this.#last.delete(other);
+    if (timeline !== this.#newest) {
+      if (this.#newest !== undefined) this.#others.set(this.#newest, this.#newestMs);
+      this.#others.delete(timeline);
+      this.#newest = timeline;
     }
-    return this.#last.size;
+    this.#newestMs = nowMs;
+    if (this.#others.size > 0) this.#dropRested(nowMs);
+    return 1 + this.#others.size;
+  }
+
+  #dropRested(nowMs: number): void {
+    for (const [other, atMs] of this.#others) {
+      if (nowMs - atMs <= BUSY_MS) return;
+      this.#others.delete(other);
+    }
   }
 }

@@ -1,21 +1,21 @@
 /** The safekeeper's metrics, all of them, under Neon's `safekeeper_` prefix. */
-import { counter, gauge, histogram } from "../libs/metrics/registry.ts";
+import { counter, gauge, hotCounter, hotDistribution } from "../libs/metrics/registry.ts";
 
 /** Time from the start of a group sync to its end. */
-export const flushSeconds = histogram(
+export const flushSeconds = hotDistribution(
   "safekeeper_flush_wal_seconds",
   "Seconds to make written WAL durable",
   [0.0001, 0.0002, 0.0005, 0.001, 0.002, 0.005, 0.01, 0.05, 0.2, 1],
 );
 
 /** WAL taken from proposers. */
-export const receivedBytes = counter(
+export const receivedBytes = hotCounter(
   "safekeeper_received_wal_bytes_total",
   "Bytes of WAL taken from proposers",
 );
 
 /** WAL sent to pageservers, replicas and recovering proposers. */
-export const sentBytes = counter(
+export const sentBytes = hotCounter(
   "safekeeper_sent_wal_bytes_total",
   "Bytes of WAL sent on replication connections",
 );

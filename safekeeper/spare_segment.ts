@@ -37,9 +37,16 @@ export class SpareSegment {
     ifThere(() => Deno.removeSync(this.#path));
   }
 
-  /** Makes one unless it is there or being made. Never rejects: without one things are slower. */
-  async prepare(): Promise<void> {
-    if (this.#state !== "none" || performance.now() < this.#retryAtMs) return;
+  /**
+   * Makes one unless it is there or being made (asked at each write, so no promise then). Never
+   * rejects: without one things are slower.
+   */
+  prepare(): Promise<void> | undefined {
+    if (this.#state !== "none" || performance.now() < this.#retryAtMs) return undefined;
+    return this.#make();
+  }
+
+  async #make(): Promise<void> {
     this.#state = "filling";
     try {
       await this.#fill();

@@ -72,8 +72,10 @@ export class Timeline {
   /** Segments below were removed. */
   #removedBelow = 0;
   #closed = false;
-  /** What listeners know. */
-  #announced: { commitLsn: Lsn; flushLsn: Lsn; term: Term };
+  // What listeners know
+  #announcedCommit: Lsn;
+  #announcedFlush: Lsn;
+  #announcedTerm: Term;
 
   private constructor(directory: string, nodeId: number, state: TimelineState) {
     this.directory = directory;
@@ -90,8 +92,9 @@ export class Timeline {
       send: (proposer, message) => proposer.send(message),
       acknowledge: (proposer) => this.#acknowledge(proposer),
     });
-    const { commitLsn, flushLsn } = acceptor;
-    this.#announced = { commitLsn, flushLsn, term: state.term };
+    this.#announcedCommit = acceptor.commitLsn;
+    this.#announcedFlush = acceptor.flushLsn;
+    this.#announcedTerm = state.term;
   }
 
   #openStorage(state: TimelineState): WalStorage {
@@ -240,11 +243,13 @@ export class Timeline {
 
   /** Wakes listeners if something moved since the last time. */
   #announce(): void {
-    const { commitLsn, flushLsn, state } = this.#core.acceptor;
-    const before = this.#announced;
-    this.#announced = { commitLsn, flushLsn, term: state.term };
-    const committed = commitLsn !== before.commitLsn;
-    const flushed = flushLsn !== before.flushLsn || state.term !== before.term;
+    const { commitLsn, flushLsn, term } = this.#core.acceptor;
+    const committed = commitLsn !== this.#announcedCommit;
+    const flushed = flushLsn !== this.#announcedFlush || term !== this.#announcedTerm;
+    if (!committed && !flushed) return;
+    this.#announcedCommit = commitLsn;
+    this.#announcedFlush = flushLsn;
+    this.#announcedTerm = term;
     for (const listener of this.listeners) {
       if (committed) listener.onCommit?.();
       if (flushed) listener.onFlush?.();

@@ -36,7 +36,10 @@ export interface TimelineDisk {
    * any more that was not durable before.
    */
   flushSync(): Lsn;
-  /** Starts a sync of what is written; the core's `flushed` or `flushFailed` is called later. */
+  /**
+   * Starts a sync of what is written; the core's `flushed` or `flushFailed` is called when it has
+   * ended, which may be before this returns.
+   */
   startFlush(): void;
 }
 
@@ -57,6 +60,8 @@ export class TimelineCore<P> {
   #awaiting: Set<P> = new Set();
   /** To be answered after the sync that is under way; undefined when none is. */
   #covered: Set<P> | undefined;
+  /** The set that is neither, empty. */
+  #unused: Set<P> | undefined;
 
   constructor(acceptor: Acceptor, disk: TimelineDisk, answers: AnswerPort<P>) {
     this.acceptor = acceptor;
@@ -127,7 +132,8 @@ export class TimelineCore<P> {
   kick(): void {
     if (this.#covered !== undefined || !this.#disk.dirty) return;
     this.#covered = this.#awaiting;
-    this.#awaiting = new Set();
+    this.#awaiting = this.#unused ?? new Set();
+    this.#unused = undefined;
     this.#disk.startFlush();
   }
 
@@ -137,6 +143,8 @@ export class TimelineCore<P> {
     this.#covered = undefined;
     this.acceptor.flushed(lsn);
     for (const proposer of covered) this.#answers.acknowledge(proposer);
+    covered.clear();
+    this.#unused = covered;
     this.kick();
   }
 

@@ -73,10 +73,24 @@ export class TimelineFiles implements TimelineDisk {
   }
 
   startFlush(): void {
-    const begun = performance.now();
-    this.#present().flush().then((lsn) => {
-      flushSeconds.observe((performance.now() - begun) / 1000);
-      this.#listener.flushed(lsn);
-    }).catch((thrown) => this.#listener.failed(thrown));
+    try {
+      const wal = this.#present();
+      const begunMs = performance.now();
+      const tookMs = wal.flushInPlace(begunMs);
+      if (tookMs === undefined) this.#flushInBackground(wal, begunMs);
+      else this.#flushed(wal.flushLsn, tookMs);
+    } catch (thrown) {
+      this.#listener.failed(thrown);
+    }
+  }
+
+  #flushInBackground(wal: WalStorage, begunMs: number): void {
+    wal.flush().then((lsn) => this.#flushed(lsn, performance.now() - begunMs))
+      .catch((thrown) => this.#listener.failed(thrown));
+  }
+
+  #flushed(lsn: Lsn, tookMs: number): void {
+    flushSeconds.observe(tookMs / 1000);
+    this.#listener.flushed(lsn);
   }
 }

@@ -8,8 +8,10 @@ import { errorBody } from "../libs/pgwire/messages.ts";
 import { isDisconnect, type PgAccess } from "../libs/pgwire/server.ts";
 import {
   type AcceptorMessage,
+  APPEND_RESPONSE_BYTES,
   decodeProposerMessage,
   writeAcceptorMessage,
+  writeAppendResponse,
 } from "../libs/safekeeper_protocol/messages.ts";
 import { ByteWriter } from "../libs/utils/bytes.ts";
 import { BadRequest, Forbidden, messageOf } from "../libs/utils/errors.ts";
@@ -37,16 +39,24 @@ class ProposerConnection implements Proposer {
   }
 
   send(message: AcceptorMessage): void {
-    this.#writer.reset();
-    writeAcceptorMessage(this.#writer, message);
     try {
-      this.#copy.queue(this.#writer.bytes());
+      this.#queue(message);
+      this.#copy.push();
     } catch (thrown) {
-      this.fail(messageOf(thrown)); // it does not read what we send
+      // It does not read what we send, or is gone, which the reading side notices as well
+      this.fail(messageOf(thrown));
+    }
+  }
+
+  #queue(message: AcceptorMessage): void {
+    if (message.kind === "append" && message.feedback === undefined) {
+      const at = this.#copy.reserve(APPEND_RESPONSE_BYTES); // first: it may replace the view
+      writeAppendResponse(this.#copy.sendView, at, message);
       return;
     }
-    // A failed write means a broken connection, which the reading side notices as well.
-    this.#copy.flush().catch(() => {});
+    this.#writer.reset();
+    writeAcceptorMessage(this.#writer, message);
+    this.#copy.queue(this.#writer.bytes());
   }
 
   fail(why: string): void {
@@ -116,16 +126,16 @@ async function handleAll(
 ): Promise<void> {
   const turns = new Turns();
   for (;;) {
-    let payload = copy.tryReceive();
-    if (payload === undefined) {
+    if (!copy.tryNext()) {
       timeline.kick();
-      payload = await copy.receive();
-      if (payload === undefined) return;
+      if (!await copy.more()) return;
       heard();
+      continue;
     }
-    // The payload is a view of the receive buffer: handled, and its WAL written, before the next.
-    timeline.handle(decodeProposerMessage(payload), proposer);
-    const turn = turns.after(payload.length);
+    // It lies in the receive buffer: handled, and its WAL written, before the next.
+    const { bytes, bodyStart, bodyEnd } = copy.received;
+    timeline.handle(decodeProposerMessage(bytes, bodyStart, bodyEnd), proposer);
+    const turn = turns.after(bodyEnd - bodyStart);
     if (turn === undefined) continue;
     timeline.kick();
     await turn;

@@ -9,8 +9,8 @@
  * Appending is synchronous into the page cache; `flush` is asynchronous and syncs through a second
  * file descriptor, so that appends go on meanwhile and the next flush takes them all; a flush that
  * began before a truncation reports nothing new (wal_positions.ts has these rules). Where there is
- * little to sync, that lately took a moment only, and hardly anybody else is busy, `flush` syncs in
- * place: that saves a thread.
+ * little to sync, that lately took a moment only, and hardly anybody else is busy, `flushInPlace`
+ * does it: that saves a thread, and all that waiting for one takes.
  *
  * A segment that is full stays open under its partial name, and the next one is begun, until a
  * flush has synced it; then it gets its complete name. New names are made durable by the flush,
@@ -285,7 +285,38 @@ export class WalStorage {
     throw new Unavailable(`The WAL in "${this.#options.directory}" is closed`);
   }
 
-  /** Makes what is written so far durable, holding up the isolate for moments at most. */
+  /**
+   * Makes what is written so far durable before it returns, if that takes a moment only; returns
+   * how many ms it took. Undefined, and nothing is done, if it may take longer. `nowMs` is the time
+   * of `performance.now`.
+   */
+  flushInPlace(nowMs: number): number | undefined {
+    this.#checkOpen();
+    const open = this.#open;
+    const busy = busySyncs.note(this, nowMs);
+    const isShort = this.#syncMs !== undefined && this.#syncMs * busy < IN_PLACE_MS_MAX &&
+      busy <= IN_PLACE_TIMELINES_MAX && this.writeLsn - this.flushLsn <= IN_PLACE_BYTES_MAX;
+    if (!isShort || open === undefined || this.#hasNewFile || this.#full.length > 0) {
+      return undefined;
+    }
+    const ticket = this.#positions.syncBegins();
+    try {
+      open.syncFile.syncDataSync();
+    } catch (thrown) {
+      throw this.#syncFailed(thrown);
+    }
+    const tookMs = performance.now() - nowMs;
+    this.#tookMs(tookMs);
+    this.#positions.synced(ticket);
+    return tookMs;
+  }
+
+  #tookMs(ms: number): void {
+    const before = this.#syncMs;
+    this.#syncMs = before === undefined ? ms : before + (ms - before) * SYNC_WEIGHT;
+  }
+
+  /** Makes what is written so far durable without holding anybody up. */
   async flush(): Promise<Lsn> {
     this.#checkOpen();
     const ticket = this.#positions.syncBegins();
@@ -294,7 +325,11 @@ export class WalStorage {
     const hasNewFile = this.#hasNewFile;
     this.#hasNewFile = false;
     for (const each of full) if (this.#holds(each)) await this.#inBackground(each, hasNewFile);
-    if (open !== undefined && this.#holds(open)) await this.#sync(open, hasNewFile);
+    if (open !== undefined && this.#holds(open)) {
+      const begunMs = performance.now();
+      await this.#inBackground(open, hasNewFile);
+      this.#tookMs(performance.now() - begunMs);
+    }
     const named = this.#nameComplete(full);
     if (hasNewFile || named) await this.#syncNames();
     this.#positions.synced(ticket);
@@ -304,18 +339,6 @@ export class WalStorage {
   /** False if a truncation has closed it meanwhile, or it was completed. */
   #holds(segment: OpenSegment): boolean {
     return this.#open === segment || this.#full.includes(segment);
-  }
-
-  async #sync(open: OpenSegment, withSize: boolean): Promise<void> {
-    const begun = performance.now();
-    const before = this.#syncMs;
-    const busy = busySyncs.note(this, begun);
-    const isShort = before !== undefined && before * busy < IN_PLACE_MS_MAX && !withSize &&
-      busy <= IN_PLACE_TIMELINES_MAX && this.writeLsn - this.flushLsn <= IN_PLACE_BYTES_MAX;
-    if (isShort) this.#synced(() => open.syncFile.syncDataSync());
-    else await this.#inBackground(open, withSize);
-    const tookMs = performance.now() - begun;
-    this.#syncMs = before === undefined ? tookMs : before + (tookMs - before) * SYNC_WEIGHT;
   }
 
   async #inBackground({ syncFile }: OpenSegment, withSize: boolean): Promise<void> {

@@ -4,7 +4,7 @@ import { pageHeaderFault } from "../libs/postgres/wal/page_header.ts";
 import { Corrupt, Unavailable } from "../libs/utils/errors.ts";
 import type { Lsn } from "../libs/utils/lsn.ts";
 import { FileRecorder } from "../tests/support/file_recorder.ts";
-import { TEST_IDENTITY, TestWal, withDirectory } from "./safekeeper_fixture.ts";
+import { MEMORY_DIRECTORY, TEST_IDENTITY, TestWal, withDirectory } from "./safekeeper_fixture.ts";
 import { SpareSegment } from "./spare_segment.ts";
 import { createSegment } from "./wal_segments.ts";
 import { WalReader } from "./wal_reader.ts";
@@ -42,6 +42,42 @@ function segmentFiles(directory: string): string[] {
   return [...Deno.readDirSync(directory)].map(({ name }) => name)
     .filter((name) => /^\d/.test(name)).sort();
 }
+
+/** Until the storage has seen that syncs are short. */
+async function untilInPlace(storage: WalStorage): Promise<void> {
+  while (storage.flushInPlace(performance.now()) === undefined) await storage.flush();
+}
+
+Deno.test("flushInPlace() does what flush() does where syncs are short, and nothing else", async () => {
+  await withDirectory(async (directory) => {
+    const storage = create(directory);
+    const wal = new TestWal(START);
+    storage.write(START, wal.append(1, 100));
+    assert.equal(storage.flushInPlace(performance.now()), undefined, "nothing is known yet");
+    assert.equal(storage.flushLsn, START);
+    await untilInPlace(storage);
+    assert.equal(storage.flushLsn, wal.end);
+    const { end } = wal;
+    const bytes = wal.append(1, 3000);
+    storage.write(end, bytes.subarray(0, 1001));
+    await untilInPlace(storage);
+    assert.equal(storage.flushLsn, end);
+    assert.equal(storage.dirty, false);
+    storage.write(storage.writeLsn, bytes.subarray(1001));
+    await untilInPlace(storage);
+    assert.equal(storage.flushLsn, wal.end);
+    // Much at once, and a new segment, are for a thread
+    const before = storage.flushLsn;
+    storage.write(before, wal.append(10, 10_000));
+    assert.equal(storage.flushInPlace(performance.now()), undefined);
+    assert.equal(storage.flushLsn, before);
+    storage.write(storage.writeLsn, wal.append(200, 100_000));
+    assert.equal(await storage.flush(), wal.end);
+    assert.equal(segmentFiles(directory).length, 2);
+    assert.deepEqual(readBack(directory, START, wal.end), wal.bytes());
+    storage.close();
+  }, MEMORY_DIRECTORY);
+});
 
 Deno.test("flush() reports the end of the last whole record, not of the bytes", async () => {
   await withDirectory(async (directory) => {
@@ -242,16 +278,20 @@ async function withFailingSync(run: () => void | Promise<void>): Promise<void> {
 }
 
 Deno.test("after a failed sync the WAL ends where it was durable, and goes on after a truncation", async () => {
-  for (const way of ["flush", "flushSync", "a full segment"]) {
+  for (const way of ["flush", "flushInPlace", "flushSync", "a full segment"]) {
     await withDirectory(async (directory) => {
       const storage = create(directory);
       const wal = new TestWal(START);
       storage.write(START, wal.append(2, 100));
       const durable = storage.flushSync();
+      if (way === "flushInPlace") await untilInPlace(storage);
       storage.write(durable, wal.append(way === "a full segment" ? 1000 : 1, 10_000));
       await withFailingSync(async () => {
         const end = storage.writeLsn;
         if (way === "flush") await assert.rejects(storage.flush(), Unavailable);
+        if (way === "flushInPlace") {
+          assert.throws(() => storage.flushInPlace(performance.now()), Unavailable);
+        }
         if (way === "flushSync") assert.throws(() => storage.flushSync(), Unavailable);
         if (way === "a full segment") {
           storage.write(end, wal.append(1000, 10_000));
@@ -269,7 +309,7 @@ Deno.test("after a failed sync the WAL ends where it was durable, and goes on af
       assert.equal(await storage.flush(), durable + again.length);
       assert.deepEqual(readBack(directory, durable, storage.flushLsn), again);
       storage.close();
-    });
+    }, MEMORY_DIRECTORY);
   }
 });
 

@@ -45,6 +45,40 @@ interface MetricLine {
   readonly value: number;
 }
 
+/** A line of /metrics that is not of a histogram. */
+type ValueLine = Omit<MetricLine, "metricName">;
+
+/** What a registry asks of a metric; prom-client has no type for it. */
+function show(
+  name: string,
+  help: string,
+  type: "counter" | "histogram",
+  values: () => readonly (MetricLine | ValueLine)[],
+): void {
+  const shown = { name, get: () => ({ name, help, type, aggregator: "sum", values: values() }) };
+  registry.registerMetric(shown as unknown as Histogram<string>);
+}
+
+/** A counter that many thousand things a second are added to. */
+class HotCounter {
+  #value = 0;
+
+  get value(): number {
+    return this.#value;
+  }
+
+  inc(by: number): void {
+    this.#value += by;
+  }
+}
+
+/** Like `counter`, without labels and without what prom-client does at each call. */
+export function hotCounter(name: string, help: string): HotCounter {
+  const made = new HotCounter();
+  show(name, help, "counter", () => [{ labels: {}, value: made.value }]);
+  return made;
+}
+
 /** One time series of a hotHistogram. */
 class HotSeries {
   readonly #buckets: readonly number[];
@@ -93,18 +127,19 @@ export function hotHistogram(
   values: readonly string[],
 ): HotSeries[] {
   const series = values.map(() => new HotSeries(buckets));
-  // What a registry asks of a metric; prom-client has no type for it.
-  const shown = {
-    name,
-    get: () => ({
-      name,
-      help,
-      type: "histogram",
-      aggregator: "sum",
-      values: series.flatMap((one, at) => one.lines(name, { [label]: values[at]! })),
-    }),
-  };
-  registry.registerMetric(shown as unknown as Histogram<string>);
+  const lines = () => series.flatMap((one, at) => one.lines(name, { [label]: values[at]! }));
+  show(name, help, "histogram", lines);
+  return series;
+}
+
+/** Like hotHistogram, of one series without a label. */
+export function hotDistribution(
+  name: string,
+  help: string,
+  buckets: readonly number[],
+): HotSeries {
+  const series = new HotSeries(buckets);
+  show(name, help, "histogram", () => series.lines(name, {}));
   return series;
 }
 

@@ -72,6 +72,14 @@ export class CopyBoth {
     return false;
   }
 
+  /**
+   * Waits for more bytes, when there is no next payload; false at the end of the stream or the
+   * connection.
+   */
+  more(): Promise<boolean> {
+    return this.#ended ? Promise.resolve(false) : this.#reader.more();
+  }
+
   /** Where the payload lies that `next` moved to. */
   get received(): Received {
     return this.#reader;
@@ -145,6 +153,11 @@ export class CopyBoth {
   /** Sends what was assembled, in one write. */
   flush(): Promise<void> {
     return this.#sender.flush();
+  }
+
+  /** Sends it without anybody who waits; throws what went wrong before: see SendBuffer.push. */
+  push(): void {
+    this.#sender.push();
   }
 
   /** Begins to send it, and resolves when more can be assembled: see SendBuffer.send. */

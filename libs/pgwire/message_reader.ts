@@ -101,14 +101,16 @@ export class MessageReader {
   }
 
   /** Waits for more bytes, when there is no next message; false at the end of the stream. */
-  async more(): Promise<boolean> {
+  more(): Promise<boolean> {
     this.#makeRoom();
     const room = this.#filled === 0 ? this.bytes : this.bytes.subarray(this.#filled);
-    const count = await this.#source.read(room);
-    if (count === null) return false;
-    this.#filled += count;
-    return true;
+    return this.#source.read(room).then(this.#received);
   }
+
+  readonly #received = (count: number | null): boolean => {
+    this.#filled += count ?? 0;
+    return count !== null;
+  };
 
   /**
    * Moves what is not consumed to the front, and doubles a buffer that is full: a length that was

@@ -19,39 +19,59 @@ interface ByteSink {
   write(bytes: Uint8Array): Promise<number>;
 }
 
+/** A buffer, and a view of it. */
+interface Buffer {
+  readonly bytes: Uint8Array<ArrayBuffer>;
+  readonly view: DataView;
+}
+
+function newBuffer(length: number): Buffer {
+  const bytes = new Uint8Array(length);
+  return { bytes, view: new DataView(bytes.buffer) };
+}
+
 /** Bytes of a connection's own buffers, and of those that are lent out. */
 const OWN_BYTES = 16 * 1024;
 const LENT_BYTES = 512 * 1024;
 /** Buffers that are kept for the next borrower. */
 const LENT_KEPT = 4;
 
-const lent: Uint8Array<ArrayBuffer>[] = [];
+const lent: Buffer[] = [];
 
-function borrow(wanted: number): Uint8Array<ArrayBuffer> {
-  if (wanted > LENT_BYTES) return new Uint8Array(2 ** Math.ceil(Math.log2(wanted)));
-  return lent.pop() ?? new Uint8Array(LENT_BYTES);
+function borrow(wanted: number): Buffer {
+  if (wanted > LENT_BYTES) return newBuffer(2 ** Math.ceil(Math.log2(wanted)));
+  return lent.pop() ?? newBuffer(LENT_BYTES);
 }
 
-function giveBack(buffer: Uint8Array<ArrayBuffer>): void {
-  if (buffer.length === LENT_BYTES && lent.length < LENT_KEPT) lent.push(buffer);
+function giveBack(buffer: Buffer): void {
+  if (buffer.bytes.length === LENT_BYTES && lent.length < LENT_KEPT) lent.push(buffer);
 }
 
 /** Assembles messages and writes them in batches. */
 export class SendBuffer {
   /** Write here, at the offset that `reserve` returned. Replaced when the buffer grows. */
-  bytes: Uint8Array<ArrayBuffer> = new Uint8Array(OWN_BYTES);
+  bytes: Uint8Array<ArrayBuffer>;
   /** A view of `bytes`. */
-  view: DataView = new DataView(this.bytes.buffer);
+  view: DataView;
   readonly #sink: ByteSink;
+  #filling: Buffer = newBuffer(OWN_BYTES);
   #length = 0;
   /** An own buffer that is not in use. */
-  #spare: Uint8Array<ArrayBuffer> | undefined;
-  /** Never fails: what goes wrong is in #failure. */
-  #writing: Promise<void> | undefined;
+  #spare: Buffer | undefined;
+  /** What the socket is taking: [leavingFrom, leavingEnd) of it. */
+  #leaving: Buffer | undefined;
+  #leavingFrom = 0;
+  #leavingEnd = 0;
+  /** What was assembled meanwhile leaves behind it. */
+  #goesOn = false;
+  /** Resolved when `#leaving` has left, or cannot; made when somebody waits. */
+  #left: PromiseWithResolvers<void> | undefined;
   #failure: { readonly thrown: unknown } | undefined;
 
   constructor(sink: ByteSink) {
     this.#sink = sink;
+    this.bytes = this.#filling.bytes;
+    this.view = this.#filling.view;
   }
 
   /** Bytes assembled and not yet handed to the socket. */
@@ -74,17 +94,22 @@ export class SendBuffer {
         `Cannot queue more for a peer that does not read: ${wanted} bytes are waiting`,
       );
     }
-    const full = this.bytes;
+    const full = this.#filling;
     const grown = borrow(wanted);
-    grown.set(full.subarray(0, this.#length));
-    this.bytes = grown;
-    this.view = new DataView(grown.buffer);
+    grown.bytes.set(full.bytes.subarray(0, this.#length));
+    this.#fill(grown);
     this.#release(full);
   }
 
+  #fill(buffer: Buffer): void {
+    this.#filling = buffer;
+    this.bytes = buffer.bytes;
+    this.view = buffer.view;
+  }
+
   /** Takes back an own buffer, gives back one that was lent. */
-  #release(buffer: Uint8Array<ArrayBuffer>): void {
-    if (buffer.length === OWN_BYTES) this.#spare = buffer;
+  #release(buffer: Buffer): void {
+    if (buffer.bytes.length === OWN_BYTES) this.#spare = buffer;
     else giveBack(buffer);
   }
 
@@ -111,7 +136,7 @@ export class SendBuffer {
   /** Sends all that was assembled; resolves when the socket took it. Throws what the socket does. */
   async flush(): Promise<void> {
     await this.send();
-    await this.#writing;
+    if (this.#leaving !== undefined) await this.#leavingIsOver();
     this.#check();
   }
 
@@ -121,31 +146,64 @@ export class SendBuffer {
    * next call.
    */
   async send(): Promise<void> {
-    while (this.#writing !== undefined) await this.#writing;
+    while (this.#leaving !== undefined) await this.#leavingIsOver();
     this.#check();
-    if (this.#length === 0) return;
-    const full = this.bytes;
-    const length = this.#length;
-    this.bytes = this.#spare ?? new Uint8Array(OWN_BYTES);
-    this.#spare = undefined;
-    this.view = new DataView(this.bytes.buffer);
-    this.#length = 0;
-    this.#writing = this.#writeOut(full, length);
+    if (this.#length > 0) this.#begin();
+  }
+
+  /**
+   * Like `send`, for those who wait for nothing: what was assembled leaves now, or behind what is
+   * leaving. Throws what went wrong before.
+   */
+  push(): void {
+    this.#check();
+    if (this.#leaving !== undefined) this.#goesOn = true;
+    else if (this.#length > 0) this.#begin();
   }
 
   #check(): void {
     if (this.#failure !== undefined) throw this.#failure.thrown;
   }
 
-  async #writeOut(full: Uint8Array<ArrayBuffer>, length: number): Promise<void> {
-    try {
-      let done = 0;
-      while (done < length) done += await this.#sink.write(full.subarray(done, length));
-    } catch (thrown) {
-      this.#failure = { thrown };
-    } finally {
-      this.#release(full);
-      this.#writing = undefined;
-    }
+  #leavingIsOver(): Promise<void> {
+    return (this.#left ??= Promise.withResolvers<void>()).promise;
+  }
+
+  #begin(): void {
+    this.#leaving = this.#filling;
+    this.#leavingFrom = 0;
+    this.#leavingEnd = this.#length;
+    this.#fill(this.#spare ?? newBuffer(OWN_BYTES));
+    this.#spare = undefined;
+    this.#length = 0;
+    this.#write();
+  }
+
+  #write(): void {
+    const rest = this.#leaving!.bytes.subarray(this.#leavingFrom, this.#leavingEnd);
+    this.#sink.write(rest).then(this.#written, this.#failed);
+  }
+
+  readonly #written = (count: number): void => {
+    this.#leavingFrom += count;
+    if (this.#leavingFrom < this.#leavingEnd) this.#write();
+    else this.#over();
+  };
+
+  readonly #failed = (thrown: unknown): void => {
+    this.#failure = { thrown };
+    this.#over();
+  };
+
+  /** Nothing is leaving any more. */
+  #over(): void {
+    this.#release(this.#leaving!);
+    this.#leaving = undefined;
+    const left = this.#left;
+    this.#left = undefined;
+    const goesOn = this.#goesOn && this.#failure === undefined;
+    this.#goesOn = false;
+    if (goesOn && this.#length > 0) this.#begin();
+    left?.resolve();
   }
 }

@@ -79,6 +79,47 @@ Deno.test("send() resolves while the socket takes the bytes, flush() when it has
   assert.equal(sender.length, 0);
 });
 
+Deno.test("push() sends at once, or behind what is leaving, and nobody waits", async () => {
+  const sink = new SlowSink(60);
+  const sender = new SendBuffer(sink);
+  const parts = [pattern(1, 100), pattern(2, 30), pattern(3, 30), pattern(4, 10)];
+  sender.push();
+  assert.equal(sink.isWriting, false, "there is nothing");
+  sender.raw(parts[0]!);
+  sender.push();
+  assert.ok(sink.isWriting);
+  for (const part of parts.slice(1, 3)) {
+    sender.raw(part);
+    sender.push();
+  }
+  assert.equal(sender.length, 60, "gathers meanwhile");
+  await sink.take();
+  await sink.take();
+  assert.ok(sink.isWriting, "goes on by itself");
+  assert.equal(sender.length, 0);
+  sender.raw(parts[3]!); // and this one is left for a flush
+  await sink.take();
+  assert.equal(sink.isWriting, false);
+  const flushing = sender.flush();
+  await microtasks();
+  await sink.takeAll();
+  await flushing;
+  assert.deepEqual(sink.taken, parts.flatMap((part) => [...part]));
+});
+
+Deno.test("what fails behind push() is thrown by the next call, and nothing follows", async () => {
+  const sink = new SlowSink(10);
+  const sender = new SendBuffer(sink);
+  sender.raw(pattern(1, 10));
+  sender.push();
+  sender.raw(pattern(2, 10));
+  sender.push();
+  await sink.fail(new Error("broken pipe"));
+  assert.equal(sink.isWriting, false);
+  assert.throws(() => sender.push(), /broken pipe/);
+  await assert.rejects(sender.flush(), /broken pipe/);
+});
+
 Deno.test("what fails behind send() is thrown by the next call, and again", async () => {
   const sink = new SlowSink(10);
   const sender = new SendBuffer(sink);

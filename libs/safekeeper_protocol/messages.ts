@@ -24,7 +24,7 @@ import { assert } from "../utils/assert.ts";
 import { ByteReader, ByteWriter } from "../utils/bytes.ts";
 import { Corrupt } from "../utils/errors.ts";
 import { parseTenantId, parseTimelineId, type TenantId, type TimelineId } from "../utils/id.ts";
-import { type Lsn, lsnHigh, lsnLow } from "../utils/lsn.ts";
+import { type Lsn, lsnFromHalves, lsnHigh, lsnLow } from "../utils/lsn.ts";
 import { type PageserverFeedback, readFeedback, writeFeedback } from "./feedback.ts";
 import { type MembershipConfiguration, readMembership, writeMembership } from "./membership.ts";
 import { readTermHistory, type Term, type TermHistory, writeTermHistory } from "./term_history.ts";
@@ -39,6 +39,9 @@ export const APPEND_WAL_BYTES_MAX = 131072;
 
 /** Bytes of an AppendRequest before its WAL. */
 export const APPEND_HEADER_BYTES = 45;
+
+/** Bytes of an AppendResponse before its feedback. */
+export const APPEND_RESPONSE_BYTES = 53;
 
 const TAG_GREETING = 0x67; // 'g'
 const TAG_VOTE = 0x76; // 'v'
@@ -191,29 +194,38 @@ export function encodeAppendRequest(message: AppendRequest): Uint8Array<ArrayBuf
   return bytes;
 }
 
-function readAppendRequest(reader: ByteReader): AppendRequest {
-  const generation = reader.u32();
-  const term = readSafeU64(reader);
-  const beginLsn = reader.lsn();
-  const endLsn = reader.lsn();
-  const commitLsn = reader.lsn();
-  const truncateLsn = reader.lsn();
+function u32At(bytes: Uint8Array, at: number): number {
+  return (bytes[at]! << 24 | bytes[at + 1]! << 16 | bytes[at + 2]! << 8 | bytes[at + 3]!) >>> 0;
+}
+
+/** A position or a term. Throws Corrupt beyond 2^53. */
+function u64At(bytes: Uint8Array, at: number): Lsn {
+  const high = u32At(bytes, at);
+  if (high > 0x1fffff) throw new Corrupt("Cannot read an AppendRequest: a number is beyond 2^53");
+  return lsnFromHalves(high, u32At(bytes, at + 4));
+}
+
+/** An AppendRequest in bytes[from, to), of which there are most: without a reader's objects. */
+function readAppendRequest(bytes: Uint8Array, from: number, to: number): AppendRequest {
+  const walAt = from + APPEND_HEADER_BYTES;
+  if (to < walAt) throw new Corrupt(`Cannot read an AppendRequest: it has ${to - from} bytes`);
+  const beginLsn = u64At(bytes, from + 13);
+  const endLsn = u64At(bytes, from + 21);
   const size = endLsn - beginLsn;
-  if (size < 0 || size > APPEND_WAL_BYTES_MAX || size !== reader.remaining) {
+  if (size < 0 || size > APPEND_WAL_BYTES_MAX || size !== to - walAt) {
     throw new Corrupt(
-      `Cannot read an AppendRequest: its range has ${size} bytes, its WAL ${reader.remaining}`,
+      `Cannot read an AppendRequest: its range has ${size} bytes, its WAL ${to - walAt}`,
     );
   }
-  const wal = reader.raw(size);
   return {
     kind: "append",
-    generation,
-    term,
+    generation: u32At(bytes, from + 1),
+    term: u64At(bytes, from + 5),
     beginLsn,
     endLsn,
-    commitLsn,
-    truncateLsn,
-    wal,
+    commitLsn: u64At(bytes, from + 29),
+    truncateLsn: u64At(bytes, from + 37),
+    wal: bytes.subarray(walAt, to),
   };
 }
 
@@ -225,15 +237,20 @@ function parseId<T>(parse: (text: string) => T, text: string): T {
   }
 }
 
-/** Decodes what a proposer sent. Throws Corrupt. `wal` of an append is a view into `bytes`. */
-export function decodeProposerMessage(bytes: Uint8Array): ProposerMessage {
-  const reader = new ByteReader(bytes, "big", "proposer message");
+/**
+ * Decodes what a proposer sent, in bytes[from, to). Throws Corrupt. `wal` of an append is a view
+ * into `bytes`.
+ */
+export function decodeProposerMessage(
+  bytes: Uint8Array,
+  from = 0,
+  to = bytes.length,
+): ProposerMessage {
+  if (from < to && bytes[from] === TAG_APPEND) return readAppendRequest(bytes, from, to);
+  const reader = new ByteReader(bytes.subarray(from, to), "big", "proposer message");
   const tag = reader.u8();
   let message: ProposerMessage;
   switch (tag) {
-    case TAG_APPEND:
-      message = readAppendRequest(reader);
-      break;
     case TAG_VOTE:
       message = { kind: "vote", generation: reader.u32(), term: readSafeU64(reader) };
       break;
@@ -264,6 +281,25 @@ export function decodeProposerMessage(bytes: Uint8Array): ProposerMessage {
   return message;
 }
 
+/**
+ * Writes an append response without its feedback at `at`, in APPEND_RESPONSE_BYTES. `view` covers a
+ * send buffer.
+ */
+export function writeAppendResponse(
+  view: DataView,
+  at: number,
+  { generation, term, flushLsn, commitLsn, hotStandby }: AppendResponse,
+): void {
+  view.setUint8(at, TAG_APPEND);
+  view.setUint32(at + 1, generation);
+  putU64(view, at + 5, term as Lsn);
+  putU64(view, at + 13, flushLsn);
+  putU64(view, at + 21, commitLsn);
+  putU64(view, at + 29, hotStandby.time as Lsn); // before 2000, too: two's complement
+  putU64(view, at + 37, hotStandby.xmin as Lsn);
+  putU64(view, at + 45, hotStandby.catalogXmin as Lsn);
+}
+
 /** Encodes an acceptor's answer. */
 export function encodeAcceptorMessage(message: AcceptorMessage): Uint8Array<ArrayBuffer> {
   const writer = new ByteWriter("big");
@@ -284,12 +320,13 @@ export function writeAcceptorMessage(writer: ByteWriter, message: AcceptorMessag
       writer.u8(message.voteGiven ? 1 : 0).lsn(message.flushLsn).lsn(message.truncateLsn);
       writeTermHistory(writer, message.termHistory);
       break;
-    case "append":
-      writer.u8(TAG_APPEND).u32(message.generation).lsn(message.term as Lsn);
-      writer.lsn(message.flushLsn).lsn(message.commitLsn).i64(BigInt(message.hotStandby.time));
-      writer.lsn(message.hotStandby.xmin as Lsn).lsn(message.hotStandby.catalogXmin as Lsn);
+    case "append": {
+      const fixed = new Uint8Array(APPEND_RESPONSE_BYTES);
+      writeAppendResponse(new DataView(fixed.buffer), 0, message);
+      writer.raw(fixed);
       if (message.feedback !== undefined) writeFeedback(writer, message.feedback);
       break;
+    }
   }
 }
 

@@ -106,7 +106,8 @@ Deno.test("encodeAppendRequest() round-trips", () => {
           truncateLsn,
           wal,
         };
-        const decoded = decodeProposerMessage(encodeAppendRequest(m));
+        const around = new Uint8Array([1, 2, ...encodeAppendRequest(m), 3]);
+        const decoded = decodeProposerMessage(around, 2, around.length - 1);
         assert.ok(decoded.kind === "append");
         assert.deepEqual({ ...decoded, wal: Uint8Array.from(decoded.wal) }, {
           ...m,

@@ -27,7 +27,7 @@ export async function syncDirectory(path: string): Promise<void> {
 
 /** Writes all of `bytes` at the file's current position. */
 export function writeAll(file: Deno.FsFile, bytes: Uint8Array): void {
-  let done = 0;
+  let done = file.writeSync(bytes); // all of it, as a rule
   while (done < bytes.length) done += file.writeSync(bytes.subarray(done));
 }
 

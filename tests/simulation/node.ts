@@ -43,6 +43,8 @@ const NO_WAL = new Uint8Array(0);
 
 /** Pause in which messages gather before a sync. */
 const KICK_MS_MAX = 0.5;
+/** Part of the syncs that are over when they have been started. */
+const IN_PLACE_SHARE = 0.3;
 
 /** Who is answered. */
 export interface Answerable {
@@ -81,6 +83,7 @@ export class SimNode {
     this.#world = world;
     this.disk = new SimDisk(state, world.random);
     this.disk.onFlushStarted = (ticket, lastWrite) => {
+      if (world.random.chance(IN_PLACE_SHARE)) return this.#finishFlush(ticket, lastWrite);
       const { incarnation } = this;
       this.#later(world.random.between(0, world.plan.syncMsMax), () => {
         if (incarnation !== this.incarnation) return;
