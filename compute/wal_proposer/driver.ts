@@ -3,8 +3,9 @@
  * newest WAL, and the timers.
  *
  * WAL comes in from postgres_stream.ts, goes into the ring, and each link takes from there at its
- * own position whenever its socket is free: a slow or hung safekeeper holds nobody up. One that
- * lags behind the ring, or behind the term's start, gets its part from another safekeeper first
+ * own position whenever its socket is free: a slow or hung safekeeper holds nobody up. A quorum of
+ * them gets WAL at once (vanguard.ts), the others somewhat later (gathering.ts). One that lags
+ * behind the ring, or behind the term's start, gets its part from another safekeeper first
  * (catch_up.ts). When a quorum has a position on disk, Postgres is told at once and the safekeepers
  * soon after, with the next WAL if there is any.
  */
@@ -40,7 +41,9 @@ import {
 } from "./safekeeper_link.ts";
 import type { Election, WalProposerOptions } from "./options.ts";
 import type { StalledCommits } from "../client.ts";
+import { CommitNotice } from "./commit_notice.ts";
 import { CommitStall } from "./commit_stall.ts";
+import { Gathering } from "./gathering.ts";
 import { StandbyFeedback } from "./standby_feedback.ts";
 import { withinLimit } from "./time_limit.ts";
 import { WalBuffer } from "./wal_buffer.ts";
@@ -66,10 +69,6 @@ const SOURCE_SILENCE_MS_MAX = 3000;
 const STRANDED_MS_MAX = 10_000;
 /** Bytes put into one write to a safekeeper. */
 const BATCH_BYTES = 512 * 1024;
-/** A rise of the commit LSN is told to a safekeeper to which no WAL went for so long. */
-const COMMIT_NOTICE_MS = 2;
-/** Where WAL goes all the time, and carries the commit LSN, that is looked at less often. */
-const COMMIT_NOTICE_BUSY_MS = 10;
 /** Mean pause after a lost campaign, times the number of campaigns. */
 const CAMPAIGN_PAUSE_MS = 100;
 
@@ -102,7 +101,8 @@ export class WalProposer implements LinkEvents {
   readonly #timers = new Set<ReturnType<typeof setTimeout>>();
   #buffer: WalBuffer | undefined;
   #waiters: CommitWaiter[] = [];
-  #commitNoticeArmed = false;
+  readonly #notice = new CommitNotice((nowMs, quietMs) => this.#tellCommit(nowMs, quietMs));
+  readonly #gathering = new Gathering(() => this.pump());
   readonly #stall = new CommitStall(performance.now());
   #pageserver: PageserverFeedback | undefined;
   #deposedWhy: string | undefined;
@@ -247,10 +247,8 @@ export class WalProposer implements LinkEvents {
     const { copy } = link;
     if (copy === undefined || buffer === undefined || link.busy || this.#catchingUp[peer]) return;
     if (!this.#proposer.isStreaming(peer)) return;
-    if (this.#lags(peer)) {
-      this.#catchUp(peer);
-      return;
-    }
+    if (this.#lags(peer)) return this.#catchUp(peer);
+    if (this.#waits(peer)) return;
     while (
       copy.queuedBytes < BATCH_BYTES && this.#proposer.nextAppend(peer, buffer.end, this.#range)
     ) {
@@ -258,6 +256,13 @@ export class WalProposer implements LinkEvents {
       buffer.copyTo(this.#range.begin, this.#range.end, copy.sendBytes, at);
     }
     if (copy.queuedBytes > 0) link.flush();
+  }
+
+  /** Whether WAL for a safekeeper is being gathered. */
+  #waits(peer: number): boolean {
+    const bytes = this.endLsn - this.#proposer.sentLsn(peer);
+    return bytes > 0 && !this.#stopped && this.#proposer.mayWait(peer) &&
+      this.#gathering.waits(peer, bytes, performance.now());
   }
 
   /** Queues the append that `range` describes; returns where its WAL goes in `sendBytes`. */
@@ -278,6 +283,7 @@ export class WalProposer implements LinkEvents {
 
   /** Brings a safekeeper to the ring's start out of another one's log. */
   #catchUp(peer: number): void {
+    if (this.#stopped) return;
     this.#catchingUp[peer] = true;
     const { session } = this.#links[peer]!;
     this.#feed(peer, session).catch((thrown) => {
@@ -396,28 +402,19 @@ export class WalProposer implements LinkEvents {
       this.#waiters = this.#waiters.filter((waiter) => waiter.lsn > commitLsn);
       for (const waiter of due) waiter.resolve();
     }
-    this.#armCommitNotice(COMMIT_NOTICE_MS);
+    this.#notice.commitRose();
   }
 
-  #armCommitNotice(ms: number): void {
-    if (this.#commitNoticeArmed) return;
-    this.#commitNoticeArmed = true;
-    const timer = setTimeout(() => {
-      this.#timers.delete(timer);
-      this.#commitNoticeArmed = false;
-      this.#noticeCommit();
-    }, ms);
-    this.#timers.add(timer);
-  }
-
-  /** Under load the next append carries the commit LSN: only who got none lately is told of it. */
-  #noticeCommit(): void {
-    const quietSince = performance.now() - COMMIT_NOTICE_MS;
+  /** See CommitNotice. WAL that a safekeeper has yet to get carries the commit LSN. */
+  #tellCommit(nowMs: number, quietMs: number): boolean {
+    let owes = false;
     for (let peer = 0; peer < this.#links.length; peer++) {
       if (!this.#proposer.owesCommit(peer)) continue;
-      if (this.#links[peer]!.lastSentMs < quietSince) this.#conversation.heartbeat(peer);
-      else this.#armCommitNotice(COMMIT_NOTICE_BUSY_MS);
+      if (this.#proposer.sentLsn(peer) < this.endLsn) owes = true;
+      else if (nowMs - this.#links[peer]!.lastSentMs <= quietMs) owes = true;
+      else this.#conversation.heartbeat(peer);
     }
+    return owes;
   }
 
   /** Has every safekeeper answer, and so relay what the pageserver has reported. */
@@ -480,13 +477,16 @@ export class WalProposer implements LinkEvents {
     this.options.onDeposed(why);
   }
 
-  /** Sends the last commit LSN and closes all connections. */
+  /** Sends what is left and the last commit LSN, and closes all connections. */
   async stop(): Promise<void> {
     if (this.#stopped) return;
     this.#stopped = true;
     for (const timer of this.#timers) clearTimeout(timer);
     this.#timers.clear();
+    this.#gathering.stop();
+    this.#notice.stop();
     if (this.#deposedWhy === undefined) {
+      this.pump();
       this.#announceCommit();
       await Promise.race([
         Promise.allSettled(this.#links.map((link) => link.copy?.flush())),

@@ -72,6 +72,20 @@ Deno.test("WAL that is broken as Postgres sends it is nowhere acknowledged, and 
   });
 });
 
+Deno.test("WAL that was being gathered for one goes to it before the stop", async () => {
+  await withCluster(async (cluster) => {
+    const proposer = cluster.propose();
+    const { startLsn } = await proposer.elected(WAIT_MS);
+    const wal = new TestWal(startLsn);
+    write(proposer, wal.append(1, 100));
+    for (const id of [1, 2, 3]) await cluster.reaches(id, wal.end);
+    for (let writes = 0; writes < 2; writes++) write(proposer, wal.append(1, 100));
+    await proposer.committed(wal.end, WAIT_MS);
+    await proposer.stop();
+    for (const id of [1, 2, 3]) await cluster.reaches(id, wal.end);
+  });
+});
+
 Deno.test("a second proposer deposes the first", async () => {
   await withCluster(async (cluster) => {
     const deposed = Promise.withResolvers<string>();

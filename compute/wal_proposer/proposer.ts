@@ -47,6 +47,7 @@ import {
 import { impossibleEnd, impossibleTerm, impossibleVote } from "./claims.ts";
 import type { AppendRange, Effect, WonTerm } from "./effects.ts";
 import { isAtLeastGreeted, isConnected, isLogNewer, type Peer, Peers } from "./peers.ts";
+import { Vanguard } from "./vanguard.ts";
 
 /** Lost campaigns after which the proposer gives up: somebody else keeps winning. */
 const CAMPAIGNS_MAX = 8;
@@ -69,6 +70,7 @@ export class Proposer {
   /** WAL from here on is needed by others than the safekeepers, whoever of these has it. */
   #keepFrom = Infinity;
   #effects: Effect[] = [];
+  readonly #vanguard = new Vanguard();
 
   /** `safekeeperIds` are the members of `membership`, unless there is none. */
   constructor(safekeeperIds: readonly number[], membership = NO_MEMBERSHIP) {
@@ -145,6 +147,7 @@ export class Proposer {
     const p = this.#peers[peer]!;
     if (p.phase !== "left") p.phase = "offline";
     p.vote = undefined;
+    this.#chooseVanguard();
   }
 
   /** The safekeeper answered the greeting. */
@@ -199,6 +202,7 @@ export class Proposer {
     });
     for (const { peer, member } of joined) this.#effects.push({ kind: "join", peer, member });
     if (this.#state === "campaigning") this.#state = "collecting"; // the votes are gone
+    this.#chooseVanguard();
     this.#effects.push({ kind: "membership", membership });
   }
 
@@ -318,6 +322,7 @@ export class Proposer {
     p.phase = "streaming";
     p.sentLsn = startStreamingAt;
     p.sentCommitLsn = INVALID_LSN;
+    this.#chooseVanguard();
     this.#send(peer, {
       kind: "elected",
       generation: this.membership.generation,
@@ -330,6 +335,16 @@ export class Proposer {
   /** True once the safekeeper takes appends. */
   isStreaming(peer: number): boolean {
     return this.#state === "elected" && this.#peers[peer]!.phase === "streaming";
+  }
+
+  /** True if WAL for this safekeeper may be gathered: a quorum of others is to get it at once. */
+  mayWait(peer: number): boolean {
+    return this.#vanguard.spares(peer);
+  }
+
+  #chooseVanguard(): void {
+    const streaming = this.#peers.map((_, i) => i).filter((i) => this.isStreaming(i));
+    this.#vanguard.choose(this.#quorum, streaming, this.#members.flushed, this.#commitLsn);
   }
 
   /** End of what was sent to a streaming safekeeper. */
@@ -421,6 +436,7 @@ export class Proposer {
     if (rises) {
       assert(reached >= this.#startLsn, "only positions of this term are committed");
       this.#commitLsn = reached;
+      if (this.#vanguard.isOutrun(this.#members.flushed, reached)) this.#chooseVanguard();
     }
     this.#raiseTruncateLsn();
     return rises;

@@ -131,6 +131,23 @@ Deno.test("commit is what a majority has on disk at or past the start of the ter
   assert.equal(proposer.truncateLsn, 100, "the third has nothing yet");
 });
 
+Deno.test("WAL may wait for one beside a majority; the first commit that one outruns moves it", () => {
+  const proposer = elected();
+  const range = newRange();
+  const waiting = () => [0, 1, 2].filter((peer) => proposer.mayWait(peer));
+  proposer.voted(2, vote(1, 100));
+  assert.deepEqual(waiting(), [2]);
+  for (const peer of [0, 1, 2]) proposer.nextAppend(peer, 500 as Lsn, range);
+  proposer.appended(0, 1, 500 as Lsn);
+  assert.deepEqual(waiting(), [2]);
+  assert.ok(proposer.appended(2, 1, 500 as Lsn));
+  assert.deepEqual(waiting(), [1], "it hangs, or is slow");
+  proposer.appended(1, 1, 500 as Lsn);
+  assert.deepEqual(waiting(), [1]);
+  proposer.disconnected(0);
+  assert.deepEqual(waiting(), [0], "both others are needed");
+});
+
 Deno.test("WAL that slots need is not given up, though every safekeeper has it", () => {
   const proposer = elected();
   proposer.voted(2, vote(1, 100));

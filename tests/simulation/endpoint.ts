@@ -66,6 +66,8 @@ export class SimEndpoint {
   readonly #conversation: Conversation;
   readonly #links: (Connection | undefined)[] = [];
   readonly #catchingUp: boolean[] = [];
+  /** Peers whose WAL is being gathered. */
+  readonly #gathering = new Set<number>();
   readonly #range: AppendRange = {
     begin: INVALID_LSN,
     end: INVALID_LSN,
@@ -284,6 +286,25 @@ export class SimEndpoint {
     if (this.#links[peer] === undefined || this.#catchingUp[peer]) return;
     if (!this.proposer.isStreaming(peer)) return;
     if (this.#conversation.lags(peer, this.ringStart)) return this.#catchUp(peer);
+    const { gatherMsMax } = this.#world.plan;
+    if (gatherMsMax > 0 && this.proposer.mayWait(peer)) this.#gather(peer, gatherMsMax);
+    else this.#sendTo(peer);
+  }
+
+  /** Sends later what there is then. */
+  #gather(peer: number, msMax: number): void {
+    if (this.#gathering.has(peer)) return;
+    this.#gathering.add(peer);
+    const link = this.#links[peer];
+    this.#later(this.#world.random.between(0, msMax), () => {
+      this.#gathering.delete(peer);
+      const goesOn = this.#links[peer] === link && this.proposer.isStreaming(peer) &&
+        !this.#catchingUp[peer] && !this.#conversation.lags(peer, this.ringStart);
+      if (goesOn) this.#sendTo(peer);
+    });
+  }
+
+  #sendTo(peer: number): void {
     const { random } = this.#world;
     while (random.chance(0.8)) {
       let cut = this.proposer.sentLsn(peer) + 1 + random.below(APPEND_BYTES_MAX);

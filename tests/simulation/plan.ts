@@ -50,6 +50,8 @@ export interface Plan {
   readonly syncMsMax: number;
   /** Probability that the ring drops everything committed at a commit. */
   readonly forgets: number;
+  /** WAL for those that no commit waits for is gathered for so long; 0: nobody's is. */
+  readonly gatherMsMax: number;
   /** Safekeepers catch up from their peers. */
   readonly peersRecover: boolean;
   /** Every other fault meets this safekeeper, if there is one of that number. */
@@ -89,6 +91,7 @@ export function makePlan(random: Random): Plan {
     generateMsMax: random.pick([2, 5]),
     syncMsMax: random.pick([0.2, 2, 6]),
     forgets: random.pick([0, 0.1, 0.5]),
+    gatherMsMax: random.pick([0, 0, 0.5, 5]),
     peersRecover: random.chance(0.4),
     victim: random.pick([0, 1]),
     membership: random.chance(0.25) ? memberships(random, nodes) : undefined,
