@@ -19,7 +19,13 @@ import {
   HEAP_OPCODE_MASK,
 } from "./heap_records.ts";
 import { insertTuple, replaceXmaxBits, setXmax, tupleAt } from "./heap_tuple.ts";
-import { initPage, PD_ALL_VISIBLE, setPageFlag, stampLsn } from "./page_items.ts";
+import {
+  clearPagePrunable,
+  initPage,
+  PD_ALL_VISIBLE,
+  setPageFlag,
+  stampLsn,
+} from "./page_items.ts";
 import { require } from "./redo_fault.ts";
 import type { PageTarget, RedoKey } from "./types.ts";
 
@@ -48,8 +54,7 @@ export function redoHeap2(
         ? redoPrune(page, cursor, id)
         : redoCleanup(page, cursor, id, version);
     case Heap2Info.VISIBLE:
-      // pd_lsn stays: PostgreSQL moves it only where hint bits are logged, that is with checksums.
-      if (id === VISIBLE_HEAP_REF) setPageFlag(page, PD_ALL_VISIBLE, true);
+      if (id === VISIBLE_HEAP_REF) redoVisible(page);
       return;
     case Heap2Info.MULTI_INSERT:
       return redoMultiInsert(page, cursor, id, key);
@@ -58,6 +63,19 @@ export function redoHeap2(
     default:
       return;
   }
+}
+
+/**
+ * pd_lsn stays: PostgreSQL moves it only where hint bits are logged, that is with checksums.
+ *
+ * What all transactions see has nothing to prune. The server has found that out before it logged
+ * this, and cleared its hint (heap_page_prune_and_freeze), which is not logged and which redo on a
+ * standby leaves behind; then the first scan of the table would look for something to prune in each
+ * page, change the hint, and write the page.
+ */
+function redoVisible(page: PageTarget): void {
+  setPageFlag(page, PD_ALL_VISIBLE, true);
+  clearPagePrunable(page);
 }
 
 function redoMultiInsert(page: PageTarget, cursor: RecordCursor, id: number, key: RedoKey): void {

@@ -94,6 +94,11 @@ export function setPagePrunable(page: PageTarget, xid: number): void {
   if (current === 0 || xidPrecedes(xid, current)) setPagePruneXid(page.view, page.offset, xid);
 }
 
+/** Notes that there is nothing to prune (PageClearPrunable). */
+export function clearPagePrunable(page: PageTarget): void {
+  setPagePruneXid(page.view, page.offset, 0);
+}
+
 /** Makes an empty page with `specialSize` bytes (a multiple of 8) of special space (PageInit). */
 export function initPage(page: PageTarget, specialSize: number): void {
   const { view, offset } = page;

@@ -1,11 +1,11 @@
 import assert from "node:assert/strict";
 import { FORK_FSM, FORK_VM, Rmgr } from "../../libs/postgres/constants.ts";
-import { pageLsn } from "../../libs/postgres/page.ts";
+import { pageFlags, pageLsn, pagePruneXid } from "../../libs/postgres/page.ts";
 import { SlruKind } from "../../libs/postgres/slru.ts";
 import { type PgVersion, pgVersion } from "../../libs/postgres/versions.ts";
 import { Reconstruction } from "../repository/reconstruction.ts";
 import { Heap2Info, HeapInfo } from "./heap_records.ts";
-import { initPage } from "./page_items.ts";
+import { initPage, PD_ALL_VISIBLE, setPagePrunable } from "./page_items.ts";
 import { reconstructPage } from "./reconstruct.ts";
 import {
   cursorOn,
@@ -62,6 +62,17 @@ Deno.test("a delete with the map page as reference 1 clears there and sets its L
   const other = fullMap();
   apply(relationKey(0, FORK_VM), other, deletion(block, 1));
   assert.deepEqual(other.bytes, fullMap().bytes, "another page of the map is not touched");
+});
+
+Deno.test("VISIBLE on the heap page leaves nothing to prune", () => {
+  const page = newPage();
+  initPage(page, 0);
+  setPagePrunable(page, 650);
+  const blocks = [reference(0, 0, FORK_VM), reference(1, 3)];
+  const visible = { rmid: Rmgr.HEAP2, info: Heap2Info.VISIBLE, main: [...u32(0), 3], blocks };
+  apply(relationKey(3), page, visible);
+  assert.equal(pageFlags(page.view, 0), PD_ALL_VISIBLE);
+  assert.equal(pagePruneXid(page.view, 0), 0);
 });
 
 function update(flags: number, blocks: FixtureRecord["blocks"]): FixtureRecord {
