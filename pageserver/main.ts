@@ -38,7 +38,7 @@ async function start(directory: string, config: z.infer<typeof pageserverConfig>
   const unixNow = () => Date.now();
   const pause = () => setImmediate();
   const stopping = new AbortController();
-  const manager = TenantManager.open(directory, { now, pause });
+  const manager = TenantManager.open(directory, { now, pause, readsAlongside: true });
   const compactor = new Compactor({ manager, now });
   const reader = new PageReader(config.page_cache_mib * BYTES_PER_MIB);
   const receivers = new WalReceivers({

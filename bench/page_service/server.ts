@@ -15,7 +15,7 @@ const PAGE_CACHE_BYTES = 64 * 1024 * 1024;
 const [directory, tenant] = Deno.args;
 const now = () => performance.now();
 const pause = () => setImmediate();
-const manager = TenantManager.open(directory!, { now, pause });
+const manager = TenantManager.open(directory!, { now, pause, readsAlongside: true });
 await manager.attach(parseTenantId(tenant!), 1);
 const stopping = new AbortController();
 const reader = new PageReader(PAGE_CACHE_BYTES);

@@ -5,7 +5,7 @@
  * the next read opens it again. Positional reads (pread) leave no seek state, so one handle serves
  * all readers. File ids are never reused, so cached pages of a removed file simply age out.
  */
-import { closeSync, openSync, readSync } from "node:fs";
+import { closeSync, openSync, read, readSync } from "node:fs";
 import { assert } from "../../libs/utils/assert.ts";
 import { Corrupt } from "../../libs/utils/errors.ts";
 import { isOutOfDescriptors } from "./durable_async.ts";
@@ -25,6 +25,9 @@ export interface LayerFile {
 export class FileTable {
   readonly #handlesMax: number;
   readonly #open: LayerFile[] = [];
+  /** Of descriptors that readLater() uses: reads under way, and which to close after the last. */
+  readonly #reading = new Map<number, number>();
+  readonly #closeLater = new Set<number>();
   #hand = 0;
   #nextId = 1;
   /** How often a handle had to be opened. */
@@ -38,6 +41,11 @@ export class FileTable {
   /** Handles open now. */
   get openCount(): number {
     return this.#open.length;
+  }
+
+  /** Files that are read from by other threads now. */
+  get readCount(): number {
+    return this.#reading.size;
   }
 
   /** Registers a file; opens nothing yet. */
@@ -70,12 +78,41 @@ export class FileTable {
     }
   }
 
-  /** Closes the file's handle, if any. */
+  /**
+   * Fills into[at, at + length) from `position` while others work, and then tells whether it could:
+   * who reads ahead needs no reason. The handle that it uses stays open until then.
+   */
+  readLater(
+    file: LayerFile,
+    position: number,
+    length: number,
+    into: Uint8Array,
+    at: number,
+    done: (isRead: boolean) => void,
+  ): void {
+    const { descriptor } = file;
+    assert(descriptor >= 0, "only a file that was read from is read ahead of");
+    file.recent = true;
+    this.#reading.set(descriptor, (this.#reading.get(descriptor) ?? 0) + 1);
+    read(descriptor, into, at, length, position, (error, count) => {
+      const left = this.#reading.get(descriptor)! - 1;
+      if (left > 0) {
+        this.#reading.set(descriptor, left);
+      } else {
+        this.#reading.delete(descriptor);
+        if (this.#closeLater.delete(descriptor)) closeSync(descriptor);
+      }
+      done(!error && count === length);
+    });
+  }
+
+  /** Closes the file's handle, if any; where it is still read from, after that. */
   release(file: LayerFile): void {
     const index = this.#open.indexOf(file);
     if (index < 0) return;
     this.#open.splice(index, 1);
-    closeSync(file.descriptor);
+    if (this.#reading.has(file.descriptor)) this.#closeLater.add(file.descriptor);
+    else closeSync(file.descriptor);
     file.descriptor = -1;
   }
 

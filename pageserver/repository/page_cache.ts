@@ -61,7 +61,8 @@ export class PageCache {
   misses = 0;
   evictions = 0;
 
-  constructor(cacheBytes: number, files: FileTable) {
+  /** `alongside`: the event loop turns between reads, see read_ahead.ts. */
+  constructor(cacheBytes: number, files: FileTable, alongside = false) {
     this.#files = files;
     this.#slots = Math.max(8, Math.floor(cacheBytes / CACHE_PAGE_BYTES));
     const all = this.#slots + PASSING_SLOTS; // those are behind the slots of the cache
@@ -73,7 +74,7 @@ export class PageCache {
     this.#verified = new Uint8Array(all);
     this.#next = new Int32Array(all).fill(-1);
     this.#buckets = new Int32Array(2 ** Math.ceil(Math.log2(this.#slots))).fill(-1);
-    this.#ahead = new ReadAhead(files, this.bytes, all * CACHE_PAGE_BYTES);
+    this.#ahead = new ReadAhead(files, this.bytes, all * CACHE_PAGE_BYTES, alongside);
   }
 
   /** Forgets all pages. Their memory is free when garbage is collected. */
@@ -84,7 +85,8 @@ export class PageCache {
     this.bytes = new Uint8Array(this.bytes.length);
     this.view = new DataView(this.bytes.buffer);
     const all = this.#slots + PASSING_SLOTS;
-    this.#ahead = new ReadAhead(this.#files, this.bytes, all * CACHE_PAGE_BYTES);
+    const { alongside } = this.#ahead;
+    this.#ahead = new ReadAhead(this.#files, this.bytes, all * CACHE_PAGE_BYTES, alongside);
   }
 
   /** Bytes of all slots: the cache's limit. */

@@ -11,17 +11,26 @@
  * in short rows of pages, share them, and the file is read from front to back: then the kernel
  * reads ahead of us, and the disk works while pages are sent.
  *
+ * Where the event loop turns between reads, the chunks that follow are read by other threads while
+ * the present one is worked on: neither the disk nor the copy out of the kernel's cache holds up
+ * who has pages to send. Nobody waits for such a chunk: who needs it before it is there reads it
+ * himself, as if nobody had begun.
+ *
  * The buffers are few and lie at the end of the cache's slab, so that an offset in it is all that a
  * caller needs.
  */
+import { assert } from "../../libs/utils/assert.ts";
 import type { FileTable, LayerFile } from "./file_table.ts";
 import { CACHE_PAGE_BYTES } from "./layer_format.ts";
 
 /** A few scans at a time, and the beginnings of what may be one. */
 const STREAMS = 8;
-const CHUNKS = 8;
+const CHUNKS = 12;
 /** Pages read at once: 512 KiB, a few hundred microseconds where the disk has to be asked. */
 const CHUNK_PAGES = 64;
+/** Chunks that are read behind the one that a long scan has come to, and by all scans together. */
+const CHUNKS_BEHIND = 3;
+const CHUNKS_READ_MAX = 6;
 /** Values of one page that was changed often lie in some pages, seldom in so many in a row. */
 const STREAK_MIN = 4;
 /** Pages that a row may leave out, because they are in the cache or hold nothing that is read. */
@@ -61,11 +70,24 @@ export class ReadAhead {
   readonly #count = new Uint32Array(CHUNKS);
   readonly #chunkRecent = new Uint8Array(CHUNKS);
   #chunkHand = 0;
+  // Of a chunk that was or is being read by another thread: whether it is still being read (its
+  // count is 0 then), and where the values of the file end while nobody has asked for it (else 0).
+  readonly #isRead = new Uint8Array(CHUNKS);
+  readonly #unseenEnd = new Uint32Array(CHUNKS);
+  #reads = 0;
   /** Where find() looks first. */
   #latest = 0;
 
-  /** The buffers are bytes[offset, offset + READ_AHEAD_BYTES). */
-  constructor(files: FileTable, bytes: Uint8Array, offset: number) {
+  /**
+   * The buffers are bytes[offset, offset + READ_AHEAD_BYTES). `alongside`: the event loop turns
+   * between reads, so that there can be reads by other threads.
+   */
+  constructor(
+    files: FileTable,
+    bytes: Uint8Array,
+    offset: number,
+    readonly alongside: boolean,
+  ) {
     this.#files = files;
     this.#bytes = bytes;
     this.#offset = offset;
@@ -88,6 +110,7 @@ export class ReadAhead {
       if (!this.#holds(chunk, file, page)) continue;
       this.#chunkRecent[chunk] = 1;
       this.#latest = chunk;
+      if (this.#unseenEnd[chunk]! > 0) this.#comeTo(chunk, file);
       return this.#offsetOf(chunk, page);
     }
     return -1;
@@ -128,7 +151,85 @@ export class ReadAhead {
     const chunk = this.#load(file, page, pagesEnd);
     const end = this.#first[chunk]! + this.#count[chunk]!;
     if (end > this.#next[stream]!) this.#next[stream] = end;
+    this.#readOn(chunk, file, pagesEnd);
     return this.#offsetOf(chunk, page);
+  }
+
+  /** A scan has come to a chunk that was read for it: it goes on behind that, and so do we. */
+  #comeTo(chunk: number, file: LayerFile): void {
+    const pagesEnd = this.#unseenEnd[chunk]!;
+    this.#unseenEnd[chunk] = 0;
+    const end = this.#first[chunk]! + this.#count[chunk]!;
+    for (let stream = 0; stream < STREAMS; stream++) {
+      const gap = end - this.#next[stream]!;
+      const isLong = this.#streak[stream]! >= STREAK_MIN;
+      if (this.#streamFile[stream] !== file.id || !isLong || gap > NEAR_PAGES) continue;
+      this.#streamRecent[stream] = 1;
+      if (gap > 0) this.#next[stream] = end;
+    }
+    this.#readOn(chunk, file, pagesEnd);
+  }
+
+  /** Has the chunks behind this one read: one at first, and more once a scan has used that. */
+  #readOn(chunk: number, file: LayerFile, pagesEnd: number): void {
+    if (!this.alongside || file.descriptor < 0) return;
+    const at = this.#first[chunk]!;
+    const hasBefore = at >= CHUNK_PAGES && this.#chunkOf(file, at - CHUNK_PAGES) >= 0;
+    const count = hasBefore ? CHUNKS_BEHIND : 1;
+    for (let n = 1; n <= count && this.#reads < CHUNKS_READ_MAX; n++) {
+      const first = at + n * CHUNK_PAGES;
+      if (first >= pagesEnd) return;
+      if (this.#chunkOf(file, first) < 0) this.#readAlongside(file, first, pagesEnd);
+    }
+  }
+
+  #readAlongside(file: LayerFile, first: number, pagesEnd: number): void {
+    const count = Math.min(CHUNK_PAGES, pagesEnd - first);
+    // The chunk that the caller is about to look at must stay as it is
+    this.#chunkRecent[this.#latest] = 1;
+    let chunk = this.#freeBuffer();
+    if (chunk === this.#latest) chunk = this.#freeBuffer();
+    assert(chunk !== this.#latest, "there are more buffers than are read into");
+    this.#chunkFile[chunk] = file.id;
+    this.#first[chunk] = first;
+    this.#count[chunk] = 0;
+    this.#unseenEnd[chunk] = 0;
+    this.#isRead[chunk] = 1;
+    this.#reads++;
+    this.#files.readLater(
+      file,
+      first * CACHE_PAGE_BYTES,
+      count * CACHE_PAGE_BYTES,
+      this.#bytes,
+      this.#bufferOf(chunk),
+      (isRead) => {
+        this.#reads--;
+        this.#isRead[chunk] = 0;
+        // Who could not wait has it already; who could not read it will be told by who asks
+        if (!isRead || this.#holdsElsewhere(chunk, file, first)) {
+          this.#chunkFile[chunk] = 0;
+          return;
+        }
+        this.#count[chunk] = count;
+        this.#chunkRecent[chunk] = 1;
+        this.#unseenEnd[chunk] = pagesEnd;
+      },
+    );
+  }
+
+  /** The chunk that has, or is to have, the pages from `first` on; or -1. */
+  #chunkOf(file: LayerFile, first: number): number {
+    for (let chunk = 0; chunk < CHUNKS; chunk++) {
+      if (this.#chunkFile[chunk] === file.id && this.#first[chunk] === first) return chunk;
+    }
+    return -1;
+  }
+
+  #holdsElsewhere(chunk: number, file: LayerFile, first: number): boolean {
+    for (let other = 0; other < CHUNKS; other++) {
+      if (other !== chunk && this.#holds(other, file, first)) return true;
+    }
+    return false;
   }
 
   #holds(chunk: number, file: LayerFile, page: number): boolean {
@@ -146,6 +247,7 @@ export class ReadAhead {
     const count = Math.min(CHUNK_PAGES, pagesEnd - first);
     const chunk = this.#bufferFor(file, first);
     this.#count[chunk] = 0; // while the buffer is half filled, should the read fail
+    this.#unseenEnd[chunk] = 0;
     this.#files.readExactly(
       file,
       first * CACHE_PAGE_BYTES,
@@ -161,15 +263,17 @@ export class ReadAhead {
     return chunk;
   }
 
-  /**
-   * The buffer that has the beginning of this chunk, of a file that has grown, or that of a chunk
-   * which was not looked for since the hand last passed.
-   */
+  /** The buffer that has the beginning of this chunk, of a file that has grown, or a free one. */
   #bufferFor(file: LayerFile, first: number): number {
     for (let chunk = 0; chunk < CHUNKS; chunk++) {
       if (this.#holds(chunk, file, first)) return chunk;
     }
-    while (this.#chunkRecent[this.#chunkHand] === 1) {
+    return this.#freeBuffer();
+  }
+
+  /** A buffer of a chunk that was not looked for since the hand last passed, and is not read. */
+  #freeBuffer(): number {
+    while (this.#chunkRecent[this.#chunkHand] === 1 || this.#isRead[this.#chunkHand] === 1) {
       this.#chunkRecent[this.#chunkHand] = 0;
       this.#chunkHand = (this.#chunkHand + 1) % CHUNKS;
     }

@@ -27,6 +27,8 @@ export interface RepositoryOptions {
   cacheBytes?: number;
   /** Bytes of directories of layers. */
   directoryBytes?: number;
+  /** Scans may have other threads read ahead, because the event loop turns between reads. */
+  readsAlongside?: boolean;
 }
 
 /** Something that holds memory and can drop it, to be loaded again. */
@@ -72,7 +74,8 @@ export class Resources {
     this.now = options.now;
     this.pause = options.pause;
     this.#directoryBytesMax = options.directoryBytes ?? DIRECTORY_BYTES_DEFAULT;
-    this.cache = new PageCache(options.cacheBytes ?? CACHE_BYTES_DEFAULT, this.files);
+    const { cacheBytes = CACHE_BYTES_DEFAULT, readsAlongside = false } = options;
+    this.cache = new PageCache(cacheBytes, this.files, readsAlongside);
   }
 
   /** Open layers hold more memory than they may. */

@@ -1,0 +1,100 @@
+import assert from "node:assert/strict";
+import { fstatSync } from "node:fs";
+import { setImmediate } from "node:timers/promises";
+import fc from "fast-check";
+import { FileTable, type LayerFile } from "./file_table.ts";
+import { CACHE_PAGE_BYTES } from "./layer_format.ts";
+import { PageCache } from "./page_cache.ts";
+
+const PAGES = 1200;
+
+/** A file whose pages tell which they are. */
+function makeFile(files: FileTable, path: string, n: number): LayerFile {
+  const words = new Uint32Array(PAGES * CACHE_PAGE_BYTES / 4);
+  for (let page = 0; page < PAGES; page++) {
+    words.fill(wordOf(n, page), page * 2048, (page + 1) * 2048);
+  }
+  Deno.writeFileSync(path, new Uint8Array(words.buffer));
+  return files.register(path);
+}
+
+function wordOf(n: number, page: number): number {
+  return n * 100_000 + page;
+}
+
+function check(cache: PageCache, file: LayerFile, n: number, page: number): void {
+  const offset = cache.valuePage(file, page, PAGES, 1);
+  for (let at = 0; at < CACHE_PAGE_BYTES; at += 1024) {
+    assert.equal(cache.view.getUint32(offset + at, true), wordOf(n, page), `page ${page}`);
+  }
+}
+
+/** Lets reads by other threads end. */
+async function settled(files: FileTable): Promise<void> {
+  while (files.readCount > 0) await setImmediate();
+}
+
+Deno.test("behind a scan chunks are read by others: it has read itself only the first ones", async () => {
+  const directory = Deno.makeTempDirSync();
+  const files = new FileTable(2);
+  const cache = new PageCache(8 * CACHE_PAGE_BYTES, files, true);
+  const file = makeFile(files, `${directory}/0`, 0);
+  for (let page = 0; page < PAGES; page++) {
+    check(cache, file, 0, page);
+    if (page % 32 === 0) await settled(files);
+  }
+  assert.ok(cache.misses <= 6, `${cache.misses} misses`);
+  files.release(file);
+  Deno.removeSync(directory, { recursive: true });
+});
+
+Deno.test("who does not wait for others reads the right pages himself", async () => {
+  const directory = Deno.makeTempDirSync();
+  const files = new FileTable(2);
+  const cache = new PageCache(8 * CACHE_PAGE_BYTES, files, true);
+  const made = [0, 1, 2].map((n) => makeFile(files, `${directory}/${n}`, n));
+  const run = fc.record({
+    n: fc.nat(2),
+    start: fc.nat(PAGES - 1),
+    count: fc.integer({ min: 1, max: 300 }),
+    turn: fc.constantFrom("none", "one", "all"),
+  });
+  await fc.assert(
+    fc.asyncProperty(fc.array(run, { maxLength: 8 }), async (runs) => {
+      for (const { n, start, count, turn } of runs) {
+        for (let page = start; page < Math.min(start + count, PAGES); page++) {
+          check(cache, made[n]!, n, page);
+        }
+        if (turn === "one") await setImmediate();
+        if (turn === "all") await settled(files);
+        assert.ok(files.openCount <= 2);
+      }
+      if (runs.length === 0) cache.clear();
+    }),
+    { numRuns: 100 },
+  );
+  for (const file of made) files.release(file);
+  await settled(files);
+  Deno.removeSync(directory, { recursive: true });
+});
+
+Deno.test("a file that is let go while it is read from is closed after that", async () => {
+  const directory = Deno.makeTempDirSync();
+  const files = new FileTable(2);
+  const file = makeFile(files, `${directory}/0`, 7);
+  const into = new Uint8Array(2 * CACHE_PAGE_BYTES);
+  files.readExactly(file, 0, 1, into, 0);
+  const { descriptor } = file;
+  const length = CACHE_PAGE_BYTES;
+  const read = (position: number, at: number) =>
+    new Promise<boolean>((resolve) => files.readLater(file, position, length, into, at, resolve));
+  const both = [read(0, 0), read((PAGES - 1) * length, length), read(PAGES * length - 8, 0)];
+  files.release(file);
+  assert.equal(files.openCount, 0);
+  assert.ok(fstatSync(descriptor).isFile());
+  assert.deepEqual(await Promise.all(both), [true, true, false]);
+  assert.equal(new DataView(into.buffer).getUint32(length, true), wordOf(7, PAGES - 1));
+  assert.equal(files.readCount, 0);
+  assert.throws(() => fstatSync(descriptor), /EBADF|bad file/i);
+  Deno.removeSync(directory, { recursive: true });
+});
