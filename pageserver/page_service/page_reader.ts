@@ -43,7 +43,8 @@ export class PageReader {
   /**
    * A block of a relation as of `lsn` (<= last_record_lsn); the caller has checked that the
    * relation has that block. The returned bytes are valid until the next call of any method. Throws
-   * what collecting and redo throw: Corrupt, RedoError.
+   * what collecting and redo throw: Corrupt, RedoError; and, if the caller may be put off,
+   * Postponed: then the page is to be asked for again.
    */
   relationPage(
     served: ServedTimeline,
@@ -51,7 +52,9 @@ export class PageReader {
     object: ObjectId,
     block: number,
     lsn: Lsn,
+    mayPostpone = false,
   ): PageTarget {
+    this.#collected.mayPostpone = mayPostpone;
     const key = this.#key;
     key.kind = "relation";
     key.spc = tag.spc;
@@ -70,6 +73,7 @@ export class PageReader {
     block: number,
     lsn: Lsn,
   ): PageTarget {
+    this.#collected.mayPostpone = false;
     const key = this.#key;
     key.kind = "slru";
     key.slruKind = slruKind;

@@ -17,6 +17,7 @@ import { BadRequest, messageOf, NotFound } from "../../libs/utils/errors.ts";
 import { formatLsn, INVALID_LSN, type Lsn } from "../../libs/utils/lsn.ts";
 import { DEFAULT_TABLESPACE } from "../../libs/postgres/constants.ts";
 import type { ObjectId } from "../repository/key_interner.ts";
+import { Postponed } from "../repository/postponed.ts";
 import { ABSENT } from "../relations.ts";
 import type { ServedTimeline } from "../served_timeline.ts";
 import { pageServiceMetrics } from "../metrics.ts";
@@ -104,6 +105,7 @@ class Pagestream {
     let count = 0;
     do {
       count++;
+      this.#request.decode(this.#context.version, copy.received);
       const late = this.#handle();
       if (late !== undefined) await late;
       if (count % REQUESTS_PER_CLOCK === 0 && now() - this.#batchBegan > SLICE_MS) break;
@@ -116,23 +118,31 @@ class Pagestream {
   }
 
   /**
-   * Decodes and answers one request; what goes wrong with it is the answer. Returns a promise only
-   * where the answer has to wait.
+   * Answers the request that was decoded; what goes wrong with it is the answer. Returns a promise
+   * only where the answer has to wait.
    */
   #handle(): Promise<void> | undefined {
     const request = this.#request;
-    const { served, version } = this.#context;
-    request.decode(version, this.#copy.received);
+    const { served } = this.#context;
     try {
       checkLsns(request);
       const { lastRecordLsn } = served.timeline;
       if (request.notModifiedSince > lastRecordLsn) return this.#answerLate(request);
-      this.#answer(request, Math.min(request.requestLsn, lastRecordLsn) as Lsn);
+      this.#answer(request, Math.min(request.requestLsn, lastRecordLsn) as Lsn, true);
     } catch (thrown) {
+      if (thrown instanceof Postponed) return this.#answerPostponed(thrown.ready);
       this.#refuse(request, thrown);
     }
     this.#answered[request.tag]!++;
     return undefined;
+  }
+
+  /** Answers the present request when what it needs has come from the disk. */
+  async #answerPostponed(ready: Promise<void>): Promise<void> {
+    this.#observe();
+    await this.#copy.send();
+    await ready;
+    await this.#handle();
   }
 
   /** Answers when what is not to be missed has arrived. */
@@ -141,7 +151,7 @@ class Pagestream {
     await this.#copy.flush();
     try {
       await this.#wait(request.notModifiedSince);
-      this.#answer(request, request.notModifiedSince);
+      this.#answer(request, request.notModifiedSince, false);
     } catch (thrown) {
       this.#refuse(request, thrown);
     }
@@ -176,10 +186,11 @@ class Pagestream {
     pageServiceMetrics.waitLsn.observe((now() - began) / 1000);
   }
 
-  #answer(request: PagestreamRequest, lsn: Lsn): void {
+  /** Throws Postponed, if it may, before it has queued anything. */
+  #answer(request: PagestreamRequest, lsn: Lsn, mayPostpone: boolean): void {
     switch (request.tag) {
       case RequestTag.getPage:
-        return this.#getPage(request, lsn);
+        return this.#getPage(request, lsn, mayPostpone);
       case RequestTag.exists:
         this.#lookUp(request, lsn);
         return queueExists(this.#copy, request, this.#blocks !== ABSENT);
@@ -216,13 +227,14 @@ class Pagestream {
     this.#sizeLsn = lsn;
   }
 
-  #getPage(request: PagestreamRequest, lsn: Lsn): void {
+  #getPage(request: PagestreamRequest, lsn: Lsn, mayPostpone: boolean): void {
     this.#lookUp(request, lsn);
     const { served, reader } = this.#context;
     if (request.block >= this.#blocks) {
       checkBlock(formatRel(this.#tag), this.#blocks, request.block, lsn);
     }
-    const page = reader.relationPage(served, this.#tag, this.#object, request.block, lsn);
+    const { block } = request;
+    const page = reader.relationPage(served, this.#tag, this.#object, block, lsn, mayPostpone);
     const at = reservePage(this.#copy, request, PAGE_SIZE);
     this.#copy.sendBytes.set(page.bytes.subarray(page.offset, page.offset + PAGE_SIZE), at);
   }

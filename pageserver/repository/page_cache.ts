@@ -54,6 +54,8 @@ export class PageCache {
   readonly #loads = new Uint8Array(COUNTED);
   #hand = 0;
   #passingHand = 0;
+  /** Whether the present read may be put off while others read ahead for it: see postponed.ts. */
+  mayPostpone = false;
   /** Behind what valuePage() last returned, the file goes on in `bytes` up to here. */
   valueEnd = 0;
   /** Counters for the metrics page. */
@@ -153,7 +155,7 @@ export class PageCache {
     const bucket = this.#bucketOf(file.id, page);
     const found = this.#find(file, page, bucket);
     if (found >= 0) return found;
-    const read = this.#ahead.miss(file, page, pagesEnd);
+    const read = this.#ahead.miss(file, page, pagesEnd, this.mayPostpone);
     if (read >= 0) {
       this.misses++;
       return read;

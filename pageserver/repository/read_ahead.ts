@@ -13,8 +13,8 @@
  *
  * Where the event loop turns between reads, the chunks that follow are read by other threads while
  * the present one is worked on: neither the disk nor the copy out of the kernel's cache holds up
- * who has pages to send. Nobody waits for such a chunk: who needs it before it is there reads it
- * himself, as if nobody had begun.
+ * who has pages to send. Who needs such a chunk before it is there may wait for it, while others are
+ * served (postponed.ts), or reads it himself, as if nobody had begun.
  *
  * The buffers are few and lie at the end of the cache's slab, so that an offset in it is all that a
  * caller needs.
@@ -22,6 +22,7 @@
 import { assert } from "../../libs/utils/assert.ts";
 import type { FileTable, LayerFile } from "./file_table.ts";
 import { CACHE_PAGE_BYTES } from "./layer_format.ts";
+import { Postponed } from "./postponed.ts";
 
 /** A few scans at a time, and the beginnings of what may be one. */
 const STREAMS = 8;
@@ -73,6 +74,7 @@ export class ReadAhead {
   // Of a chunk that was or is being read by another thread: whether it is still being read (its
   // count is 0 then), and where the values of the file end while nobody has asked for it (else 0).
   readonly #isRead = new Uint8Array(CHUNKS);
+  readonly #ready: (Promise<void> | undefined)[] = new Array(CHUNKS).fill(undefined);
   readonly #unseenEnd = new Uint32Array(CHUNKS);
   #reads = 0;
   /** Where find() looks first. */
@@ -118,10 +120,12 @@ export class ReadAhead {
 
   /**
    * Notes a miss. If it goes on with a stream that is long enough, the page is read with those
-   * around it, up to page `pagesEnd`, and its offset returned; else -1: the caller reads it.
+   * around it, up to page `pagesEnd`, and its offset returned; else -1: the caller reads it. Throws
+   * Postponed, if that is allowed, where it is on its way.
    */
-  miss(file: LayerFile, page: number, pagesEnd: number): number {
+  miss(file: LayerFile, page: number, pagesEnd: number, mayPostpone: boolean): number {
     if (page >= pagesEnd) return -1;
+    if (mayPostpone && this.#reads > 0) this.#postpone(file, page);
     const isRow = file.id === this.#missedFile && isBehind(page - this.#missedNext);
     this.#missedFile = file.id;
     this.#missedNext = page + 1;
@@ -143,6 +147,13 @@ export class ReadAhead {
     this.#next[short] = page + 1;
     if (++this.#streak[short]! < STREAK_MIN) return -1;
     return this.#goOn(short, file, page, pagesEnd);
+  }
+
+  /** Throws Postponed if the page is being read by another thread. */
+  #postpone(file: LayerFile, page: number): void {
+    const chunk = this.#chunkOf(file, page - page % CHUNK_PAGES);
+    const ready = chunk >= 0 && this.#isRead[chunk] === 1 ? this.#ready[chunk] : undefined;
+    if (ready !== undefined) throw new Postponed(ready);
   }
 
   /** Reads the chunk of a page that a long stream asks for. */
@@ -196,6 +207,8 @@ export class ReadAhead {
     this.#unseenEnd[chunk] = 0;
     this.#isRead[chunk] = 1;
     this.#reads++;
+    const { promise, resolve } = Promise.withResolvers<void>();
+    this.#ready[chunk] = promise;
     this.#files.readLater(
       file,
       first * CACHE_PAGE_BYTES,
@@ -205,6 +218,8 @@ export class ReadAhead {
       (isRead) => {
         this.#reads--;
         this.#isRead[chunk] = 0;
+        this.#ready[chunk] = undefined;
+        resolve();
         // Who could not wait has it already; who could not read it will be told by who asks
         if (!isRead || this.#holdsElsewhere(chunk, file, first)) {
           this.#chunkFile[chunk] = 0;

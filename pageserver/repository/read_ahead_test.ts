@@ -5,6 +5,7 @@ import fc from "fast-check";
 import { FileTable, type LayerFile } from "./file_table.ts";
 import { CACHE_PAGE_BYTES } from "./layer_format.ts";
 import { PageCache } from "./page_cache.ts";
+import { Postponed } from "./postponed.ts";
 
 const PAGES = 1200;
 
@@ -74,6 +75,31 @@ Deno.test("who does not wait for others reads the right pages himself", async ()
     { numRuns: 100 },
   );
   for (const file of made) files.release(file);
+  await settled(files);
+  Deno.removeSync(directory, { recursive: true });
+});
+
+Deno.test("who may wait is told when the page that he needs has come", async () => {
+  const directory = Deno.makeTempDirSync();
+  const files = new FileTable(2);
+  const cache = new PageCache(8 * CACHE_PAGE_BYTES, files, true);
+  const file = makeFile(files, `${directory}/0`, 0);
+  let postponed = 0;
+  for (let page = 0; page < PAGES; page++) {
+    cache.mayPostpone = true;
+    try {
+      check(cache, file, 0, page);
+    } catch (thrown) {
+      if (!(thrown instanceof Postponed)) throw thrown;
+      postponed++;
+      await thrown.ready;
+      page--;
+    }
+  }
+  assert.ok(postponed > 0);
+  // Four pages until it was a scan, and their chunk: all others were brought by other threads
+  assert.equal(cache.misses, 4);
+  files.release(file);
   await settled(files);
   Deno.removeSync(directory, { recursive: true });
 });

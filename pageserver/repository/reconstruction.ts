@@ -56,6 +56,9 @@ export class Reconstruction {
   recordLength = new Uint32Array(256);
   recordLsn = new Float64Array(256);
 
+  /** Whoever reads it repeats a collect() that throws Postponed, when that has come. */
+  mayPostpone = false;
+
   /** `mayPoint`: whoever reads it looks at isElsewhere. */
   constructor(readonly mayPoint = false) {}
 

@@ -308,7 +308,8 @@ export class Timeline {
    * only what is newer is collected, and `into.continues` says that the caller's page is the base.
    *
    * Throws NotFound if there is no version, Corrupt if there are records without a base or a layer
-   * is harmed, Unavailable if `lsn` (here or in an ancestor) is not ingested.
+   * is harmed, Unavailable if `lsn` (here or in an ancestor) is not ingested; Postponed, if `into`
+   * allows that.
    */
   collect(
     object: ObjectId,
@@ -322,7 +323,13 @@ export class Timeline {
     this.interner.fields(object, key);
     key.f6 = block;
     key.object = object;
-    collectPage(this, key, lsn, into, after);
+    const { cache } = this.#resources;
+    cache.mayPostpone = into.mayPostpone;
+    try {
+      collectPage(this, key, lsn, into, after);
+    } finally {
+      cache.mayPostpone = false;
+    }
   }
 
   /**
