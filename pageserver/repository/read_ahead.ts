@@ -13,8 +13,8 @@
  *
  * Where the event loop turns between reads, the chunks that follow are read by other threads while
  * the present one is worked on: neither the disk nor the copy out of the kernel's cache holds up
- * who has pages to send. Who needs such a chunk before it is there may wait for it, while others are
- * served (postponed.ts), or reads it himself, as if nobody had begun.
+ * who has pages to send. Who needs such a chunk before it is there may wait for it, while others
+ * are served (postponed.ts), or reads it himself, as if nobody had begun.
  *
  * The buffers are few and lie at the end of the cache's slab, so that an offset in it is all that a
  * caller needs.
