@@ -111,6 +111,7 @@ export class AppendFile {
   readBlob(position: number, likelyBytes: number, into: Reconstruction): number {
     let length: number;
     let crc: number;
+    this.#cache.mayPostpone = into.mayPostpone;
     if (position >= this.#flushedBytes) {
       const at = position - this.#flushedBytes;
       length = this.#bufferView.getUint32(at, true);

@@ -187,7 +187,7 @@ export class LayerReader implements LayerSource {
 
   /** The length of the blob at `position`. */
   blobLength(position: number): number {
-    return this.#cache.view.getUint32(this.#blobAt(position, 0), true);
+    return this.#cache.view.getUint32(this.#blobAt(position, 0, false), true);
   }
 
   /**
@@ -269,7 +269,7 @@ export class LayerReader implements LayerSource {
   }
 
   readBlob(position: number, likelyBytes: number, into: Reconstruction): number {
-    const at = this.#blobAt(position, likelyBytes);
+    const at = this.#blobAt(position, likelyBytes, into.mayPostpone);
     const { view } = this.#cache;
     const length = view.getUint32(at, true);
     const crc = view.getUint32(at + 4, true);
@@ -288,7 +288,7 @@ export class LayerReader implements LayerSource {
   }
 
   pointAtBlob(position: number, likelyBytes: number, into: Reconstruction): boolean {
-    const at = this.#blobAt(position, likelyBytes);
+    const at = this.#blobAt(position, likelyBytes, into.mayPostpone);
     const { bytes, view, valueEnd } = this.#cache;
     const length = view.getUint32(at, true);
     const crc = view.getUint32(at + 4, true);
@@ -301,7 +301,8 @@ export class LayerReader implements LayerSource {
   }
 
   /** The offset in the cache of a blob's header. */
-  #blobAt(position: number, likelyBytes: number): number {
+  #blobAt(position: number, likelyBytes: number, mayPostpone: boolean): number {
+    this.#cache.mayPostpone = mayPostpone;
     const page = Math.floor(position / CACHE_PAGE_BYTES);
     const { firstIndexPage } = this.#trailer; // what comes before are values
     const needed = pagesOfBlob(position, likelyBytes);

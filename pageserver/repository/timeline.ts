@@ -323,13 +323,7 @@ export class Timeline {
     this.interner.fields(object, key);
     key.f6 = block;
     key.object = object;
-    const { cache } = this.#resources;
-    cache.mayPostpone = into.mayPostpone;
-    try {
-      collectPage(this, key, lsn, into, after);
-    } finally {
-      cache.mayPostpone = false;
-    }
+    collectPage(this, key, lsn, into, after);
   }
 
   /**
