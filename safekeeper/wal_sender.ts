@@ -5,8 +5,9 @@
  * Without a term it serves committed WAL only. With one it serves all durable WAL for as long as
  * that is the timeline's term: what an elected proposer copies from its donor. The stream sleeps
  * until the timeline says that there is more; small pieces in quick succession go out together,
- * since no commit waits for them; once a second of silence it sends a keepalive that asks for a
- * reply. Replies carry standby status, hot standby feedback and pageserver feedback.
+ * since no commit waits for them, and sooner where the receiver says that somebody waits there;
+ * once a second of silence it sends a keepalive that asks for a reply. Replies carry standby
+ * status, hot standby feedback and pageserver feedback.
  */
 import type { CopyBoth } from "../libs/pgwire/copy_both.ts";
 import {
@@ -34,8 +35,11 @@ const CHUNK_BYTES = 128 * 1024;
 
 /** Pause behind a message of less than a chunk: one for each commit would take the commits' CPU. */
 const GATHER_MS = 5;
-/** A pageserver needs longer for each, and nobody reads from it what was written just now. */
-const PAGESERVER_GATHER_MS = 20;
+/**
+ * A pageserver needs half a millisecond for each beside what is in it, and hardly anybody reads
+ * from it what was written just now; who does has it ask.
+ */
+const PAGESERVER_GATHER_MS = 100;
 
 /** A keepalive goes out after this much silence. */
 const KEEPALIVE_MS = 1000;
@@ -64,8 +68,12 @@ class WalSender implements Receiver {
   #ended = false;
   #wake: (() => void) | undefined;
   #silent = false;
-  /** When the next small message may go out, in ms of `performance.now`. */
-  #gatherUntilMs = 0;
+  /** When the last message went out, in ms of `performance.now`. */
+  #sentMs = -Infinity;
+  /** The receiver has asked for what there is, and got nothing since. */
+  #isAwaited = false;
+  /** Ends the pause in which WAL gathers. */
+  #endGathering: (() => void) | undefined;
 
   constructor(copy: CopyBoth, timeline: Timeline, request: ReplicationRequest) {
     this.#copy = copy;
@@ -79,6 +87,7 @@ class WalSender implements Receiver {
   close(): void {
     this.#ended = true;
     this.#wakeUp();
+    this.#endGathering?.();
     this.#copy.close();
   }
 
@@ -90,7 +99,11 @@ class WalSender implements Receiver {
 
   /** Streams until the receiver leaves. Throws what ends the stream otherwise. */
   async run(): Promise<void> {
-    const wakeUp = () => this.#wakeUp();
+    const wakeUp = () => {
+      this.#wakeUp();
+      const { commitLsn } = this.#timeline.acceptor;
+      if (commitLsn - this.sentLsn >= CHUNK_BYTES) this.#endGathering?.();
+    };
     const listener = this.#term === undefined ? { onCommit: wakeUp } : { onFlush: wakeUp };
     this.#timeline.listeners.add(listener);
     this.#timeline.receivers.add(this);
@@ -129,16 +142,16 @@ class WalSender implements Receiver {
     const limit = this.#limit();
     if (this.sentLsn < limit) {
       this.#silent = false;
-      const gatherMs = this.#gatherUntilMs - performance.now();
+      const gatherMs = this.#sentMs + this.#gatherMs - performance.now();
       if (gatherMs > 0 && limit - this.sentLsn < CHUNK_BYTES) {
-        await new Promise((resolve) => setTimeout(resolve, gatherMs));
+        await this.#gather(gatherMs);
         return; // looks again: the timeline has moved on, or the stream has ended
       }
       if (this.#reader.has(this.sentLsn)) this.#queueChunk(limit);
       else if (!await this.#queueRemoteChunk(limit)) return;
+      this.#isAwaited = false;
       await this.#copy.flush();
-      const pauseMs = this.isPageserver ? PAGESERVER_GATHER_MS : GATHER_MS;
-      this.#gatherUntilMs = performance.now() + pauseMs;
+      this.#sentMs = performance.now();
       return;
     }
     await new Promise<void>((resolve) => this.#wake = resolve);
@@ -147,6 +160,22 @@ class WalSender implements Receiver {
       queueKeepalive(this.#copy, this.sentLsn, postgresTime(Date.now()), true);
       await this.#copy.flush();
     }
+  }
+
+  get #gatherMs(): number {
+    return this.isPageserver && !this.#isAwaited ? PAGESERVER_GATHER_MS : GATHER_MS;
+  }
+
+  /** Resolves after a pause, or when there is a reason to look again before. */
+  async #gather(ms: number): Promise<void> {
+    await new Promise<void>((resolve) => {
+      const timer = setTimeout(resolve, ms);
+      this.#endGathering = () => {
+        clearTimeout(timer);
+        resolve();
+      };
+    });
+    this.#endGathering = undefined;
   }
 
   /** Bytes of the next message. */
@@ -218,6 +247,7 @@ class WalSender implements Receiver {
     } finally {
       this.#ended = true;
       this.#wakeUp();
+      this.#endGathering?.();
     }
   }
 
@@ -225,6 +255,9 @@ class WalSender implements Receiver {
     switch (message.kind) {
       case "status":
         this.appliedLsn = message.applied;
+        if (!message.replyWanted) break;
+        this.#isAwaited = true;
+        this.#endGathering?.();
         break;
       case "hotStandbyFeedback":
         this.hotStandby = {

@@ -4,7 +4,11 @@
  * bytes.
  */
 import assert from "node:assert/strict";
-import { readSenderMessage } from "../libs/pgwire/replication.ts";
+import {
+  queuePageserverFeedback,
+  queueStandbyStatus,
+  readSenderMessage,
+} from "../libs/pgwire/replication.ts";
 import type { CopyBoth } from "../libs/pgwire/copy_both.ts";
 import { encodeFeedback } from "../libs/safekeeper_protocol/feedback.ts";
 import { highestCommonPoint } from "../libs/safekeeper_protocol/term_history.ts";
@@ -149,6 +153,60 @@ Deno.test("a safekeeper keeps what it acknowledged over kill -9, and elects and 
     assert.equal(status.remote_consistent_lsn, formatLsn(committed));
     assert.equal(status.acceptor_state.term, 2);
     await daemon.end("SIGQUIT");
+  });
+});
+
+Deno.test("what is committed gathers before it goes to a pageserver, and goes at once when it asks", async () => {
+  await withDirectory(async (directory) => {
+    writeConfig(directory);
+    const daemon = await Daemon.start(directory);
+    await daemon.http.createTimeline({ tenantId, timelineId, pgVersion: 17, startLsn: START });
+    const proposer = await TestProposer.connect(daemon.pg);
+    await elect(proposer, 1, undefined);
+    const wal = new TestWal(START);
+    const commit = async () => {
+      const from = wal.end;
+      await append(proposer, 1, from, wal.append(1, 100), from);
+      await proposer.receive("append");
+      await append(proposer, 1, wal.end, new Uint8Array(0), wal.end);
+      await proposer.receive("append");
+    };
+    const client = await connectTo(daemon.pg, REPLICATION_OPTIONS);
+    const copy = await client.copyBoth(`START_REPLICATION PHYSICAL ${formatLsn(START)}`);
+    queuePageserverFeedback(
+      copy,
+      encodeFeedback({
+        currentTimelineSize: 0,
+        lastReceivedLsn: START,
+        diskConsistentLsn: START,
+        remoteConsistentLsn: START,
+        replyTime: 5,
+        shardNumber: 0,
+        corruptionDetected: false,
+      }),
+    );
+    /** Time between two messages of a commit each. */
+    const gapMs = async (asks: boolean) => {
+      const before = wal.end;
+      await commit();
+      await receiveWal(copy, before, wal.end);
+      const began = performance.now();
+      const middle = wal.end;
+      await commit();
+      if (asks) queueStandbyStatus(copy, middle, 1n, true);
+      await copy.flush();
+      await receiveWal(copy, middle, wal.end);
+      return performance.now() - began;
+    };
+    const [gathered, asked]: [number[], number[]] = [[], []];
+    for (let round = 0; round < 3; round++) {
+      gathered.push(await gapMs(false));
+      asked.push(await gapMs(true));
+    }
+    assert.ok(Math.max(...gathered) > 80, `${gathered} ms between messages`);
+    assert.ok(Math.min(...asked) < 60, `${asked} ms until what was asked for came`);
+    for (const each of [client, proposer]) each.close();
+    await daemon.end("SIGTERM");
   });
 });
 

@@ -73,8 +73,16 @@ export function queueKeepalive(
   view.setUint8(at + 17, replyWanted ? 1 : 0);
 }
 
-/** Assembles 'r' with the same position three times: what we acknowledge is durable and all there is. */
-export function queueStandbyStatus(copy: CopyBoth, position: Lsn, time: bigint): void {
+/**
+ * Assembles 'r' with the same position three times: what we acknowledge is durable and all there
+ * is. With `replyWanted` the sender is to send at once what it has.
+ */
+export function queueStandbyStatus(
+  copy: CopyBoth,
+  position: Lsn,
+  time: bigint,
+  replyWanted = false,
+): void {
   const at = copy.reserve(34);
   const view = copy.sendView;
   view.setUint8(at, ReplicationTag.standbyStatus);
@@ -82,7 +90,7 @@ export function queueStandbyStatus(copy: CopyBoth, position: Lsn, time: bigint):
   setLsn(view, at + 9, position);
   setLsn(view, at + 17, position);
   view.setBigInt64(at + 25, time);
-  view.setUint8(at + 33, 0);
+  view.setUint8(at + 33, replyWanted ? 1 : 0);
 }
 
 /** Assembles 'h' of full transaction ids; 0 = none. */

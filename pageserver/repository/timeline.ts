@@ -113,6 +113,8 @@ export class Timeline {
   readonly #flush: TimelineFlush;
   readonly #waiters: LsnWaiters;
   readonly #searchKey: SearchKey = { f1: 0, f2: 0, f3: 0, f4: 0, f5: 0, f6: 0, object: NO_OBJECT };
+  /** For the WAL receiver: called when somebody begins to wait for what has not come. */
+  onWait: (() => void) | undefined;
   #layerNumber = 0;
   #dirtySinceMs: number | undefined;
   #closed = false;
@@ -436,7 +438,9 @@ export class Timeline {
   async #waitUntil(lsn: Lsn, deadlineMs: number, signal?: AbortSignal): Promise<void> {
     if (this.#lastRecordLsn < lsn) {
       const leftMs = Math.max(0, deadlineMs - this.#resources.now());
-      await this.#waiters.wait(lsn, () => this.#lastRecordLsn, leftMs, signal);
+      const reached = this.#waiters.wait(lsn, () => this.#lastRecordLsn, leftMs, signal);
+      this.onWait?.();
+      await reached;
     }
     if (this.ancestor === undefined) return;
     await this.ancestor.#waitUntil(minLsn(lsn, this.ancestorLsn), deadlineMs, signal);

@@ -6,6 +6,7 @@ import {
   readReceiverMessage,
   reserveXlogData,
 } from "../../libs/pgwire/replication.ts";
+import type { CopyBoth } from "../../libs/pgwire/copy_both.ts";
 import { type PgServer, servePg } from "../../libs/pgwire/server.ts";
 import { decodeFeedback } from "../../libs/safekeeper_protocol/feedback.ts";
 import { formatLsn, type Lsn, parseLsn } from "../../libs/utils/lsn.ts";
@@ -22,12 +23,15 @@ class FakeSafekeeper {
   readonly wal: WalWriter;
   readonly commands: string[] = [];
   readonly feedback: Lsn[] = [];
+  /** Where the receiver was when it asked for what there is. */
+  readonly asked: Lsn[] = [];
   hangUpAfter = Infinity;
   /** What it says that it has, if not what it has. */
   endOfWal: Lsn | undefined;
   readonly #acknowledged = Promise.withResolvers<void>();
   readonly #server: PgServer;
   #previous: Lsn;
+  #copy: CopyBoth | undefined;
 
   constructor({ timeline }: TestCluster, port = 0) {
     const identity = { version: VERSION, systemId: SYSTEM_ID, segmentSize: 16 * 1024 * 1024 };
@@ -42,19 +46,11 @@ class FakeSafekeeper {
         this.commands.push(`${session.parameters.get("application_name")} ${command}`);
         const start = parseLsn(command.split(" ").at(-1)!);
         const copy = await session.beginCopyBoth(65536);
+        this.#copy = copy;
         const bytes = this.wal.bytes().slice(start - this.wal.start);
         const part = bytes.subarray(0, this.hangUpAfter);
         for (let at = 0; at < part.length; at += 1000) {
-          const chunk = part.subarray(at, at + 1000);
-          const from = (start + at) as Lsn;
-          const offset = reserveXlogData(
-            copy,
-            from,
-            this.endOfWal ?? this.wal.end,
-            0n,
-            chunk.length,
-          );
-          copy.sendBytes.set(chunk, offset);
+          this.#queue(copy, (start + at) as Lsn, part.subarray(at, at + 1000));
         }
         queueKeepalive(copy, this.wal.end, 0n, true);
         await copy.flush();
@@ -62,14 +58,26 @@ class FakeSafekeeper {
           const reply = await copy.receive();
           if (reply === undefined) return;
           const message = readReceiverMessage(reply);
-          assert.equal(message.kind, "pageserverFeedback");
-          if (message.kind !== "pageserverFeedback") return;
+          if (message.kind === "status" && message.replyWanted) this.asked.push(message.written);
+          if (message.kind !== "pageserverFeedback") continue;
           this.feedback.push(decodeFeedback(message.feedback).lastReceivedLsn);
           if (this.feedback.at(-1) === this.wal.end) this.#acknowledged.resolve();
           if (part.length < bytes.length) done++;
         }
       },
     });
+  }
+
+  #queue(copy: CopyBoth, from: Lsn, bytes: Uint8Array): void {
+    const offset = reserveXlogData(copy, from, this.endOfWal ?? this.wal.end, 0n, bytes.length);
+    copy.sendBytes.set(bytes, offset);
+  }
+
+  /** Sends what is between, to whoever is connected. */
+  async send(from: Lsn, to: Lsn): Promise<void> {
+    const { start } = this.wal;
+    this.#queue(this.#copy!, from, this.wal.bytes().slice(from - start, to - start));
+    await this.#copy!.flush();
   }
 
   append(count: number): void {
@@ -287,6 +295,28 @@ Deno.test("a timeline of which a sync failed begins again at what is on disk", (
     assert.equal(cluster.collect(HEAP, 0).recordCount, 100);
     assert.equal(await timeline.flush(), safekeeper.wal.end);
     assert.equal(cluster.collect(HEAP, 0).recordCount, 100);
+  }));
+
+Deno.test("a safekeeper is asked once for what is waited for, and again behind less", () =>
+  withReceivers(async (cluster, receivers, safekeeper) => {
+    const { timeline } = cluster;
+    safekeeper.append(5);
+    receivers.onInfo(safekeeper.info(cluster));
+    await safekeeper.acknowledged;
+    const first = safekeeper.wal.end;
+    assert.deepEqual(safekeeper.asked, [], "nobody has waited");
+    safekeeper.append(5);
+    const second = safekeeper.wal.end;
+    safekeeper.append(5);
+    const third = safekeeper.wal.end;
+    const waiting = [second, third, third].map((lsn) => timeline.waitForLsn(lsn, 10_000));
+    await until("it was asked", () => safekeeper.asked.length > 0);
+    await safekeeper.send(first, second);
+    await until("it was asked again", () => safekeeper.asked.length > 1);
+    await safekeeper.send(second, third);
+    await Promise.all(waiting);
+    await until("all was acknowledged", () => safekeeper.feedback.at(-1) === third);
+    assert.deepEqual(safekeeper.asked, [first, second]);
   }));
 
 Deno.test("WAL beyond what its sender says it has is not taken", () =>

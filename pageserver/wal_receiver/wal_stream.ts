@@ -1,12 +1,16 @@
 /**
  * One connection to a safekeeper: START_REPLICATION from last_record_lsn, WAL into ingest, progress
  * back. Ends when the safekeeper ends it, falls silent, or the caller aborts.
+ *
+ * The safekeeper lets small pieces gather, so that not each commit costs a message. When somebody
+ * waits for WAL that has not come, it is asked to send at once what it has.
  */
 import { PgClient } from "../../libs/pgwire/client.ts";
 import type { CopyBoth } from "../../libs/pgwire/copy_both.ts";
 import {
   postgresTime,
   queuePageserverFeedback,
+  queueStandbyStatus,
   readSenderMessage,
 } from "../../libs/pgwire/replication.ts";
 import { encodeFeedback } from "../../libs/safekeeper_protocol/feedback.ts";
@@ -80,16 +84,20 @@ async function pump(
   options: WalStreamOptions,
   heard: () => void,
 ): Promise<void> {
+  const { timeline } = options.served;
   const ingest = new WalIngest(options);
-  let reportedMs = -Infinity;
-  let reportedDisk: Lsn = INVALID_LSN;
-  for (;;) {
-    const payload = await copy.receive();
-    if (payload === undefined) return;
-    heard();
-    const message = readSenderMessage(payload);
-    let replyNow = false;
-    if (message.kind === "xlogData") {
+  const replies = new Replies(copy, options);
+  timeline.onWait = () => replies.ask();
+  try {
+    for (;;) {
+      const payload = await copy.receive();
+      if (payload === undefined) return;
+      heard();
+      const message = readSenderMessage(payload);
+      if (message.kind === "keepalive") {
+        await replies.send();
+        continue;
+      }
       if (message.start !== ingest.fedLsn) {
         throw new Corrupt(
           `Cannot ingest WAL at ${formatLsn(message.start)}: expected ${formatLsn(ingest.fedLsn)}`,
@@ -104,29 +112,70 @@ async function pump(
         );
       }
       await ingest.feed(message.wal);
-    } else {
-      replyNow = true;
+      await replies.afterWal();
     }
-    const { diskConsistentLsn } = options.served.timeline;
-    const due = options.now() - reportedMs >= FEEDBACK_INTERVAL_MS || !copy.buffered;
-    if (replyNow || due || diskConsistentLsn !== reportedDisk) {
-      queuePageserverFeedback(copy, feedback(options));
-      await copy.flush();
-      reportedMs = options.now();
-      reportedDisk = diskConsistentLsn;
-    }
+  } finally {
+    timeline.onWait = undefined;
   }
 }
 
-function feedback(options: WalStreamOptions): Uint8Array {
-  const { lastRecordLsn, diskConsistentLsn } = options.served.timeline;
-  return encodeFeedback({
-    currentTimelineSize: 0,
-    lastReceivedLsn: lastRecordLsn,
-    diskConsistentLsn,
-    remoteConsistentLsn: diskConsistentLsn,
-    replyTime: Number(postgresTime(options.unixNow())),
-    shardNumber: 0,
-    corruptionDetected: false,
-  });
+/** What the safekeeper hears. */
+class Replies {
+  readonly #copy: CopyBoth;
+  readonly #options: WalStreamOptions;
+  #sentMs = -Infinity;
+  #sentDisk: Lsn = INVALID_LSN;
+  /** It was asked for what there is, and sent no WAL since. */
+  #hasAsked = false;
+
+  constructor(copy: CopyBoth, options: WalStreamOptions) {
+    this.#copy = copy;
+    this.#options = options;
+  }
+
+  /** Has it send at once what it has. */
+  ask(): void {
+    if (this.#hasAsked) return;
+    this.#queue(true);
+    this.#copy.flush().catch(() => {}); // the next reply fails as well
+  }
+
+  /** Tells of progress, and asks for more if that is not all that somebody waits for. */
+  async afterWal(): Promise<void> {
+    this.#hasAsked = false;
+    if (this.#copy.buffered) {
+      const { diskConsistentLsn } = this.#options.served.timeline;
+      const isDue = this.#options.now() - this.#sentMs >= FEEDBACK_INTERVAL_MS;
+      if (!isDue && diskConsistentLsn === this.#sentDisk) return;
+    }
+    await this.send();
+  }
+
+  /** Tells of progress. */
+  async send(): Promise<void> {
+    const isAwaited = this.#options.served.timeline.waiterCount > 0;
+    this.#queue(isAwaited && !this.#hasAsked);
+    await this.#copy.flush();
+  }
+
+  #queue(asks: boolean): void {
+    const { lastRecordLsn, diskConsistentLsn } = this.#options.served.timeline;
+    const time = postgresTime(this.#options.unixNow());
+    const feedback = encodeFeedback({
+      currentTimelineSize: 0,
+      lastReceivedLsn: lastRecordLsn,
+      diskConsistentLsn,
+      remoteConsistentLsn: diskConsistentLsn,
+      replyTime: Number(time),
+      shardNumber: 0,
+      corruptionDetected: false,
+    });
+    queuePageserverFeedback(this.#copy, feedback);
+    if (asks) {
+      queueStandbyStatus(this.#copy, lastRecordLsn, time, true);
+      this.#hasAsked = true;
+    }
+    this.#sentMs = this.#options.now();
+    this.#sentDisk = diskConsistentLsn;
+  }
 }
