@@ -28,7 +28,7 @@ import { collectPage, type ExplainedEntry, explainPage, getValue, scanKeys } fro
 import type { Reconstruction } from "./reconstruction.ts";
 import type { Resources } from "./resources.ts";
 import { TimelineFlush, type WrittenLayer } from "./timeline_flush.ts";
-import { TimelineLayers } from "./timeline_layers.ts";
+import { type LayerInfo, TimelineLayers } from "./timeline_layers.ts";
 import { takeSnapshot, type TimelineSnapshot } from "./timeline_snapshot.ts";
 
 /** A layer with more entries is frozen: bounds its index at about 64 MB. */
@@ -45,16 +45,6 @@ declare const blobBrand: unique symbol;
 
 /** Where a record's bytes were stored by beginBlob; good until the next advance(). */
 export type BlobRef = number & { readonly [blobBrand]: true };
-
-/** One layer, for the management API. */
-interface LayerInfo {
-  readonly kind: "Open" | "Frozen" | "Delta" | "Image";
-  /** Empty for a layer that has no name yet. */
-  readonly fileName: string;
-  readonly sizeBytes: number;
-  readonly lsnStart: Lsn;
-  readonly lsnEnd: Lsn;
-}
 
 /** Tenant settings that a timeline follows; may change while it is open. */
 export interface TimelineSettings {
@@ -361,24 +351,7 @@ export class Timeline {
 
   /** All layers, newest first. */
   layerInfos(): LayerInfo[] {
-    const { open, frozen, finished } = this.layers;
-    const inMemory = [...(open === undefined ? [] : [open]), ...frozen.toReversed()];
-    return [
-      ...inMemory.map((layer): LayerInfo => ({
-        kind: layer === open ? "Open" : "Frozen",
-        fileName: "",
-        sizeBytes: layer.file.length,
-        lsnStart: layer.lsnStart,
-        lsnEnd: minLsn(layer.lsnEnd, this.#lastRecordLsn),
-      })),
-      ...finished.layers.map((layer): LayerInfo => ({
-        kind: layer.kind === "delta" ? "Delta" : "Image",
-        fileName: layerFileName(layer),
-        sizeBytes: layer.sizeBytes,
-        lsnStart: layer.lsnStart,
-        lsnEnd: layer.lsnEnd,
-      })),
-    ];
+    return this.layers.infos(this.#lastRecordLsn);
   }
 
   /** Bytes of all layer files. */

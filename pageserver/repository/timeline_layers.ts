@@ -7,8 +7,19 @@ import type { LayerSource, SearchKey } from "./blob_source.ts";
 import type { Found } from "./found.ts";
 import type { Key } from "./key.ts";
 import type { Layer } from "./layer.ts";
+import { layerFileName } from "./layer_format.ts";
 import { LayerMap } from "./layer_map.ts";
 import type { MemoryLayer } from "./memory_layer.ts";
+
+/** One layer, for the management API. */
+export interface LayerInfo {
+  readonly kind: "Open" | "Frozen" | "Delta" | "Image";
+  /** Empty for a layer that has no name yet. */
+  readonly fileName: string;
+  readonly sizeBytes: number;
+  readonly lsnStart: Lsn;
+  readonly lsnEnd: Lsn;
+}
 
 /** The layers of a timeline. Invariant: open is newer than frozen, frozen newer than finished. */
 export class TimelineLayers {
@@ -63,5 +74,27 @@ export class TimelineLayers {
       const reader = layer.reader();
       reader.scan(from, to, upTo, (key, word) => visit(key, word, reader));
     }
+  }
+
+  /** What there is, newest first; no layer ends beyond `lastRecordLsn`. */
+  infos(lastRecordLsn: Lsn): LayerInfo[] {
+    const { open, frozen, finished } = this;
+    const inMemory = [...(open === undefined ? [] : [open]), ...frozen.toReversed()];
+    return [
+      ...inMemory.map((layer): LayerInfo => ({
+        kind: layer === open ? "Open" : "Frozen",
+        fileName: "",
+        sizeBytes: layer.file.length,
+        lsnStart: layer.lsnStart,
+        lsnEnd: minLsn(layer.lsnEnd, lastRecordLsn),
+      })),
+      ...finished.layers.map((layer): LayerInfo => ({
+        kind: layer.kind === "delta" ? "Delta" : "Image",
+        fileName: layerFileName(layer),
+        sizeBytes: layer.sizeBytes,
+        lsnStart: layer.lsnStart,
+        lsnEnd: layer.lsnEnd,
+      })),
+    ];
   }
 }
