@@ -19,16 +19,10 @@ import { JobPace, runCompaction } from "./compaction_job.ts";
 import type { CompactionPassResult, RewriteResult } from "./compaction_pass.ts";
 import { stackedLayers } from "./delta_plan.ts";
 import { isWorthALook } from "./image_plan.ts";
+import { LoadMeter } from "./load_meter.ts";
 
 const log = logger("pageserver", "compaction");
 
-/** Rest for each millisecond of work that nobody waits for: alone, and beside a busy pageserver. */
-const REST_IN_BACKGROUND = 1;
-const REST_WHEN_BUSY = 4;
-/** Pages of layers that are looked at in a second by who is busy reading. */
-const BUSY_READS = 5000;
-/** Bytes of WAL in a second of who is busy ingesting. */
-const BUSY_WAL_BYTES = 4 * 1024 * 1024;
 const FAILURE_PAUSE_MS_MAX = 3_600_000;
 
 function both(a: RewriteResult, b: RewriteResult): RewriteResult {
@@ -68,7 +62,7 @@ export class Compactor {
   #pace: JobPace | undefined;
   #isAwaited = false;
   #number = 0;
-  #load = { reads: 0, wal: 0, atMs: 0 };
+  readonly #load = new LoadMeter();
 
   constructor(options: CompactorOptions) {
     this.#options = options;
@@ -76,10 +70,8 @@ export class Compactor {
 
   /** To be called about once a second: begins a pass if one is due and none is running. */
   tick(): void {
-    const isBusy = this.#measureLoad();
-    if (this.#pace !== undefined && !this.#isAwaited) {
-      this.#pace.rest = isBusy ? REST_WHEN_BUSY : REST_IN_BACKGROUND;
-    }
+    this.#measureLoad();
+    if (this.#pace !== undefined && !this.#isAwaited) this.#pace.rest = this.#load.rest;
     if (this.#waiting > 0) return;
     const timeline = this.#due();
     if (timeline === undefined) return;
@@ -224,7 +216,7 @@ export class Compactor {
     const { imageCreationThreshold, compactionThreshold, compactionTargetBytes } =
       timeline.settings;
     const pace = new JobPace();
-    pace.rest = isAwaited ? 0 : REST_IN_BACKGROUND;
+    pace.rest = isAwaited ? 0 : this.#load.rest;
     this.#pace = pace;
     this.#isAwaited = isAwaited;
     try {
@@ -278,18 +270,14 @@ export class Compactor {
     }
   }
 
-  /** Whether others had much to do since the last tick. */
-  #measureLoad(): boolean {
+  /** Looks at what others had to do since the last tick. */
+  #measureLoad(): void {
     const { manager, now } = this.#options;
     const { cacheHits, cacheMisses } = manager.stats();
-    let wal = 0;
+    let walBytes = 0;
     for (const { tenant } of manager.list()) {
-      for (const timeline of tenant?.timelines.values() ?? []) wal += timeline.lastRecordLsn;
+      for (const timeline of tenant?.timelines.values() ?? []) walBytes += timeline.lastRecordLsn;
     }
-    const before = this.#load;
-    this.#load = { reads: cacheHits + cacheMisses, wal, atMs: now() };
-    const seconds = Math.max(0.001, (this.#load.atMs - before.atMs) / 1000);
-    return (this.#load.reads - before.reads) / seconds > BUSY_READS ||
-      (this.#load.wal - before.wal) / seconds > BUSY_WAL_BYTES;
+    this.#load.look({ reads: cacheHits + cacheMisses, walBytes }, now());
   }
 }
