@@ -103,10 +103,12 @@ export class TestProposer {
     return new TestProposer(client, await client.copyBoth(START_WAL_PUSH_COMMAND));
   }
 
-  send(message: ProposerMessage): Promise<void> {
-    this.#copy.queue(
-      message.kind === "append" ? encodeAppendRequest(message) : encodeProposerMessage(message),
-    );
+  send(...messages: ProposerMessage[]): Promise<void> {
+    for (const message of messages) {
+      this.#copy.queue(
+        message.kind === "append" ? encodeAppendRequest(message) : encodeProposerMessage(message),
+      );
+    }
     return this.#copy.flush();
   }
 

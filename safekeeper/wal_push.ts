@@ -1,7 +1,7 @@
 /**
  * START_WAL_PUSH: the connection of a proposer. Reads its messages, hands them to the timeline, and
  * sends what comes back. All messages that have arrived are handled before one sync is started for
- * them; while it runs the connection is read on.
+ * them, appends as one where they continue each other; while it runs the connection is read on.
  */
 import type { CopyBoth } from "../libs/pgwire/copy_both.ts";
 import { errorBody } from "../libs/pgwire/messages.ts";
@@ -9,6 +9,7 @@ import { isDisconnect, type PgAccess } from "../libs/pgwire/server.ts";
 import {
   type AcceptorMessage,
   APPEND_RESPONSE_BYTES,
+  type AppendRequest,
   decodeProposerMessage,
   writeAcceptorMessage,
   writeAppendResponse,
@@ -17,6 +18,7 @@ import { ByteWriter } from "../libs/utils/bytes.ts";
 import { BadRequest, Forbidden, messageOf } from "../libs/utils/errors.ts";
 import { logger } from "../libs/utils/log.ts";
 import { Turns } from "../libs/utils/turns.ts";
+import { joinAppends } from "./joined_appends.ts";
 import { connectionCount, refusedMessages } from "./metrics.ts";
 import type { Proposer, Timeline } from "./timeline.ts";
 import type { Timelines } from "./timelines.ts";
@@ -125,18 +127,30 @@ async function handleAll(
   heard: () => void,
 ): Promise<void> {
   const turns = new Turns();
+  /** In the receive buffer: handled, and its WAL written, before more is received. */
+  let append: AppendRequest | undefined;
+  const handleAppend = () => {
+    if (append !== undefined) timeline.handle(append, proposer);
+    append = undefined;
+  };
   for (;;) {
     if (!copy.tryNext()) {
+      handleAppend();
       timeline.kick();
       if (!await copy.more()) return;
       heard();
       continue;
     }
-    // It lies in the receive buffer: handled, and its WAL written, before the next.
     const { bytes, bodyStart, bodyEnd } = copy.received;
-    timeline.handle(decodeProposerMessage(bytes, bodyStart, bodyEnd), proposer);
+    const message = decodeProposerMessage(bytes, bodyStart, bodyEnd);
+    const isAppend = message.kind === "append";
+    const both = isAppend && append !== undefined ? joinAppends(bytes, append, message) : undefined;
+    if (both === undefined) handleAppend();
+    if (isAppend) append = both ?? message;
+    else timeline.handle(message, proposer);
     const turn = turns.after(bodyEnd - bodyStart);
     if (turn === undefined) continue;
+    handleAppend();
     timeline.kick();
     await turn;
   }

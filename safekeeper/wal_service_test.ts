@@ -11,6 +11,7 @@ import {
 } from "../libs/pgwire/replication.ts";
 import type { CopyBoth } from "../libs/pgwire/copy_both.ts";
 import { encodeFeedback } from "../libs/safekeeper_protocol/feedback.ts";
+import type { AppendRequest } from "../libs/safekeeper_protocol/messages.ts";
 import { highestCommonPoint } from "../libs/safekeeper_protocol/term_history.ts";
 import { newTenantId, newTimelineId, type TimelineId } from "../libs/utils/id.ts";
 import { formatLsn, INVALID_LSN, type Lsn, parseLsn } from "../libs/utils/lsn.ts";
@@ -40,8 +41,8 @@ async function elect(proposer: TestProposer, term: number, start: Lsn | undefine
   return startStreamingAt;
 }
 
-function append(proposer: TestProposer, term: number, begin: Lsn, wal: Uint8Array, commit: Lsn) {
-  return proposer.send({
+function appendRequest(term: number, begin: Lsn, wal: Uint8Array, commit: Lsn): AppendRequest {
+  return {
     kind: "append",
     generation: 0,
     term,
@@ -50,7 +51,11 @@ function append(proposer: TestProposer, term: number, begin: Lsn, wal: Uint8Arra
     commitLsn: commit,
     truncateLsn: START,
     wal,
-  });
+  };
+}
+
+function append(proposer: TestProposer, term: number, begin: Lsn, wal: Uint8Array, commit: Lsn) {
+  return proposer.send(appendRequest(term, begin, wal, commit));
 }
 
 const REPLICATION_OPTIONS = {
@@ -93,8 +98,13 @@ Deno.test("a safekeeper keeps what it acknowledged over kill -9, and elects and 
     const second = await TestProposer.connect(daemon.pg);
     assert.equal(await elect(second, 2, undefined), acknowledged);
     const more = wal.append(150, 700);
-    await append(second, 2, acknowledged, more, START);
-    assert.equal((await second.receive("append")).flushLsn, wal.end);
+    const pieces: AppendRequest[] = []; // in one write
+    for (let at = 0; at < more.length; at += 3001) {
+      const piece = more.subarray(at, at + 3001);
+      pieces.push(appendRequest(2, (acknowledged + at) as Lsn, piece, acknowledged));
+    }
+    await second.send(...pieces);
+    while ((await second.receive("append")).flushLsn < wal.end);
     const committed = wal.end;
     await append(second, 2, committed, wal.append(3, 100), committed);
     const last = await second.receive("append");
