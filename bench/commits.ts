@@ -17,9 +17,9 @@
 import { dirname } from "node:path";
 import { postgresUser } from "../cli/control_plane/host_user.ts";
 import { configOnFreePorts, type LocalNeon, startLocalNeon } from "../cli/local_neon.ts";
+import { type CpuLoad, cpuLoad, type LoadedServer, totalUs } from "./cpu_load.ts";
 import { endpointTarget, settle } from "./our_side.ts";
-import { cpuBetween, type CpuSeconds, cpuSeconds } from "./process_cpu.ts";
-import { findPgbench, initialise, type Target, type TimedLoad, timedLoad } from "./pgbench.ts";
+import { findPgbench, initialise, type TimedLoad } from "./pgbench.ts";
 import {
   figure,
   figures,
@@ -35,25 +35,15 @@ import { StockQuorum } from "./stock_quorum.ts";
 const CLIENTS = [1, 8, 32] as const;
 
 /** One of the servers. */
-interface Side {
+interface Side extends LoadedServer {
   readonly name: string;
-  readonly target: Target;
-  /** Resolves when nothing of a load is left to be done, which would be charged to the next. */
-  readonly settle: () => Promise<void>;
-  /** Where its processes work. */
-  readonly directories: readonly string[];
-}
-
-/** What a load gave, and the CPU that each kind of process took, in us a transaction. */
-interface Result extends TimedLoad {
-  readonly cpuUs: Record<string, number>;
 }
 
 /** Results of one side under one number of clients, round by round. */
 interface Measured {
   readonly name: string;
   readonly clients: number;
-  readonly results: Result[];
+  readonly results: CpuLoad[];
 }
 
 async function openOurs(local: LocalNeon, safekeepers: number): Promise<Side> {
@@ -62,24 +52,6 @@ async function openOurs(local: LocalNeon, safekeepers: number): Promise<Side> {
   const name = `ours, ${safekeepers} safekeeper${safekeepers === 1 ? "" : "s"}`;
   const directories = [local.directory];
   return { name, target: endpointTarget(port), settle: () => settle(local, tenant), directories };
-}
-
-/** Loads one side, and waits until nothing is left to be done. */
-async function loadSide(
-  pgbench: string,
-  { target, directories, settle }: Side,
-  clients: number,
-  seconds: number,
-): Promise<Result> {
-  const before = cpuSeconds(directories);
-  const result = await timedLoad(pgbench, target, { script: "update", clients, seconds });
-  await settle();
-  const used: CpuSeconds = new Map([
-    ["pgbench", result.clientCpu * seconds],
-    ...cpuBetween(before, cpuSeconds(directories)),
-  ]);
-  const cpuUs = [...used].map(([role, cpu]) => [role, cpu * 1e6 / (result.tps * seconds)]);
-  return { ...result, cpuUs: Object.fromEntries(cpuUs) };
 }
 
 async function measure(
@@ -96,7 +68,7 @@ async function measure(
       for (let turn = 0; turn < sides.length; turn++) {
         const side = sides[(round + turn) % sides.length]!;
         const of = all.find((one) => one.name === side.name && one.clients === clients)!;
-        of.results.push(await loadSide(pgbench, side, clients, seconds));
+        of.results.push(await cpuLoad(pgbench, side, { script: "update", clients, seconds }));
       }
     }
   }
@@ -132,15 +104,15 @@ function report(all: readonly Measured[], stock: string, quorum: string): string
 /** The second table. */
 function cpuReport(all: readonly Measured[]): string {
   const roles = [...new Set(all.flatMap(({ results }) => Object.keys(results[0]!.cpuUs)))];
-  const median = ({ results }: Measured, pick: (cpuUs: Result["cpuUs"]) => number) =>
-    figure(summarise(results.map(({ cpuUs }) => pick(cpuUs))).median);
+  const median = ({ results }: Measured, pick: (result: CpuLoad) => number) =>
+    figure(summarise(results.map(pick)).median);
   return markdownTable(
     ["clients", "", "CPU, us", ...roles],
     all.map((of) => [
       String(of.clients),
       of.name,
-      median(of, (cpuUs) => Object.values(cpuUs).reduce((sum, us) => sum + us, 0)),
-      ...roles.map((role) => median(of, (cpuUs) => cpuUs[role] ?? 0)),
+      median(of, totalUs),
+      ...roles.map((role) => median(of, ({ cpuUs }) => cpuUs[role] ?? 0)),
     ]),
   );
 }

@@ -50,10 +50,12 @@ async function measure(args: readonly string[]): Promise<Group[]> {
   const names = chosen(args);
   const pgbench = findPgbench();
   const groups: Group[] = [];
-  const add = async (name: GroupName, group: () => Promise<Group>) => {
+  const add = async (name: GroupName, measured: () => Promise<Group | Group[]>) => {
     if (!names.includes(name)) return;
-    groups.push(await group());
-    console.log(`\n${groupTable(groups.at(-1)!)}`);
+    for (const group of [await measured()].flat()) {
+      groups.push(group);
+      console.log(`\n${groupTable(group)}`);
+    }
   };
   const directory = exchangeDirectory();
   try {

@@ -4,7 +4,7 @@
  */
 import { TICKS_A_SECOND } from "./pgbench.ts";
 
-/** Seconds by process: "postgres", "walsender", "compute", "safekeeper" and so on. */
+/** Seconds by process: "backends", "walsender", "compute", "safekeeper" and so on. */
 export type CpuSeconds = ReadonlyMap<string, number>;
 
 /** What the processes have used that work in `directories`, or were started on them. */
@@ -48,11 +48,27 @@ function processes(): string[] {
   }
 }
 
-/** Daemons by their main program, a WAL sender by its title; all else is PostgreSQL's. */
+/** Processes of PostgreSQL that are there whoever is connected, by the beginning of their titles. */
+const BACKGROUND = [
+  "archiver",
+  "autovacuum",
+  "background writer",
+  "checkpointer",
+  "io worker",
+  "logical replication launcher",
+  "walwriter",
+];
+
+/**
+ * Daemons by their main program, others by their titles. What is left are sessions, and the
+ * postmaster, which has the time of those that have ended.
+ */
 function roleOf(words: readonly string[]): string {
   const main = words.map((word) => /\/(\w+)\/main\.ts$/.exec(word)?.[1]).find((role) => role);
   if (main !== undefined) return main;
-  return words[0]!.includes("walsender") ? "walsender" : "postgres";
+  const title = words[0]!.replace(/^postgres: /, "");
+  if (title.startsWith("walsender")) return "walsender";
+  return BACKGROUND.some((name) => title.startsWith(name)) ? "background" : "backends";
 }
 
 /** With what children have used that ended: a session ends with its client. */

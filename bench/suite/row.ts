@@ -10,7 +10,7 @@ export type SideName = "stock" | "stock, no page images" | "ours";
 /** One value of each side in each round, in the order of the rounds. */
 export interface Row {
   readonly what: string;
-  readonly unit: "tps" | "ms" | "s" | "MB";
+  readonly unit: "tps" | "ms" | "us" | "s" | "MB";
   readonly values: { readonly [side in SideName]?: readonly number[] };
   /** Behind the value of a side: percentiles, client CPU. */
   readonly notes?: { readonly [side in SideName]?: string };

@@ -7,8 +7,8 @@ import { pageserverClient } from "../../cli/control_plane/clients.ts";
 import { postgresUser } from "../../cli/control_plane/host_user.ts";
 import { configOnFreePorts, type LocalNeon } from "../../cli/local_neon.ts";
 import type { CreatedTenant } from "../../mod.ts";
+import type { LoadedServer } from "../cpu_load.ts";
 import { endpointTarget, settle } from "../our_side.ts";
-import type { Target } from "../pgbench.ts";
 import { PG_MAJOR, StockPostgres } from "../stock_postgres.ts";
 import { dropFromPageCache } from "./page_cache.ts";
 import type { SideName } from "./row.ts";
@@ -17,11 +17,8 @@ import type { SideName } from "./row.ts";
 const ENDPOINT = "main";
 
 /** A server. */
-export interface Side {
+export interface Side extends LoadedServer {
   readonly name: SideName;
-  readonly target: Target;
-  /** Resolves when nothing of a load is left to be done, which would be charged to the next. */
-  settle(): Promise<void>;
   /** Has it do all that it can do beforehand for first reads. */
   compact(): Promise<void>;
   /** Starts it again with nothing in memory, and none of its files in the page cache. */
@@ -68,6 +65,7 @@ function stockSide(name: SideName, server: StockPostgres): Side {
   return {
     name,
     target: server.target,
+    directories: [server.dataDir],
     settle: async () => {},
     compact: async () => {},
     restartCold: () => server.restartAfter(() => dropFromPageCache(server.dataDir)),
@@ -79,6 +77,7 @@ function ourSide(local: LocalNeon, tenant: CreatedTenant, port: number): Side {
   return {
     name: "ours",
     target: endpointTarget(port),
+    directories: [local.directory],
     settle: () => settle(local, tenant),
     compact: async () => {
       await settle(local, tenant);

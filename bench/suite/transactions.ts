@@ -1,8 +1,10 @@
 /**
  * Transactions of pgbench: TPC-B-like and simple-update, which commit, and reads by primary key of
- * what is in memory.
+ * what is in memory. A second table has the CPU of a transaction by process: where all processors
+ * are busy, what is not PostgreSQL's comes off its throughput.
  */
-import { initialise, type Load, type TimedLoad, timedLoad } from "../pgbench.ts";
+import { type CpuLoad, cpuLoad, totalUs } from "../cpu_load.ts";
+import { initialise, type Load, type TimedLoad } from "../pgbench.ts";
 import { query } from "../our_side.ts";
 import { figure, summarise } from "../report.ts";
 import type { Group, Row } from "./row.ts";
@@ -47,22 +49,40 @@ export async function transactions(
   sides: readonly Side[],
   rounds: number,
   seconds: number,
-): Promise<Group> {
+): Promise<Group[]> {
   const rows: Row[] = [];
+  const cpuRows: Row[] = [];
   for (const { script, name, aim } of SCRIPTS) {
     if (script === "select") await warm(sides);
     for (const clients of CLIENTS) {
       const results = await inTurns(
         sides,
         rounds,
-        ({ target }) => timedLoad(pgbench, target, { script, clients, seconds }),
+        (side) => cpuLoad(pgbench, side, { script, clients, seconds }),
       );
       const what = `${name}, ${clients} client${clients === 1 ? "" : "s"}`;
       const notes = Object.fromEntries([...results].map(([side, all]) => [side, note(all)]));
       rows.push({ what, unit: "tps", values: valuesOf(results, ({ tps }) => tps), notes, aim });
+      const cpuNotes = Object.fromEntries([...results].map(([side, all]) => [side, cpuNote(all)]));
+      cpuRows.push({ what, unit: "us", values: valuesOf(results, totalUs), notes: cpuNotes });
     }
   }
-  return { title: "Transactions (p50 / p99 in ms; cores that the client used)", rows };
+  return [
+    { title: "Transactions (p50 / p99 in ms; cores that the client used)", rows },
+    { title: "CPU of a transaction, by process", rows: cpuRows },
+  ];
+}
+
+/** The processes that take a hundredth or more, medians. */
+function cpuNote(results: readonly CpuLoad[]): string {
+  const roles = [...new Set(results.flatMap(({ cpuUs }) => Object.keys(cpuUs)))];
+  const total = summarise(results.map(totalUs)).median;
+  return roles
+    .map((role) => ({ role, us: summarise(results.map(({ cpuUs }) => cpuUs[role] ?? 0)).median }))
+    .filter(({ us }) => us >= total / 100)
+    .sort((a, b) => b.us - a.us)
+    .map(({ role, us }) => `${role} ${figure(us)}`)
+    .join(", ");
 }
 
 function note(results: readonly TimedLoad[]): string {
