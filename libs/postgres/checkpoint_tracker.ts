@@ -15,7 +15,8 @@
  *    aborted, from oldestRunning on. That moves with the primary's own snapshots, which it writes
  *    every 15 s, and a shutdown checkpoint ends everything but what is prepared.
  *
- * The state that is kept with each LSN is serialise().
+ * The state that is kept with each LSN is serialise(), and beside it serialiseNextXid(): most
+ * transactions change nothing but the next transaction id, and 8 bytes are kept for them.
  */
 import { assert } from "../utils/assert.ts";
 import { ByteReader, ByteWriter } from "../utils/bytes.ts";
@@ -47,9 +48,15 @@ import { XACT_OPCODE_MASK, XactRecord } from "./xact_record.ts";
 import { advancePast, circlePrecedes, fullXidBefore, xidPrecedes } from "./xid.ts";
 
 const TWO_32 = 4294967296;
-const STATE_VERSION = 2;
+const STATE_VERSION = 3;
+/** The next transaction id was nowhere else: the same bytes. */
+const WHOLE_STATE_VERSION = 2;
 /** Without oldestRunning. */
-const OLDER_STATE_VERSION = 1;
+const OLDEST_STATE_VERSION = 1;
+
+/** What of the state a record has changed. */
+export const StateChange = { nothing: 0, nextXid: 1, more: 2 } as const;
+export type StateChange = typeof StateChange[keyof typeof StateChange];
 
 /** The state of a cluster at one LSN. */
 export class CheckpointTracker {
@@ -62,9 +69,11 @@ export class CheckpointTracker {
   readonly #xact = new XactRecord();
   /** What serialise() fills. */
   readonly #writer = new ByteWriter("little");
+  readonly #nextXidBytes = new Uint8Array(8);
+  readonly #nextXidView = new DataView(this.#nextXidBytes.buffer);
   readonly #checkPointBytes = new Uint8Array(CHECKPOINT_SIZE);
   readonly #checkPointView = new DataView(this.#checkPointBytes.buffer);
-  #changed = false;
+  #change: StateChange = StateChange.nothing;
 
   /** Starts after a clean shutdown with this checkpoint; `preparedXids` are full xids. */
   constructor(
@@ -109,9 +118,9 @@ export class CheckpointTracker {
     return fullXidBefore(this.#checkPoint.nextXid, xid);
   }
 
-  /** Follows one record. Returns whether what serialise() returns is different now. */
-  apply(cursor: RecordCursor): boolean {
-    this.#changed = false;
+  /** Follows one record. Returns what of the state is different now. */
+  apply(cursor: RecordCursor): StateChange {
+    this.#change = StateChange.nothing;
     if (cursor.xid !== 0) this.#advanceXid(cursor.xid);
     switch (cursor.rmid) {
       case Rmgr.XLOG:
@@ -135,7 +144,7 @@ export class CheckpointTracker {
         if ((cursor.info & 0xf0) === StandbyInfo.RUNNING_XACTS) this.#applyRunningXacts(cursor);
         break;
     }
-    return this.#changed;
+    return this.#change;
   }
 
   #advanceXid(xid: number): void {
@@ -145,7 +154,7 @@ export class CheckpointTracker {
   #raiseNextXid(next: number): void {
     if (next <= this.#checkPoint.nextXid) return;
     this.#checkPoint.nextXid = next;
-    this.#changed = true;
+    if (this.#change === StateChange.nothing) this.#change = StateChange.nextXid;
   }
 
   #applyXlog(cursor: RecordCursor): void {
@@ -158,7 +167,7 @@ export class CheckpointTracker {
         return this.#set("nextOid", mainU32(cursor, 0));
       case XlogInfo.PARAMETER_CHANGE:
         this.#parameters = readParameterChange(cursor);
-        this.#changed = true;
+        this.#change = StateChange.more;
         this.#followTrackCommitTimestamp();
         return this.#set("walLevel", this.#parameters.walLevel);
       case XlogInfo.FPW_CHANGE:
@@ -172,7 +181,7 @@ export class CheckpointTracker {
   #set<K extends keyof CheckPoint>(field: K, value: CheckPoint[K]): void {
     if (this.#checkPoint[field] === value) return;
     this.#checkPoint[field] = value;
-    this.#changed = true;
+    this.#change = StateChange.more;
   }
 
   #applyShutdown(checkPoint: CheckPoint): void {
@@ -180,7 +189,7 @@ export class CheckpointTracker {
     this.#checkPoint = { ...checkPoint, oldestCommitTsXid, newestCommitTsXid };
     this.#advanceOldestCommitTs(checkPoint.oldestCommitTsXid);
     this.#oldestRunning = checkPoint.nextXid;
-    this.#changed = true;
+    this.#change = StateChange.more;
   }
 
   #applyOnline(checkPoint: CheckPoint): void {
@@ -279,9 +288,9 @@ export class CheckpointTracker {
     }
     if (opcode === XactInfo.PREPARE) {
       this.#prepared.add(this.fullXid(record.xid));
-      this.#changed = true;
+      this.#change = StateChange.more;
     } else if (opcode === XactInfo.COMMIT_PREPARED || opcode === XactInfo.ABORT_PREPARED) {
-      if (this.#prepared.delete(this.fullXid(record.xid))) this.#changed = true;
+      if (this.#prepared.delete(this.fullXid(record.xid))) this.#change = StateChange.more;
     }
   }
 
@@ -291,7 +300,7 @@ export class CheckpointTracker {
     const oldest = this.fullXid(oldestRunningXid);
     if (oldest <= this.#oldestRunning) return;
     this.#oldestRunning = oldest;
-    this.#changed = true;
+    this.#change = StateChange.more;
   }
 
   /**
@@ -300,7 +309,7 @@ export class CheckpointTracker {
    *   | oldestRunning u64 (from version 2 on) | count u32
    *   | full xid u64 of each prepared transaction
    *
-   * Valid until the next call: ingest stores it for every transaction, so nothing is made anew.
+   * Valid until the next call.
    */
   serialise(): Uint8Array<ArrayBuffer> {
     const parameters = this.#parameters;
@@ -319,14 +328,33 @@ export class CheckpointTracker {
     return writer.bytes();
   }
 
-  /** The tracker at the LSN for which `bytes` were serialised. Throws Corrupt. */
-  static restore(bytes: Uint8Array, version: PgVersion): CheckpointTracker {
+  /**
+   * The next full xid at this LSN, u64. Valid until the next call: ingest stores it for every
+   * transaction, so nothing is made anew.
+   */
+  serialiseNextXid(): Uint8Array<ArrayBuffer> {
+    this.#nextXidView.setBigUint64(0, BigInt(this.#checkPoint.nextXid), true);
+    return this.#nextXidBytes;
+  }
+
+  /**
+   * The tracker at the LSN for which `bytes` were serialised, or at a later one of which `nextXid`
+   * is, where nothing else has changed between. Throws Corrupt.
+   */
+  static restore(
+    bytes: Uint8Array,
+    version: PgVersion,
+    nextXid?: Uint8Array,
+  ): CheckpointTracker {
     const reader = new ByteReader(bytes, "little", "checkpoint state");
     const stateVersion = reader.u8();
-    if (stateVersion !== STATE_VERSION && stateVersion !== OLDER_STATE_VERSION) {
+    if (stateVersion < OLDEST_STATE_VERSION || stateVersion > STATE_VERSION) {
       throw new Corrupt(`Cannot read checkpoint state: its version is ${stateVersion}`);
     }
     const checkPoint = decodeCheckPoint(reader.raw(CHECKPOINT_SIZE), 0, version);
+    if (nextXid !== undefined) {
+      checkPoint.nextXid = Number(new ByteReader(nextXid, "little", "next transaction id").u64());
+    }
     const parameters: WalParameters = {
       walLevel: reader.u32(),
       maxConnections: reader.u32(),
@@ -341,7 +369,7 @@ export class CheckpointTracker {
     parameters.walLogHints = (flags & 1) !== 0;
     parameters.trackCommitTimestamp = (flags & 2) !== 0;
     // Too low is harmless: transactions that a crash has ended are then taken for running ones
-    const oldestRunning = stateVersion === OLDER_STATE_VERSION
+    const oldestRunning = stateVersion < WHOLE_STATE_VERSION
       ? fullXidBefore(checkPoint.nextXid, checkPoint.oldestXid)
       : Number(reader.u64());
     const prepared = Array.from({ length: reader.u32() }, () => Number(reader.u64()));

@@ -5,7 +5,7 @@ import { ByteWriter } from "../utils/bytes.ts";
 import { Corrupt } from "../utils/errors.ts";
 import { type Lsn, toLsn } from "../utils/lsn.ts";
 import { type CheckPoint, encodeCheckPoint } from "./checkpoint.ts";
-import { CheckpointTracker } from "./checkpoint_tracker.ts";
+import { CheckpointTracker, StateChange } from "./checkpoint_tracker.ts";
 import { Rmgr, XactInfo, XlogInfo } from "./constants.ts";
 import { PG_VERSIONS, type PgVersion, pgVersion } from "./versions.ts";
 import { buildRecord } from "./wal/record_builder.ts";
@@ -50,9 +50,9 @@ function tracker(fields: Partial<CheckPoint> = {}): CheckpointTracker {
 
 Deno.test("nextXid follows transactions, their subtransactions and what the server lists", () => {
   const t = tracker();
-  assert.equal(t.apply(heap(103)), true);
+  assert.equal(t.apply(heap(103)), StateChange.nextXid);
   assert.equal(t.checkPoint.nextXid, 104);
-  assert.equal(t.apply(heap(101)), false, "nothing that is kept changes");
+  assert.equal(t.apply(heap(101)), StateChange.nothing);
   t.apply(commit(101, 102, 105));
   assert.equal(t.checkPoint.nextXid, 106);
   t.apply(at(V17, Rmgr.XACT, XactInfo.ASSIGNMENT, 106, words(106, 2, 107, 108)));
@@ -220,9 +220,9 @@ Deno.test("clog truncation moves oldestXid, with page numbers of each version's 
     const page = version.slruPageNumberBytes === 8 ? [3, 0] : [3];
     const record = at(version, Rmgr.CLOG, ClogInfo.TRUNCATE, 0, words(...page, 90000, 16401));
     assert.equal(readSlruPage(record, version), 3);
-    assert.equal(t.apply(record), true);
+    assert.equal(t.apply(record), StateChange.more);
     assert.deepEqual([t.checkPoint.oldestXid, t.checkPoint.oldestXidDb], [90000, 16401]);
-    assert.equal(t.apply(record), false);
+    assert.equal(t.apply(record), StateChange.nothing);
   }
 });
 
@@ -262,15 +262,30 @@ Deno.test("oldestRunning moves with snapshots of what runs, and with shutdowns",
     t.apply(at(V17, Rmgr.STANDBY, StandbyInfo.RUNNING_XACTS, 0, words(0, 0, 0, next, oldest, 0)));
   t.apply(heap(20));
   assert.equal(t.oldestRunning, EPOCH + 10, "nobody has said that anything ended");
-  assert.equal(snapshot(21, 15), true);
+  assert.equal(snapshot(21, 15), StateChange.more);
   assert.equal(t.oldestRunning, EPOCH + 15);
-  assert.equal(snapshot(21, 15), false);
+  assert.equal(snapshot(21, 15), StateChange.nothing);
   snapshot(21, 12);
   assert.equal(t.oldestRunning, EPOCH + 15, "it never goes back");
   assert.equal(CheckpointTracker.restore(t.serialise(), V17).oldestRunning, EPOCH + 15);
   const checkPoint = encodeCheckPoint({ ...emptyCheckPoint(), nextXid: EPOCH + 40 }, V17);
   t.apply(at(V17, Rmgr.XLOG, XlogInfo.CHECKPOINT_SHUTDOWN, 0, checkPoint));
   assert.equal(t.oldestRunning, EPOCH + 40);
+});
+
+Deno.test("the next transaction id is restored from beside the state, also one that fell", () => {
+  const t = tracker({ nextXid: EPOCH + 10, oldestXid: 5 });
+  const state = t.serialise().slice();
+  assert.equal(t.apply(heap(20)), StateChange.nextXid);
+  const later = t.serialiseNextXid();
+  const restored = (nextXid?: Uint8Array) =>
+    CheckpointTracker.restore(state, V17, nextXid).checkPoint.nextXid;
+  assert.deepEqual([restored(), restored(later)], [EPOCH + 10, EPOCH + 21]);
+  const shutdown = encodeCheckPoint({ ...emptyCheckPoint(), nextXid: EPOCH + 15 }, V17);
+  const change = t.apply(at(V17, Rmgr.XLOG, XlogInfo.CHECKPOINT_SHUTDOWN, 0, shutdown));
+  assert.equal(change, StateChange.more);
+  assert.equal(restored(t.serialiseNextXid()), EPOCH + 15);
+  assert.throws(() => restored(later.subarray(0, 7)), Corrupt);
 });
 
 Deno.test("restore() reads the state that was kept before there was oldestRunning", () => {

@@ -36,6 +36,7 @@ import {
   CHECKPOINT_KEY,
   CONTROL_FILE_KEY,
   databaseKey,
+  NEXT_XID_KEY,
   relationSizeKey,
   relmapKey,
   replicationOriginKey,
@@ -221,6 +222,7 @@ class ClusterImport {
     const prepared = this.#putPrepared(control);
     const tracker = new CheckpointTracker(version, checkPoint, parameters, prepared);
     importer.putValue(CHECKPOINT_KEY, tracker.serialise());
+    importer.putValue(NEXT_XID_KEY, tracker.serialiseNextXid());
     const start = endOfCheckpointRecord(control.checkPointLsn, control.walSegmentSize);
     return await importer.finish(start, control.checkPointLsn);
   }

@@ -12,7 +12,7 @@
  * SLICE_MS other work of the event loop gets a turn. The slice goes on from one feed to the next:
  * while WAL is there to be read, reading it does not give others a turn.
  */
-import { CheckpointTracker } from "../../libs/postgres/checkpoint_tracker.ts";
+import { CheckpointTracker, StateChange } from "../../libs/postgres/checkpoint_tracker.ts";
 import { Rmgr, XlogInfo } from "../../libs/postgres/constants.ts";
 import { RecordCursor } from "../../libs/postgres/wal/record_cursor.ts";
 import { WalStreamDecoder } from "../../libs/postgres/wal/stream_decoder.ts";
@@ -20,7 +20,8 @@ import { Corrupt } from "../../libs/utils/errors.ts";
 import { formatLsn, INVALID_LSN, type Lsn } from "../../libs/utils/lsn.ts";
 import { ingestMetrics } from "../metrics.ts";
 import type { PageReader } from "../page_service/page_reader.ts";
-import { CHECKPOINT_KEY } from "../repository/key.ts";
+import { CHECKPOINT_KEY, NEXT_XID_KEY } from "../repository/key.ts";
+import type { ObjectId } from "../repository/key_interner.ts";
 import type { ServedTimeline } from "../served_timeline.ts";
 import { ingestBlocks } from "./blocks.ts";
 import { ingestClog } from "./clog.ts";
@@ -62,6 +63,10 @@ export class WalIngest {
   #pendingRecords = 0;
   #pendingStart: Lsn = INVALID_LSN;
   #pendingEnd: Lsn = INVALID_LSN;
+  /** What CHECKPOINT_KEY and NEXT_XID_KEY are of. */
+  readonly #control: ObjectId;
+  /** Once from here on: what is there may be of a version that knows no other next transaction id. */
+  #hasPutState = false;
   /** What is left of the slice between two feeds, and when it ends, inside one. */
   #sliceLeftMs = SLICE_MS;
   #sliceEndMs = 0;
@@ -70,6 +75,8 @@ export class WalIngest {
     const { served } = options;
     const { timeline } = served;
     this.#options = options;
+    const { f1, f2, f3, f4, f5 } = NEXT_XID_KEY;
+    this.#control = timeline.interner.intern(f1, f2, f3, f4, f5);
     this.#decoder = new WalStreamDecoder(
       timeline.lastRecordLsn,
       served.control.walSegmentSize,
@@ -147,13 +154,23 @@ export class WalIngest {
     relations.trim();
   }
 
+  /** Puts the checkpoint state, or only the next transaction id if nothing else has changed. */
+  #putState(change: StateChange): void {
+    const { timeline, tracker, lsn } = this.#sink;
+    if (change === StateChange.more || !this.#hasPutState) {
+      this.#hasPutState = true;
+      timeline.putValue(CHECKPOINT_KEY, lsn, tracker.serialise());
+    }
+    const nextXid = tracker.serialiseNextXid();
+    timeline.putImage(this.#control, NEXT_XID_KEY.f6, lsn, nextXid, 0, nextXid.length);
+  }
+
   /** Puts the record that the cursor describes. A promise for the rare ones that take long. */
   #ingest(): Promise<void> | undefined {
     const sink = this.#sink;
     sink.begin();
-    if (sink.tracker.apply(this.#cursor)) {
-      sink.putValue(CHECKPOINT_KEY, sink.tracker.serialise());
-    }
+    const change = sink.tracker.apply(this.#cursor);
+    if (change !== StateChange.nothing) this.#putState(change);
     if (this.#cursor.maxBlockId >= 0) ingestBlocks(sink);
     switch (this.#cursor.rmid) {
       case Rmgr.HEAP:
@@ -221,5 +238,6 @@ export function restoreTracker(served: ServedTimeline, lsn: Lsn): CheckpointTrac
       `Cannot use timeline ${served.timeline.timelineId} at ${formatLsn(lsn)}: no checkpoint state`,
     );
   }
-  return CheckpointTracker.restore(state, served.version);
+  const nextXid = served.timeline.getValue(NEXT_XID_KEY, lsn);
+  return CheckpointTracker.restore(state, served.version, nextXid);
 }

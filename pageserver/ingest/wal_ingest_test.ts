@@ -1,7 +1,8 @@
 import assert from "node:assert/strict";
-import { Rmgr } from "../../libs/postgres/constants.ts";
+import { Rmgr, XlogInfo } from "../../libs/postgres/constants.ts";
 import { addLsn } from "../../libs/utils/lsn.ts";
 import { HEAP, u32s, withCluster } from "../cluster_fixture.ts";
+import { CHECKPOINT_KEY, KeyClass } from "../repository/key.ts";
 import { HeapInfo } from "../walredo/heap_records.ts";
 import { restoreTracker, WalIngest } from "./wal_ingest.ts";
 
@@ -21,6 +22,29 @@ Deno.test("the checkpoint state is exact at the end of every record", () =>
     const last = await cluster.ingest(lock(700), lock(705));
     const nextXid = (lsn: typeof first) => restoreTracker(served, lsn).checkPoint.nextXid;
     assert.deepEqual([start, first, addLsn(last, -1), last].map(nextXid), [700, 701, 701, 706]);
+  }));
+
+Deno.test("a transaction leaves its id, and the whole state only where more has changed", () =>
+  withCluster(async (cluster) => {
+    const { timeline } = cluster;
+    const put: number[] = [];
+    const putValue = timeline.putValue.bind(timeline);
+    timeline.putValue = (key, lsn, bytes) => {
+      if (key.f1 === KeyClass.control) put.push(key.f6);
+      putValue(key, lsn, bytes);
+    };
+    const xids = Array.from({ length: 20 }, (_, i) => lock(700 + i));
+    const nextOid = { rmid: Rmgr.XLOG, info: XlogInfo.NEXTOID, xid: 0, main: u32s(24576) };
+    const last = await cluster.ingest(...xids, nextOid, lock(730));
+    assert.deepEqual(put, [CHECKPOINT_KEY.f6, CHECKPOINT_KEY.f6], "once, and for the object id");
+    const { checkPoint } = restoreTracker(cluster.served, last);
+    assert.deepEqual([checkPoint.nextXid, checkPoint.nextOid], [731, 24576]);
+    const branchId = "0123456789abcdef0123456789abcdef" as typeof timeline.timelineId;
+    const branch = await cluster.tenant.createBranch(branchId, timeline.timelineId, last);
+    cluster.follow(branch);
+    const later = await cluster.ingest(lock(740));
+    assert.equal(restoreTracker(cluster.served, later).checkPoint.nextXid, 741);
+    assert.equal(restoreTracker(cluster.served, last).checkPoint.nextXid, 731);
   }));
 
 Deno.test("many records in one feed all become visible, in batches", () =>

@@ -110,6 +110,9 @@ export const CONTROL_FILE_KEY: Readonly<Key> = makeKey(KeyClass.control, 0, 0, 0
 /** The state of the checkpoint tracker. */
 export const CHECKPOINT_KEY: Readonly<Key> = makeKey(KeyClass.control, 0, 0, 0, 0, 1);
 
+/** Its next transaction id, newer than in the state where it alone has changed. */
+export const NEXT_XID_KEY: Readonly<Key> = makeKey(KeyClass.control, 0, 0, 0, 0, 2);
+
 /** The first mark of each second that has commits. */
 export const COMMIT_SECOND_KEY: Readonly<Key> = makeKey(KeyClass.commitMark, 0, 0, 0, 0, 0);
 
@@ -236,7 +239,7 @@ export function describeKey(key: Key): string {
     case KeyClass.twophase:
       return `state file of prepared transaction ${twophaseXid(key)}`;
     case KeyClass.control:
-      return key.f6 === 1 ? "checkpoint state" : "control file";
+      return ["control file", "checkpoint state", "next transaction id"][key.f6] ?? "unknown";
     case KeyClass.standbyLock:
       return `locks of transaction ${standbyLockXid(key)}`;
     case KeyClass.commitMark:
