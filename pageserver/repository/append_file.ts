@@ -14,11 +14,10 @@
  * when that fails: whoever finds the disk full may try again later, with nothing lost.
  */
 import { assert } from "../../libs/utils/assert.ts";
-import { crc32cOf } from "../../libs/utils/crc32c.ts";
 import { writeAll } from "../../libs/utils/durable.ts";
 import { Unavailable } from "../../libs/utils/errors.ts";
 import { ifThere } from "../../libs/utils/if_there.ts";
-import { checkBlob, checkBlobLength, pagesOfBlob } from "./blob_source.ts";
+import { blobChecksum, checkBlob, checkBlobLength, pagesOfBlob } from "./blob_source.ts";
 import type { FileTable, LayerFile } from "./file_table.ts";
 import {
   BLOB_BYTES_MAX,
@@ -80,7 +79,7 @@ export class AppendFile {
     this.#makeRoom();
     const at = position - this.#flushedBytes;
     this.#bufferView.setUint32(at, length, true);
-    this.#bufferView.setUint32(at + 4, crc32cOf(bytes, start, length, length), true);
+    this.#bufferView.setUint32(at + 4, blobChecksum(bytes, start, length), true);
     this.#length += BLOB_HEADER_BYTES;
     try {
       this.#append(bytes, start, length);

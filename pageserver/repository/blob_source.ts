@@ -2,6 +2,7 @@
  * Reading blobs, whichever kind of layer they are in: the interface and the checks shared by the
  * append-only file of an open layer and the reader of a finished one.
  */
+import { crc32 } from "node:zlib";
 import { crc32cOf } from "../../libs/utils/crc32c.ts";
 import { Corrupt } from "../../libs/utils/errors.ts";
 import type { Lsn } from "../../libs/utils/lsn.ts";
@@ -55,7 +56,15 @@ export function checkBlobLength(length: number, position: number, path: string):
   }
 }
 
-/** Throws Corrupt unless bytes[at, at + length) have the blob's checksum. */
+/** The checksum of a blob of bytes[at, at + length). */
+export function blobChecksum(bytes: Uint8Array, at: number, length: number): number {
+  return crc32(bytes.subarray(at, at + length), length);
+}
+
+/**
+ * Throws Corrupt unless bytes[at, at + length) have the blob's checksum: a CRC-32, or the CRC-32C
+ * that layers of version 1 have, also where their blobs were copied into a later one.
+ */
 export function checkBlob(
   bytes: Uint8Array,
   at: number,
@@ -64,9 +73,10 @@ export function checkBlob(
   position: number,
   path: string,
 ): void {
-  if (crc32cOf(bytes, at, length, length) !== crc) {
-    throw new Corrupt(
-      `Cannot read the value at ${position} of layer file "${path}": checksum mismatch`,
-    );
+  if (blobChecksum(bytes, at, length) === crc || crc32cOf(bytes, at, length, length) === crc) {
+    return;
   }
+  throw new Corrupt(
+    `Cannot read the value at ${position} of layer file "${path}": checksum mismatch`,
+  );
 }

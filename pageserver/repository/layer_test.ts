@@ -1,11 +1,12 @@
 /** Layer files: many blocks, and every kind of harm to one. */
 import assert from "node:assert/strict";
+import { crc32c } from "../../libs/utils/crc32c.ts";
 import { Corrupt, NotFound } from "../../libs/utils/errors.ts";
 import type { TenantId, TimelineId } from "../../libs/utils/id.ts";
 import { addLsn } from "../../libs/utils/lsn.ts";
 import { seededRandom } from "../../tests/load/random.ts";
 import { makeKey, relationSizeKey } from "./key.ts";
-import { CACHE_PAGE_BYTES } from "./layer_format.ts";
+import { BLOB_HEADER_BYTES, CACHE_PAGE_BYTES, HEADER_BYTES } from "./layer_format.ts";
 import { Reconstruction } from "./reconstruction.ts";
 import {
   bytesOf,
@@ -326,5 +327,38 @@ Deno.test("a missing or shortened layer is an error of the reads that need it", 
     timeline.collect(manager.interner.relation(1663, 5, 1, 0), 0, START_LSN, into);
     assert.equal(textOf(into.bytes.subarray(0, into.length)), "root");
     await manager.shutdown();
+  });
+});
+
+/** The layer as version `version` has it, with its checksums; blobs as version 1 has them. */
+function asVersion(layer: Uint8Array, version: number): Uint8Array {
+  const bytes = layer.slice();
+  const view = new DataView(bytes.buffer);
+  const trailer = bytes.length - CACHE_PAGE_BYTES;
+  view.setUint32(4, version, true);
+  view.setUint32(40, crc32c(bytes.subarray(0, 40)), true);
+  view.setUint32(trailer + 8, version, true);
+  view.setUint32(trailer, crc32c(bytes.subarray(trailer + 4)), true);
+  for (let at = HEADER_BYTES; view.getUint32(at, true) > 0;) {
+    const length = view.getUint32(at, true);
+    const end = at + BLOB_HEADER_BYTES + length;
+    view.setUint32(at + 4, crc32c(bytes.subarray(at + BLOB_HEADER_BYTES, end), length), true);
+    at = Math.ceil(end / 8) * 8;
+  }
+  return bytes;
+}
+
+Deno.test("a layer of version 1 is read, one of a version that is not known is refused", async () => {
+  await withSmallLayer(async (small) => {
+    const intact = Deno.readFileSync(small.layerPath);
+    const old = asVersion(intact, 1);
+    assert.notDeepEqual(old.subarray(HEADER_BYTES, 200), intact.subarray(HEADER_BYTES, 200));
+    Deno.writeFileSync(small.layerPath, old);
+    assert.deepEqual(await outcomes(small), [true, true, true, true]);
+    old[HEADER_BYTES + BLOB_HEADER_BYTES]! ^= 1;
+    Deno.writeFileSync(small.layerPath, old);
+    assert.ok((await outcomes(small)).some((result) => result !== true));
+    Deno.writeFileSync(small.layerPath, asVersion(intact, 3));
+    for (const result of await outcomes(small)) assert.match(String(result), /format version 3/);
   });
 });
