@@ -32,8 +32,8 @@
  * is long and belongs to several pages is there once, with the first of them.
  *
  * Every byte that a read depends on is under a checksum that the read verifies. That of blobs is
- * CRC-32, as zlib has it, because Deno's is the fastest there is: a fourth of the time of CRC-32C for
- * a page, which most reads spend on little else. In version 1 it was CRC-32C.
+ * CRC-32, as zlib has it, because Deno's takes a fourth of the time of CRC-32C, and scans spend on
+ * little else. In version 1 it was CRC-32C.
  *
  * The name: <first key>-<last key>__<LSN start>-<LSN end>-<generation>, for example
  * 000000067F...00-03000000...01__00000000014E2F08-000000000153A1C0-00000001. That of a delta layer
