@@ -235,11 +235,11 @@ export class PostgresStream {
     const proposer = this.#proposer;
     const turns = new Turns();
     for (;;) {
-      let payload = copy.tryReceive();
+      const payload = copy.tryReceive();
       if (payload === undefined) {
         proposer.pump();
-        payload = await copy.receive();
-        if (payload === undefined) return;
+        if (await copy.more()) continue;
+        return;
       }
       if (payload[0] === ReplicationTag.xlogData && payload.length >= XLOG_DATA_HEADER_BYTES) {
         const length = payload.length - XLOG_DATA_HEADER_BYTES;
@@ -280,7 +280,15 @@ export class PostgresStream {
     const copy = this.#copy;
     if (copy === undefined) return;
     queueStandbyStatus(copy, this.#backpressure.released, this.#statusTime);
-    copy.flush().catch(() => copy.close()); // the receiving loop sees the end
+    this.#send(copy);
+  }
+
+  #send(copy: CopyBoth): void {
+    try {
+      copy.push();
+    } catch {
+      copy.close(); // the receiving loop sees the end
+    }
   }
 
   /** Commits wait for the pageserver: without new WAL nobody would tell how far it is. */
@@ -333,6 +341,6 @@ export class PostgresStream {
     this.#toldXmin = xmin;
     this.#toldCatalogXmin = catalogXmin;
     queueHotStandbyFeedback(copy, xmin, catalogXmin, postgresTime(Date.now()));
-    copy.flush().catch(() => copy.close()); // the receiving loop sees the end
+    this.#send(copy);
   }
 }

@@ -67,7 +67,6 @@ export class SafekeeperLink {
   readonly #events: LinkEvents;
   readonly #startup: Readonly<Record<string, string>>;
   readonly #token: TokenSource | undefined;
-  #writing = false;
   #stopped = false;
   /** The next connection is opened without a pause. */
   #atOnce = false;
@@ -130,25 +129,19 @@ export class SafekeeperLink {
 
   /** True while a flushed batch is still on its way into the socket. */
   get busy(): boolean {
-    return this.#writing;
+    return this.copy?.isLeaving ?? false;
   }
 
   /** Sends what was assembled in `copy`; what is assembled meanwhile goes out after it. */
   flush(): void {
     const { copy } = this;
-    if (copy === undefined || this.#writing) return;
-    this.#writing = true;
+    if (copy === undefined) return;
     this.lastSentMs = performance.now();
-    copy.flush().then(() => this.#flushed(copy), (thrown) => {
-      if (this.copy === copy) this.drop(messageOf(thrown));
-    });
-  }
-
-  #flushed(copy: CopyBoth): void {
-    if (this.copy !== copy) return;
-    this.#writing = false;
-    if (copy.queuedBytes > 0) this.flush();
-    else this.#events.writable(this.#peer);
+    try {
+      copy.push();
+    } catch (thrown) {
+      this.drop(messageOf(thrown));
+    }
   }
 
   async #run(): Promise<void> {
@@ -173,18 +166,23 @@ export class SafekeeperLink {
     const copy = await this.#open();
     if (this.#stopped) return copy.close();
     this.copy = copy;
-    this.#writing = false;
     this.session++;
+    copy.watch(() => {
+      if (this.copy === copy) this.#events.writable(this.#peer);
+    });
     const openedMs = performance.now();
+    let wokenMs = openedMs;
     this.lastReceivedMs = openedMs;
     this.#events.opened(this.#peer);
     let why = "the safekeeper closed the connection";
     try {
       while (this.copy === copy) {
-        const payload = copy.tryReceive() ?? await copy.receive();
-        if (payload === undefined || this.copy !== copy) break;
-        this.lastReceivedMs = performance.now();
-        this.#events.received(this.#peer, payload);
+        const payload = copy.tryReceive();
+        if (payload !== undefined) {
+          this.lastReceivedMs = wokenMs; // a part of a message does not count
+          this.#events.received(this.#peer, payload);
+        } else if (await copy.more()) wokenMs = performance.now();
+        else break;
       }
       if (this.copy !== copy) why = this.problem;
     } catch (thrown) {

@@ -160,6 +160,16 @@ export class CopyBoth {
     this.#sender.push();
   }
 
+  /** True while the socket is taking something that was sent. */
+  get isLeaving(): boolean {
+    return this.#sender.isLeaving;
+  }
+
+  /** Calls `onLeft`, which must not throw, whenever everything has left that was sent. */
+  watch(onLeft: () => void): void {
+    this.#sender.onLeft = onLeft;
+  }
+
   /** Begins to send it, and resolves when more can be assembled: see SendBuffer.send. */
   send(): Promise<void> {
     return this.#sender.send();

@@ -53,6 +53,8 @@ export class SendBuffer {
   bytes: Uint8Array<ArrayBuffer>;
   /** A view of `bytes`. */
   view: DataView;
+  /** Called when everything has left that was to leave. Must not throw. */
+  onLeft: () => void = () => {};
   readonly #sink: ByteSink;
   #filling: Buffer = newBuffer(OWN_BYTES);
   #length = 0;
@@ -77,6 +79,11 @@ export class SendBuffer {
   /** Bytes assembled and not yet handed to the socket. */
   get length(): number {
     return this.#length;
+  }
+
+  /** True while the socket is taking something. */
+  get isLeaving(): boolean {
+    return this.#leaving !== undefined;
   }
 
   /** Makes room for `count` bytes and returns the offset at which to write them. */
@@ -204,6 +211,7 @@ export class SendBuffer {
     const goesOn = this.#goesOn && this.#failure === undefined;
     this.#goesOn = false;
     if (goesOn && this.#length > 0) this.#begin();
+    else if (this.#failure === undefined) this.onLeft();
     left?.resolve();
   }
 }

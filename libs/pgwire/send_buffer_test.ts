@@ -83,6 +83,8 @@ Deno.test("push() sends at once, or behind what is leaving, and nobody waits", a
   const sink = new SlowSink(60);
   const sender = new SendBuffer(sink);
   const parts = [pattern(1, 100), pattern(2, 30), pattern(3, 30), pattern(4, 10)];
+  let left = 0;
+  sender.onLeft = () => left++;
   sender.push();
   assert.equal(sink.isWriting, false, "there is nothing");
   sender.raw(parts[0]!);
@@ -97,9 +99,11 @@ Deno.test("push() sends at once, or behind what is leaving, and nobody waits", a
   await sink.take();
   assert.ok(sink.isWriting, "goes on by itself");
   assert.equal(sender.length, 0);
+  assert.deepEqual([left, sender.isLeaving], [0, true]);
   sender.raw(parts[3]!); // and this one is left for a flush
   await sink.take();
   assert.equal(sink.isWriting, false);
+  assert.deepEqual([left, sender.isLeaving], [1, false], "told when nothing goes on");
   const flushing = sender.flush();
   await microtasks();
   await sink.takeAll();
