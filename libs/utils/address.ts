@@ -24,10 +24,6 @@ export function parseAddress(text: string): Address {
  * not connect to is Unavailable with the way out, because Deno's own message is for programmers.
  */
 export function connectError(thrown: unknown, address: string): unknown {
-  if (thrown instanceof TypeError && thrown.cause instanceof Error) {
-    const why = /([^:]+) \(os error \d+\)/.exec(thrown.cause.message)?.[1]?.trim();
-    return new Unavailable(why?.toLowerCase() ?? thrown.cause.message);
-  }
   if (!(thrown instanceof Deno.errors.NotCapable)) return thrown;
   return new Unavailable(
     `this process may not connect to ${address}: a daemon may connect to what was configured ` +

@@ -5,8 +5,9 @@
  * A refused request throws the class of libs/utils/errors.ts that its status stands for, with the
  * server's own message; a server that cannot be reached throws Unavailable naming its address.
  */
-import { connectError } from "./address.ts";
+import { type Address, connectError, parseAddress } from "./address.ts";
 import { errorOfHttpStatus, messageOf, TimedOut, Unavailable } from "./errors.ts";
+import { exchange, type HttpRequest } from "./http_exchange.ts";
 import type { TokenSource } from "./token_source.ts";
 
 /** What can be sent: undefined is no body. */
@@ -18,7 +19,7 @@ const GET_MS_MAX = 90_000;
 /** One server. */
 export class HttpClient {
   readonly #server: string;
-  readonly #address: string;
+  readonly #address: Address;
   readonly #base: string;
   readonly #timeoutMs: number | undefined;
   readonly #token: TokenSource | undefined;
@@ -29,7 +30,7 @@ export class HttpClient {
    */
   constructor(server: string, address: string, timeoutMs?: number, token?: TokenSource) {
     this.#server = server;
-    this.#address = address;
+    this.#address = parseAddress(address);
     this.#base = `http://${address}`;
     this.#timeoutMs = timeoutMs;
     this.#token = token;
@@ -49,36 +50,44 @@ export class HttpClient {
     contentType: string,
   ): Promise<T> {
     const token = await this.#token?.();
-    const [status, text] = await this.#exchange(path, {
+    const [status, text] = await this.#exchange({
       method,
+      path,
       headers: {
         ...(body === undefined ? {} : { "content-type": contentType }),
         ...(token === undefined ? {} : { authorization: `Bearer ${token}` }),
       },
-      ...(body === undefined ? {} : { body }),
+      body: typeof body === "string" ? new TextEncoder().encode(body) : body,
     });
     if (status >= 200 && status < 300) return (text === "" ? undefined : JSON.parse(text)) as T;
     throw errorOfHttpStatus(status, messageIn(text));
   }
 
-  async #exchange(path: string, init: RequestInit): Promise<[status: number, text: string]> {
-    const timeoutMs = this.#timeoutMs ?? (init.method === "GET" ? GET_MS_MAX : undefined);
-    const signal = timeoutMs === undefined ? null : AbortSignal.timeout(timeoutMs);
+  async #exchange(request: HttpRequest): Promise<[status: number, text: string]> {
+    const { method, path } = request;
+    const timeoutMs = this.#timeoutMs ?? (method === "GET" ? GET_MS_MAX : undefined);
+    const signal = timeoutMs === undefined ? undefined : AbortSignal.timeout(timeoutMs);
     try {
-      const response = await fetch(this.#base + path, { ...init, signal });
-      return [response.status, await response.text()];
+      const { status, body } = await exchange(this.#address, request, signal);
+      return [status, new TextDecoder().decode(body)];
     } catch (thrown) {
+      const { hostname, port } = this.#address;
       const where = `${this.#server} at ${this.#base}`;
       if (signal?.aborted) {
-        const what = `${init.method} ${path}`;
         throw new TimedOut(
-          `Cannot wait longer than ${timeoutMs} ms for ${where} to answer ${what}`,
+          `Cannot wait longer than ${timeoutMs} ms for ${where} to answer ${method} ${path}`,
         );
       }
-      const why = messageOf(connectError(thrown, this.#address));
-      throw new Unavailable(`Cannot reach ${where}: ${why}`);
+      const why = messageOf(connectError(thrown, `${hostname}:${port}`));
+      throw new Unavailable(`Cannot reach ${where}: ${plain(why)}`);
     }
   }
+}
+
+/** "Connection refused (os error 111)" in the words of a sentence. */
+function plain(why: string): string {
+  const [, said] = /^(.*) \(os error \d+\)/.exec(why) ?? [];
+  return said?.toLowerCase() ?? why;
 }
 
 /** The message of an error's body `{"msg": "..."}`; of a stranger, all its text. */
