@@ -38,7 +38,7 @@ export interface TimelineInfo {
   initdb_lsn: string;
   min_readable_lsn: string;
   applied_gc_cutoff_lsn: string;
-  /** Bytes of all relations at last_record_lsn. */
+  /** Bytes of all relations at last_record_lsn; not accurate where that would take a while. */
   current_logical_size: number;
   current_logical_size_is_accurate: boolean;
   current_physical_size: number;
@@ -182,6 +182,12 @@ export class PageserverClient {
   /** One timeline. */
   timeline(tenant: TenantId, timeline: TimelineId): Promise<TimelineInfo> {
     return this.#http.json("GET", `/v1/tenant/${tenant}/timeline/${timeline}`);
+  }
+
+  /** One timeline, at once: it is not asked how large it is. */
+  knownTimeline(tenant: TenantId, timeline: TimelineId): Promise<TimelineInfo> {
+    const path = `/v1/tenant/${tenant}/timeline/${timeline}`;
+    return this.#http.json("GET", `${path}?known-logical-size=true`);
   }
 
   /** Creates a branch; the same request again gives the same timeline. */

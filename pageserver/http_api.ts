@@ -199,11 +199,12 @@ function timelineRoutes(app: Hono, context: HttpApiContext): void {
     const id = parseTimelineId(body.new_timeline_id);
     const timeline = await tenant.createBranch(id, ancestor.timelineId, lsn);
     observe();
-    return c.json(timelineInfo(timeline, receivers), 201);
+    return c.json(timelineInfo(timeline, receivers, "known size"), 201);
   });
   app.get(`${path}/:timeline`, (c) => {
     const timeline = manager.tenant(tenantId(c)).timeline(timelineId(c));
-    return c.json(timelineInfo(timeline, receivers));
+    const isQuick = c.req.query("known-logical-size") === "true";
+    return c.json(timelineInfo(timeline, receivers, isQuick ? "known size" : "exact size"));
   });
   app.delete(`${path}/:timeline`, async (c) => {
     const tenant = manager.tenant(tenantId(c));

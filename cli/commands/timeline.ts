@@ -1,6 +1,7 @@
 /** `neon timeline create|branch|list|compact`. */
 import { Command, Option } from "../command.ts";
 import { branchTimeline, MAIN_BRANCH } from "../control_plane/config.ts";
+import { computeClient } from "../control_plane/clients.ts";
 import { isEndpointName, loadEndpointRecord } from "../control_plane/endpoint_records.ts";
 import { type Environment, openEnvironment, tenantOf } from "../control_plane/environment.ts";
 import { compactTimeline, createBranch, listTimelines } from "../control_plane/timelines.ts";
@@ -65,12 +66,25 @@ function checkStart(env: Environment, branchName: string): void {
   );
 }
 
+/** What a start needs, got while the daemons make the branch. */
+function prepareStart(env: Environment) {
+  const running = computeClient(env).endpoints();
+  running.catch(() => {}); // thrown by the start
+  const module = import("../control_plane/endpoints.ts");
+  module.catch(() => {}); // likewise
+  return { module, running };
+}
+
 /** Starts the endpoint of the branch's name, making it if need be; where it is then. */
-async function startOn(tenant: TenantId, branchName: string): Promise<string> {
-  const { connectionString, startEndpoint } = await import("../control_plane/endpoints.ts");
+async function startOn(
+  tenant: TenantId,
+  branchName: string,
+  { module, running }: ReturnType<typeof prepareStart>,
+): Promise<string> {
+  const { connectionString, startEndpoint } = await module;
   const { record } = await waitingFor(
     `Waiting for PostgreSQL on ${branchName}`,
-    startEndpoint(openEnvironment(), tenant, branchName, { branch: branchName, tenant }),
+    startEndpoint(openEnvironment(), tenant, branchName, { branch: branchName, tenant, running }),
   );
   return connectionString(record.pg_port);
 }
@@ -97,8 +111,7 @@ function branch() {
       const tenant = tenantOf(env, options.tenantId);
       const isThere = branchTimeline(env.config, tenant, options.branchName) !== undefined;
       if (options.start && !isThere) checkStart(env, options.branchName);
-      // Loaded while the daemons work
-      if (options.start) import("../control_plane/endpoints.ts").catch(() => {});
+      let prepared: ReturnType<typeof prepareStart> | undefined;
       const created = await waitingFor(
         "Waiting for the pageserver to have all that is committed",
         createBranch(env, tenant, options.branchName, {
@@ -111,6 +124,7 @@ function branch() {
             : { ancestorTime: options.ancestorStartTimestamp }),
           ...(options.timelineId === undefined ? {} : { timelineId: options.timelineId }),
           ifNotExists: options.ifNotExists === true,
+          ...(options.start ? { whileMade: () => prepared = prepareStart(env) } : {}),
         }),
       );
       const { timelineId: timeline, ancestorBranch } = created;
@@ -122,7 +136,9 @@ function branch() {
             `Ancestor timeline: '${ancestorBranch}'`,
         );
       }
-      const url = options.start ? await startOn(tenant, options.branchName) : undefined;
+      const url = options.start
+        ? await startOn(tenant, options.branchName, prepared ?? prepareStart(env))
+        : undefined;
       if (options.json) {
         printJson({
           branch_name: options.branchName,

@@ -9,7 +9,7 @@
  * when the branch has its name, which is one durable step. A file that nobody holds is that of a
  * command that was interrupted: the next creation, or the next start, undoes it.
  */
-import { makeDirectory, removeFile, replaceFile } from "../../libs/utils/durable.ts";
+import { makeDirectory, removeFile, replaceFileInBackground } from "../../libs/utils/durable.ts";
 import { Conflict, NotFound } from "../../libs/utils/errors.ts";
 import type { TenantId, TimelineId } from "../../libs/utils/id.ts";
 import { ifThere } from "../../libs/utils/if_there.ts";
@@ -51,22 +51,30 @@ function lockedFile(path: string): Deno.FsFile | undefined {
 /**
  * Runs `make`, which ends with the branch's name in the configuration. Whatever it has made is
  * undone when it throws, and later when this process is interrupted. The caller has called
- * undoInterrupted() before it looked at what there is, and knows that the pageserver answers: where
- * it is down, nothing begins.
+ * undoInterrupted() before it looked at what there is. `looked` is what it still waits for before
+ * anything begins: that the pageserver answers, and what `make` is given.
  */
-export async function creating<T>(
+export async function creating<T, L>(
   env: Environment,
   creation: Creation,
-  make: () => Promise<T>,
+  looked: Promise<L>,
+  make: (seen: L) => Promise<T>,
 ): Promise<T> {
   const path = pathOf(env, creation.timeline_id);
-  const file = await withDirectoryLock(env.repoDir, () => {
+  looked.catch(() => {}); // thrown below
+  const file = await withDirectoryLock(env.repoDir, async () => {
     makeDirectory(repoPath(env, "creating"));
-    replaceFile(path, new TextEncoder().encode(JSON.stringify(creation) + "\n"));
+    const text = JSON.stringify(creation) + "\n";
+    await replaceFileInBackground(path, new TextEncoder().encode(text));
     return lockedFile(path);
   });
+  const seen = await looked.catch((thrown) => {
+    removeFile(path);
+    file?.close();
+    throw thrown;
+  });
   try {
-    const made = await make();
+    const made = await make(seen);
     removeFile(path);
     return made;
   } catch (thrown) {

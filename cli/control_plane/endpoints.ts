@@ -63,6 +63,12 @@ export interface EndpointOptions {
   settings?: EndpointSettings;
 }
 
+/** What a start can be told. */
+export interface StartOptions extends EndpointOptions {
+  /** What the compute host has, if it was asked already. */
+  running?: Promise<EndpointStatus[]>;
+}
+
 /** The timeline of a new endpoint: its branch is the one named, the one of its name, or main. */
 function timelineOfNew(
   env: Environment,
@@ -274,7 +280,7 @@ export async function startEndpoint(
   env: Environment,
   tenant: TenantId | undefined,
   name: string,
-  given: EndpointOptions = {},
+  { running: asked, ...given }: StartOptions = {},
   report: EndpointReport = {},
 ): Promise<StartedEndpoint> {
   const existing = loadEndpointRecord(env.repoDir, name);
@@ -289,7 +295,7 @@ export async function startEndpoint(
   const options = await withMode(env, owner, timeline, given);
   if (existing !== undefined) checkSame(env, existing, options);
   const compute = computeClient(env);
-  const running = await compute.endpoints();
+  const running = await (asked ?? compute.endpoints());
   const before = running.find((status) => status.endpoint_id === name);
   const isUp = before?.status === "running" || before?.status === "starting";
   const mode = existing?.mode ?? options.mode ?? "Primary";

@@ -117,9 +117,9 @@ export async function createTenant(
   await undoInterrupted(env);
   pgVersionOf(pgVersion);
   checkTenantNew(env, tenantId);
-  await pageserverClient(env).status(); // where it is down, nothing begins
+  const looked = pageserverClient(env).status(); // where it is down, nothing begins
   const creation = { tenant_id: tenantId, timeline_id: timelineId, with_tenant: true };
-  return await creating(env, creation, async () => {
+  return await creating(env, creation, looked, async () => {
     await withDirectoryLock(env.repoDir, () => {
       checkTenantNew(env, tenantId);
       const record = { generation: 1, pg_version: pgVersion, timelines: {} };
@@ -157,9 +157,9 @@ export async function createTimeline(
   pgVersionOf(pgVersion);
   const kind = { pgVersion, dataChecksums: options.dataChecksums };
   await checkTimelineNew(env, tenant, options.timelineId);
-  await pageserverClient(env).status();
+  const looked = pageserverClient(env).status();
   const creation = { tenant_id: tenant, timeline_id: timelineId, with_tenant: false };
-  return await creating(env, creation, async () => {
+  return await creating(env, creation, looked, async () => {
     const name = (config: Config) => mapBranch(config, tenant, branch, timelineId);
     const info = await createRoot(env, tenant, timelineId, kind, name, progress);
     return { timelineId, startLsn: info.last_record_lsn };

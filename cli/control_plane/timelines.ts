@@ -1,8 +1,10 @@
 /** Branching and listing timelines: the control plane's side of it. */
+import { PAGE_SIZE, WAL_LONG_HEADER_SIZE } from "../../libs/postgres/constants.ts";
+import { assert } from "../../libs/utils/assert.ts";
 import { BadRequest, NotFound, Unavailable } from "../../libs/utils/errors.ts";
 import { newTimelineId, type TenantId, type TimelineId } from "../../libs/utils/id.ts";
-import { formatLsn, type Lsn, parseLsn } from "../../libs/utils/lsn.ts";
-import type { CompactionResult } from "../../pageserver/client.ts";
+import { alignLsn, formatLsn, type Lsn, parseLsn } from "../../libs/utils/lsn.ts";
+import type { CompactionResult, TimelineInfo } from "../../pageserver/client.ts";
 import type { ListedTimeline } from "../timeline_tree.ts";
 import { checkBranchName } from "./branch_names.ts";
 import { computeClient, pageserverClient } from "./clients.ts";
@@ -38,6 +40,8 @@ export interface BranchOptions {
   timelineId?: TimelineId;
   /** An existing branch of that name is the answer instead of an error. */
   ifNotExists?: boolean;
+  /** Called when it is being made: what takes time but needs nobody is done then. */
+  whileMade?: () => void;
 }
 
 /** A branch that was made, or was there. */
@@ -77,6 +81,43 @@ export async function committedPosition(
   return parseLsn(commit_lsn);
 }
 
+/** What a branch is made of. */
+interface BranchSource {
+  readonly ancestor: TimelineInfo;
+  readonly lsn: Lsn;
+  /** Whether that is the end of what is committed, whose records are whole. */
+  readonly isEnd: boolean;
+}
+
+/**
+ * Where a branch is to begin. Throws if that cannot be, or if the pageserver does not answer: where
+ * it is down nothing begins; where all is, the safekeepers are named.
+ */
+async function branchSource(
+  env: Environment,
+  tenant: TenantId,
+  ancestor: TimelineId,
+  { ancestorBranch = MAIN_BRANCH, ancestorLsn, ancestorTime }: BranchOptions,
+): Promise<BranchSource> {
+  const [position, pageserver] = await Promise.allSettled([
+    committedPosition(env, tenant, ancestor),
+    pageserverClient(env).knownTimeline(tenant, ancestor),
+  ]);
+  if (position.status === "rejected") throw position.reason;
+  if (pageserver.status === "rejected") throw pageserver.reason;
+  const committed = position.value;
+  const lsn = ancestorLsn ??
+    (ancestorTime === undefined
+      ? committed
+      : await lsnAsOf(env, tenant, ancestor, ancestorTime, committed));
+  if (lsn > committed) {
+    throw new BadRequest(
+      `Cannot branch "${ancestorBranch}" at ${formatLsn(lsn)}: it ends at ${formatLsn(committed)}`,
+    );
+  }
+  return { ancestor: pageserver.value, lsn, isEnd: lsn === committed };
+}
+
 /** Makes a branch of a timeline. */
 export async function createBranch(
   env: Environment,
@@ -95,40 +136,48 @@ export async function createBranch(
   checkBranchName(branch);
   const timelineId = options.timelineId ?? newTimelineId();
   checkBranchNameFree(env.config, tenant, branch, timelineId);
-  const ancestor = timelineOfBranch(env, tenant, ancestorBranch);
-  // Where the pageserver is down nothing begins; where all is, the safekeepers are named
-  const [position, pageserver] = await Promise.allSettled([
-    committedPosition(env, tenant, ancestor),
-    pageserverClient(env).status(),
-  ]);
-  if (position.status === "rejected") throw position.reason;
-  if (pageserver.status === "rejected") throw pageserver.reason;
-  const committed = position.value;
-  const { ancestorTime } = options;
-  const lsn = options.ancestorLsn ??
-    (ancestorTime === undefined
-      ? committed
-      : await lsnAsOf(env, tenant, ancestor, ancestorTime, committed));
-  if (lsn > committed) {
-    throw new BadRequest(
-      `Cannot branch "${ancestorBranch}" at ${formatLsn(lsn)}: it ends at ${formatLsn(committed)}`,
-    );
-  }
-  const make = async () => {
-    const info = await pageserverClient(env).createBranch(tenant, {
+  const source = branchSource(env, tenant, timelineOfBranch(env, tenant, ancestorBranch), options);
+  const isAgain = existing === timelineId;
+  const make = async ({ ancestor, lsn, isEnd }: BranchSource): Promise<CreatedBranch> => {
+    const onPageserver = pageserverClient(env).createBranch(tenant, {
       new_timeline_id: timelineId,
-      ancestor_timeline_id: ancestor,
+      ancestor_timeline_id: ancestor.timeline_id,
       ancestor_start_lsn: formatLsn(lsn),
     });
-    const record = await createOnSafekeepers(env, info);
+    const foreseen = isEnd && !isAgain && isBehindHeader(lsn)
+      ? { ...ancestor, timeline_id: timelineId, last_record_lsn: formatLsn(alignLsn(lsn)) }
+      : undefined;
+    const onSafekeepers = foreseen === undefined
+      ? onPageserver.then((info) => createOnSafekeepers(env, info))
+      : createOnSafekeepers(env, foreseen);
+    options.whileMade?.();
+    // Both have ended before anything is undone
+    const [made, recorded] = await Promise.allSettled([onPageserver, onSafekeepers]);
+    if (made.status === "rejected") throw made.reason;
+    if (recorded.status === "rejected") throw recorded.reason;
+    const { ancestor_lsn: start, last_record_lsn: end } = made.value;
+    assert(foreseen === undefined || foreseen.last_record_lsn === end, "both begin where it ended");
     const name = (config: Config) => mapBranch(config, tenant, branch, timelineId);
-    await recordCreated(env, tenant, timelineId, record, name);
-    return { timelineId, lsn: info.ancestor_lsn ?? formatLsn(lsn), ancestorBranch, already: false };
+    await recordCreated(env, tenant, timelineId, recorded.value, name);
+    return { timelineId, lsn: start ?? formatLsn(lsn), ancestorBranch, already: false };
   };
-  if (existing === timelineId) return await make(); // the same again: there is nothing to undo
-  await checkTimelineNew(env, tenant, options.timelineId);
+  if (isAgain) return await make(await source); // there is nothing to undo
+  if (options.timelineId !== undefined) {
+    await source;
+    // Before it is noted as one that is being made: what is there is not to be undone
+    await checkTimelineNew(env, tenant, options.timelineId);
+  }
   const creation = { tenant_id: tenant, timeline_id: timelineId, with_tenant: false };
-  return await creating(env, creation, make);
+  return await creating(env, creation, source, make);
+}
+
+/**
+ * Whether a record can end there: the pageserver takes a position in a page's header, or right
+ * behind one, for the end of the page before.
+ */
+function isBehindHeader(lsn: Lsn): boolean {
+  const inPage = lsn % PAGE_SIZE;
+  return inPage === 0 || inPage > WAL_LONG_HEADER_SIZE;
 }
 
 /** All timelines of a tenant. */

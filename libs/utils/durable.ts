@@ -60,6 +60,20 @@ export function replaceFile(path: string, bytes: Uint8Array, mode = 0o644): void
   fsyncDirectory(dirname(path));
 }
 
+/** Like replaceFile(), without holding anybody up. */
+export async function replaceFileInBackground(path: string, bytes: Uint8Array): Promise<void> {
+  const temporary = `${path}.___temp`;
+  const file = Deno.openSync(temporary, { write: true, create: true, truncate: true });
+  try {
+    writeAll(file, bytes);
+    await file.sync();
+  } finally {
+    file.close();
+  }
+  Deno.renameSync(temporary, path);
+  await syncDirectory(dirname(path));
+}
+
 /** What a reserve file holds beyond the file that it will become, so that this may grow. */
 const RESERVE_BYTES = 4096;
 
