@@ -13,9 +13,9 @@
  *     socket/                the private Unix socket, for replication to us
  *     discarded-<n>/         an old pgdata on its way out
  *
- * No content of an old pgdata is ever used again, but after an orderly stop its empty files are: to
- * make a thousand files takes much longer than to empty them. After a crash a process of the old
- * Postgres may still be about to write, so then the whole directory goes.
+ * No content of an old pgdata is ever used again, but after an orderly stop its files may be, where
+ * no directory is ready: to make a thousand files takes much longer than to empty them. After a crash
+ * a process of the old Postgres may still be about to write, so then the whole directory goes.
  *
  * When the host is root, what Postgres uses belongs to its user.
  */
@@ -25,7 +25,7 @@ import { messageOf } from "../libs/utils/errors.ts";
 import { ifThere } from "../libs/utils/if_there.ts";
 import { logger } from "../libs/utils/log.ts";
 import { clearDataDirectory } from "./lazy_files/lay_out.ts";
-import type { EmptyFiles, ReadyDirectory } from "./ready_directory.ts";
+import type { EmptyFiles, ReadyDirectories } from "./ready_directories.ts";
 
 const log = logger("compute", "files");
 
@@ -46,8 +46,8 @@ const DISCARDED = "discarded-";
 export interface Prepared {
   /** The ALTER SYSTEM settings of the last run, empty if there are none. */
   readonly savedSettings: Uint8Array;
-  /** Relation files of pgdata that need not be emptied. */
-  readonly empty: EmptyFiles;
+  /** All that is in pgdata, if that is known: files that need not be emptied. */
+  readonly empty: EmptyFiles | undefined;
 }
 
 /** Paths and preparation of one endpoint's files. */
@@ -86,15 +86,15 @@ export class EndpointDirectory {
   }
 
   /**
-   * Makes a pgdata (0700) without content for a start: none, one that `ready` has, or directories
-   * and relation files to be emptied.
+   * Makes a pgdata (0700) without content for a start: one that `ready` has, or else directories and
+   * relation files to be emptied, if there are any.
    */
-  prepare(owner: FileOwner | undefined, ready: ReadyDirectory): Prepared {
+  prepare(owner: FileOwner | undefined, ready: ReadyDirectories): Prepared {
     this.create();
     if (!this.#reusable) this.discardData();
-    const empty = this.#reusable ? undefined : ready.take(this.pgdata, owner);
+    const empty = this.#takeReady(owner, ready);
     this.#reusable = false;
-    clearDataDirectory(this.pgdata);
+    if (empty === undefined) clearDataDirectory(this.pgdata);
     for (const path of [this.pgdata, this.socketDirectory]) {
       Deno.mkdirSync(path, { recursive: true, mode: 0o700 });
       give(path, owner);
@@ -108,8 +108,16 @@ export class EndpointDirectory {
     const savedSettings = ifThere(() => Deno.readFileSync(join(this.root, SAVED_CONF)));
     return {
       savedSettings: savedSettings ?? new Uint8Array(0),
-      empty: empty ?? new Map(),
+      empty,
     };
+  }
+
+  /** To empty a thousand files takes longer than to move them away; they are removed later. */
+  #takeReady(owner: FileOwner | undefined, ready: ReadyDirectories): EmptyFiles | undefined {
+    if (!exists(this.pgdata)) return ready.take(this.pgdata, owner);
+    if (!ready.has(owner)) return undefined;
+    this.discardData();
+    return ready.take(this.pgdata, owner);
   }
 
   /** Replaces the password file of Postgres's user: any server wants this token. */

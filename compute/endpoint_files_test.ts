@@ -12,7 +12,7 @@ import { fetchBasebackup, type FileMaking, writeStartWal } from "./basebackup.ts
 import type { EndpointSpec } from "./client.ts";
 import { EndpointDirectory, exists } from "./endpoint_directory.ts";
 import { type EndpointState, readEndpointState, writeEndpointState } from "./endpoint_state.ts";
-import { ReadyDirectory } from "./ready_directory.ts";
+import { ReadyDirectories } from "./ready_directories.ts";
 import { ReadyFiles } from "./ready_files.ts";
 import { defaultWalParameters, emptyCheckPoint } from "../libs/postgres/empty_cluster_fixture.ts";
 
@@ -64,7 +64,7 @@ Deno.test("an endpoint's state comes back as it was written, and damage is notic
 Deno.test("prepare() keeps ALTER SYSTEM settings and no other content", async () => {
   await withDirectory((root) => {
     const directory = new EndpointDirectory(`${root}/ep`);
-    const none = new ReadyDirectory(`${root}/ready_data`);
+    const none = new ReadyDirectories(`${root}/ready_data`);
     const prepare = () =>
       new TextDecoder().decode(directory.prepare(undefined, none).savedSettings);
     assert.equal(prepare(), "");
@@ -122,7 +122,7 @@ Deno.test("ready files are moved in place, until there are none", async () => {
 Deno.test("a directory laid out ahead becomes the next pgdata, once and for its owner", async () => {
   await withDirectory(async (root) => {
     Deno.mkdirSync(`${root}/ready_data/7/base`, { recursive: true }); // an earlier host's
-    const ready = new ReadyDirectory(`${root}/ready_data`);
+    const ready = new ReadyDirectories(`${root}/ready_data`, 1);
     const files = new Map([["base/5/1259", 16384], ["global/1262", 0]]);
     assert.equal(ready.take(`${root}/pgdata`, undefined), undefined);
     await ready.make(files, undefined);
@@ -132,6 +132,17 @@ Deno.test("a directory laid out ahead becomes the next pgdata, once and for its 
     assert.equal(Deno.statSync(`${directory.pgdata}/base/5/1259`).size, 16384);
     assert.equal(ready.take(`${root}/other`, undefined), undefined);
     assert.deepEqual([...Deno.readDirSync(`${root}/ready_data`)], []);
+    // After an orderly stop the files are used again, unless there is a directory without any of it
+    const again = `${directory.pgdata}/base/5/1259`;
+    Deno.writeTextFileSync(again, "old");
+    directory.retireData();
+    assert.equal(directory.prepare(undefined, ready).empty, undefined);
+    assert.equal(Deno.readTextFileSync(again), "old"); // to be emptied
+    directory.retireData();
+    await ready.make(files, undefined);
+    assert.deepEqual(directory.prepare(undefined, ready).empty, files);
+    assert.equal(Deno.statSync(again).size, 16384);
+    assert.ok(exists(`${directory.root}/discarded-0`)); // to be removed by sweep()
   });
 });
 

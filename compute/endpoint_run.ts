@@ -27,7 +27,7 @@ import { updateArenaToken } from "./lazy_files/arena.ts";
 import { postgresConf } from "./postgres_settings.ts";
 import { CLEAN_EXIT, type Launcher, type PostgresProcess } from "./postgres_process.ts";
 import type { PrivateSocket } from "./private_socket.ts";
-import type { ReadyDirectory } from "./ready_directory.ts";
+import type { ReadyDirectories } from "./ready_directories.ts";
 import type { ReadyFiles } from "./ready_files.ts";
 import type { StartPages } from "./start_pages.ts";
 import { withinLimit } from "./wal_proposer/time_limit.ts";
@@ -46,7 +46,7 @@ export interface HostServices {
   readonly sockets: PrivateSocket;
   readonly bootId: string;
   readonly ready: ReadyFiles;
-  readonly readyDirectory: ReadyDirectory;
+  readonly readyDirectories: ReadyDirectories;
   readonly startPages: StartPages;
 }
 

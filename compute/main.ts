@@ -22,7 +22,7 @@ import { httpApi } from "./http_api.ts";
 import { watchHost } from "./metrics.ts";
 import { Launcher } from "./postgres_process.ts";
 import { PrivateSocket } from "./private_socket.ts";
-import { ReadyDirectory } from "./ready_directory.ts";
+import { ReadyDirectories } from "./ready_directories.ts";
 import { ReadyFiles } from "./ready_files.ts";
 import { StartPages } from "./start_pages.ts";
 
@@ -38,7 +38,7 @@ await runDaemon({
       sockets: new PrivateSocket(join(directory, "postgres.sock")),
       bootId: await launcher.bootId(),
       ready: new ReadyFiles(join(directory, "ready")),
-      readyDirectory: new ReadyDirectory(join(directory, "ready_data")),
+      readyDirectories: new ReadyDirectories(join(directory, "ready_data")),
       startPages: new StartPages(),
     };
     services.ready.fill();

@@ -64,7 +64,7 @@ export async function bringUpPrimary(run: PrimaryRun, clock: PhaseClock): Promis
   let launching: Launch | undefined;
   try {
     connecting.catch(() => {}); // thrown below, unless the election fails first
-    const prepared = directory.prepare(spec.postgres_user, services.readyDirectory);
+    const prepared = directory.prepare(spec.postgres_user, services.readyDirectories);
     const { savedSettings } = prepared;
     const election = await proposer.elected(ELECTION_MS_MAX);
     clock.end("election");

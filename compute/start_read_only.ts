@@ -49,7 +49,7 @@ export async function bringUpReadOnly(
   const startPages = services.startPages.begin(spec);
   let launching: Launch | undefined;
   try {
-    const prepared = directory.prepare(spec.postgres_user, services.readyDirectory);
+    const prepared = directory.prepare(spec.postgres_user, services.readyDirectories);
     const savedSettings = withoutSource(new TextDecoder().decode(prepared.savedSettings));
     const kept = new TextEncoder().encode(savedSettings);
     const wanted = staticLsn(spec.mode);

@@ -114,7 +114,7 @@ export async function layOut(
     bootId: services.bootId,
     eager: spec.eager === true,
     keep: basebackup.relationFiles,
-    empty,
+    ...(empty === undefined ? {} : { empty }),
     takeReady: (path) => services.ready.take(path),
     ...(owner === undefined ? {} : { owner }),
   });
@@ -226,13 +226,13 @@ async function recordProcess(run: EndpointRun, state: EndpointState): Promise<vo
  * background; with their lengths if they cost nothing.
  */
 function makeReady(run: EndpointRun, map: LazyFilesMap): void {
-  const { services: { ready, readyDirectory, startPages }, spec, directory } = run;
+  const { services: { ready, readyDirectories, startPages }, spec, directory } = run;
   if (spec.eager !== true) {
     run.inBackground("remember its pages", async () => startPages.learn(spec, directory.arena));
   }
   const sparse = spec.eager === true
     ? Promise.resolve()
-    : readyDirectory.make(plannedLengths(map), spec.postgres_user);
+    : readyDirectories.make(plannedLengths(map), spec.postgres_user);
   sparse.then(() => ready.fill());
 }
 

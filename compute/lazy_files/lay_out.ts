@@ -69,7 +69,10 @@ export interface LayOutOptions {
   readonly owner?: { readonly uid: number; readonly gid: number };
   /** Relation files that came with the basebackup (of unlogged relations), relative to pgdata. */
   readonly keep?: ReadonlySet<string>;
-  /** Relation files that are there, empty and given to the owner, with their lengths in bytes. */
+  /**
+   * All relation files that are there but for those to `keep`, if that is known: they are empty and
+   * given to the owner. With their lengths in bytes.
+   */
   readonly empty?: ReadonlyMap<string, number>;
   /**
    * All pages will be fetched before Postgres starts: files without length (they get it with their
@@ -253,13 +256,24 @@ export function plannedLengths(map: LazyFilesMap): Map<string, number> {
   return new Map(planFiles(map).map(({ path, file }) => [path, file.pages * PAGE_SIZE]));
 }
 
-/** Returns the relation files that are there and stay. */
-function removeOtherRelationFiles(options: LayOutOptions, planned: PlannedFile[]): Set<string> {
-  const there = new Set<string>();
+/** What is there of the relation files that are wanted. */
+type Existing = Pick<ReadonlyMap<string, number>, "has">;
+
+/** Removes relation files and databases that are not wanted; returns what stays. */
+function removeOtherRelationFiles(options: LayOutOptions, planned: PlannedFile[]): Existing {
   const wanted = new Set(planned.map(({ path }) => path));
   const databases = new Set(options.map.forks.map(({ db }) => String(db)));
   const remove = (path: string) =>
-    Deno.removeSync(`${options.pgdata}/${path}`, { recursive: true });
+    ifThere(() => Deno.removeSync(`${options.pgdata}/${path}`, { recursive: true }));
+  if (options.empty !== undefined) {
+    for (const path of options.empty.keys()) {
+      const database = /^base\/(\d+)\//.exec(path)?.[1];
+      if (database !== undefined && !databases.has(database)) remove(`base/${database}`);
+      else if (!wanted.has(path) && options.keep?.has(path) !== true) remove(path);
+    }
+    return options.empty;
+  }
+  const there = new Set<string>();
   const removeUnwanted = (directory: string) => {
     for (const { name } of listDirectory(`${options.pgdata}/${directory}`)) {
       const path = `${directory}/${name}`;

@@ -131,9 +131,23 @@ Deno.test("layOutFiles() corrects only what differs in a directory laid out ahea
     layOutFiles(options);
     const path = (name: string) => join(options.pgdata, "base/5", name);
     const before = Deno.statSync(path("1259")).ctime;
+    // Laid out for a shorter file, without one, with a file and a database that are no more
     Deno.removeSync(path("3000"));
-    empty.set("base/5/2000", 8192); // laid out for a shorter one
+    empty.delete("base/5/3000");
+    empty.set("base/5/2000", 8192);
+    const gone = ["base/5/4000", "base/7/1", "base/7/2"];
+    Deno.mkdirSync(join(options.pgdata, "base/7"));
+    for (const name of gone) {
+      Deno.writeTextFileSync(join(options.pgdata, name), "");
+      empty.set(name, 0);
+    }
     layOutFiles({ ...options, empty });
+    deepEqual(Object.keys(sizes(options.pgdata)).sort(), [
+      "base/5/1259",
+      "base/5/2000",
+      "base/5/3000",
+    ]);
+    deepEqual([...Deno.readDirSync(join(options.pgdata, "base"))].map(({ name }) => name), ["5"]);
     deepEqual(Deno.statSync(path("1259")).ctime, before);
     equal(Deno.statSync(path("2000")).size, 3 * 8192);
     equal(Deno.statSync(path("3000")).size, 8192);

@@ -9,7 +9,7 @@ import { ComputeHost } from "../../compute/compute_host.ts";
 import { httpApi as computeApi } from "../../compute/http_api.ts";
 import { Launcher } from "../../compute/postgres_process.ts";
 import { PrivateSocket } from "../../compute/private_socket.ts";
-import { ReadyDirectory } from "../../compute/ready_directory.ts";
+import { ReadyDirectories } from "../../compute/ready_directories.ts";
 import { StartPages } from "../../compute/start_pages.ts";
 import { ReadyFiles } from "../../compute/ready_files.ts";
 import { withCluster } from "../../pageserver/cluster_fixture.ts";
@@ -220,7 +220,7 @@ export async function fuzzComputeApi(random: SeededRandom, cases: number): Promi
       sockets: new PrivateSocket(`${directory}/postgres.sock`),
       bootId: "1",
       ready: new ReadyFiles(`${directory}/ready`),
-      readyDirectory: new ReadyDirectory(`${directory}/ready_data`),
+      readyDirectories: new ReadyDirectories(`${directory}/ready_data`),
       startPages: new StartPages(),
     }, `${directory}/endpoints`);
     await host.adoptAll();
