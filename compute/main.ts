@@ -49,6 +49,7 @@ await runDaemon({
     watchHost(host);
     const server = serveHttp(config.listen_http_addr, httpApi(host, authenticator));
     logger("compute").info("listening on {address}", { address: config.listen_http_addr });
+    launcher.makeSpare();
     const stop = async (mode: "fast" | "immediate") => {
       await host.stopAll(mode);
       await server.shutdown();

@@ -10,6 +10,8 @@ import { BadRequest, Conflict, NotFound, TimedOut, Unavailable } from "../libs/u
 import { ifThere } from "../libs/utils/if_there.ts";
 import type { FileOwner } from "./endpoint_directory.ts";
 
+/** How long after a start the next one is got ready for: whoever was started comes first. */
+const SPARE_AFTER_MS = 250;
 /** Pause between two looks at an adopted process. */
 const ADOPTED_LOOK_MS = 250;
 /** Pause between two looks at postmaster.pid while Postgres starts. */
@@ -53,6 +55,8 @@ export type Settings = readonly (readonly [name: string, value: string])[];
 export class Launcher {
   readonly #path: string;
   readonly #library: string | undefined;
+  /** A launcher that waits for what to start. */
+  #spare: Deno.ChildProcess | undefined;
 
   constructor(path: string, library: string | undefined) {
     this.#path = path;
@@ -99,13 +103,47 @@ export class Launcher {
     }
   }
 
-  /** Has everything done for a start but the last step, which is Postgres itself. */
+  /**
+   * Has everything done for a start but the last step, which is Postgres itself; by the spare
+   * process, if there is one.
+   */
   prepare(options: LaunchOptions): PreparedPostgres {
     const { pgdata, logFile, arena, binDir, owner } = options;
     const files = [pgdata, logFile, arena ?? "-", binDir];
+    const ids = idsOf(owner);
+    const spare = this.#takeSpare();
+    const lines = [this.#library ?? "-", ...files, ...ids];
+    if (spare !== undefined && lines.every((line) => !line.includes("\n"))) {
+      return new PreparedPostgres(this, spare, lines);
+    }
     const library = this.#library === undefined ? [] : ["--library", this.#library];
-    const args = ["start", "--wait", ...library, ...files, ...idsOf(owner), "--"];
-    return new PreparedPostgres(this, this.#detach(args, "piped"));
+    const args = ["start", "--wait", ...library, ...files, ...ids, "--"];
+    return new PreparedPostgres(this, this.#detach(args, "piped"), []);
+  }
+
+  /**
+   * Gets a process ready for the next start, unless there is one: to make it takes this host
+   * several milliseconds, in which it does nothing else. Once taken there will be another one. It
+   * ends when we do.
+   */
+  makeSpare(): void {
+    if (this.#spare !== undefined) return;
+    try {
+      const child = this.#detach(["spare"], "piped");
+      this.#spare = child;
+      child.status.then(() => {
+        if (this.#spare === child) this.#spare = undefined;
+      });
+    } catch {
+      // the start that needs it says why
+    }
+  }
+
+  #takeSpare(): Deno.ChildProcess | undefined {
+    const spare = this.#spare;
+    this.#spare = undefined;
+    if (spare !== undefined) Deno.unrefTimer(setTimeout(() => this.makeSpare(), SPARE_AFTER_MS));
+    return spare;
   }
 
   /**
@@ -179,13 +217,19 @@ export class PreparedPostgres {
   readonly #exited: Promise<string>;
   #isStarted = false;
 
-  constructor(launcher: Launcher, child: Deno.ChildProcess) {
+  /** `lines` come before the settings. */
+  constructor(launcher: Launcher, child: Deno.ChildProcess, lines: readonly string[]) {
     this.#launcher = launcher;
     this.#child = child;
     this.#input = child.stdin.getWriter();
     this.#exited = child.status.then(({ code, signal }) =>
       signal === null ? `exit code ${code}` : `signal ${signal}`
     );
+    if (lines.length > 0) this.#tell([...lines, ""]);
+  }
+
+  #tell(lines: readonly string[]): void {
+    this.#input.write(new TextEncoder().encode(lines.join("\n"))).catch(() => {}); // its end says why
   }
 
   /** Becomes Postgres with these settings. Throws BadRequest for one of several lines. */
@@ -194,8 +238,7 @@ export class PreparedPostgres {
     const odd = lines.find((line) => line.includes("\n"));
     if (odd !== undefined) throw new BadRequest(`Cannot use a setting of several lines: ${odd}`);
     this.#isStarted = true;
-    const text = [...lines, "", ""].join("\n");
-    this.#input.write(new TextEncoder().encode(text)).catch(() => {}); // its end says why
+    this.#tell([...lines, "", ""]);
     return new PostgresProcess(this.#launcher, this.#child.pid, this.#exited);
   }
 

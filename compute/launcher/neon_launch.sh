@@ -10,6 +10,10 @@
 #       script, or the prebuilt one in the source tree. TZ is passed on; the rest of the environment
 #       is not. With --wait everything is done but the last step: more settings (NAME=VALUE) come on
 #       standard input, one a line, and an empty line starts Postgres. Without that one, exit 67.
+#   spare
+#       Waits for what "start --wait" is told, on standard input, one a line: FILE (- for none), PGDATA,
+#       LOGFILE, ARENA, BINDIR, UID, GID. Then it is as if it had been called so. So it can be there
+#       before it is needed. Without them, exit 67.
 #   release PGDATA BINDIR UID GID
 #       Gives back the shared memory of a Postgres that was killed in PGDATA. Exit 1 if that cannot be,
 #       as while one of its processes lives.
@@ -127,6 +131,15 @@ start() {
     become "$uid" "$gid" "$@"
 }
 
+spare() {
+    [ $# = 0 ] || fail 64 "spare: wrong arguments"
+    { IFS= read -r library && IFS= read -r pgdata && IFS= read -r log && IFS= read -r arena &&
+        IFS= read -r bin && IFS= read -r uid && IFS= read -r gid; } || exit 67
+    set -- "$pgdata" "$log" "$arena" "$bin" "$uid" "$gid" --
+    [ "$library" = - ] || set -- --library "$library" "$@"
+    start --wait "$@"
+}
+
 # Becomes a program, under user $1 and group $2 unless that is -.
 become() {
     uid=$1 gid=$2
@@ -198,11 +211,12 @@ guard() {
     done
 }
 
-[ $# -ge 1 ] || fail 64 "one of: start, signal, probe, boot-id, guard"
+[ $# -ge 1 ] || fail 64 "one of: start, spare, release, signal, probe, boot-id, guard"
 command=$1
 shift
 case $command in
 start) start "$@" ;;
+spare) spare "$@" ;;
 release) release "$@" ;;
 signal) send_signal "$@" ;;
 probe) probe "$@" ;;

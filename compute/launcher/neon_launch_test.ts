@@ -1,5 +1,6 @@
 import { deepEqual, equal, match, notEqual } from "node:assert/strict";
 import { join } from "node:path";
+import { Launcher } from "../postgres_process.ts";
 import { until } from "../../tests/support/waiting.ts";
 
 const LAUNCHER = join(import.meta.dirname!, "neon_launch.sh");
@@ -54,6 +55,20 @@ function logOf(directory: string): Promise<string[]> {
       return /^end$/m.test(text) && text.trim().split("\n");
     } catch {
       return undefined; // not there yet
+    }
+  });
+}
+
+/** The spare launchers of this process. */
+function sparePids(): number[] {
+  const pids = [...Deno.readDirSync("/proc")].map(({ name }) => Number(name));
+  return pids.filter((pid) => {
+    try {
+      const [, parent] = /\) \S (\d+) /.exec(Deno.readTextFileSync(`/proc/${pid}/stat`)) ?? [];
+      const words = Deno.readTextFileSync(`/proc/${pid}/cmdline`).split("\0");
+      return parent === String(Deno.pid) && words.includes(LAUNCHER) && words.includes("spare");
+    } catch {
+      return false; // no process, or gone
     }
   });
 }
@@ -130,6 +145,89 @@ Deno.test({
       await input.close();
       process.kill("SIGKILL");
       await process.status;
+    }),
+});
+
+Deno.test({
+  name: "launcher spare waits for what to start, and ends without it",
+  ignore: !ON_LINUX,
+  fn: () =>
+    withFakePostgres(async (directory) => {
+      const data = join(directory, "data d");
+      Deno.mkdirSync(data);
+      const log = join(directory, "log");
+      const spare = () => {
+        const env = { SECRET: "not passed on", TZ: "Europe/Berlin" };
+        const process = new Deno.Command(LAUNCHER, { args: ["spare"], env, stdin: "piped" })
+          .spawn();
+        const input = process.stdin.getWriter();
+        return {
+          process,
+          input,
+          tell: (text: string) => input.write(new TextEncoder().encode(text)),
+        };
+      };
+      for (const part of ["", `-\n${data}\n${log}\n`]) {
+        const { process, input, tell } = spare();
+        await tell(part);
+        await input.close();
+        equal((await process.status).code, 67);
+      }
+      const { process, input, tell } = spare();
+      await tell(["-", data, log, "-", directory, "-", "-", ""].join("\n"));
+      await tell("d=e  f$\n\n");
+      deepEqual((await logOf(directory)).filter((line) => !/^(_|PWD|OLDPWD|SHLVL)=/.test(line)), [
+        `pid ${process.pid}`,
+        `args -D ${data} -c d=e  f$`,
+        `cwd ${data}`,
+        "0077",
+        "LC_ALL=C.UTF-8",
+        `PATH=${directory}:/usr/bin:/bin`,
+        "TZ=Europe/Berlin",
+        "end",
+      ]);
+      await input.close();
+      process.kill("SIGKILL");
+      await process.status;
+    }),
+});
+
+Deno.test({
+  name: "a spare launcher is used once, replaced, and done without when it has ended",
+  ignore: !ON_LINUX,
+  sanitizeOps: false, // there always is one more
+  sanitizeResources: false,
+  fn: () =>
+    withFakePostgres(async (directory) => {
+      const launcher = new Launcher(LAUNCHER, undefined);
+      const staying = setInterval(() => {}, 1000); // children of a launcher keep no process alive
+      const pidNow = async () => {
+        const log = join(directory, "log");
+        const pgdata = join(directory, "data");
+        const options = { pgdata, logFile: log, arena: undefined, binDir: directory };
+        Deno.writeTextFileSync(log, "");
+        const prepared = launcher.prepare({ ...options, owner: undefined });
+        const process = prepared.start([["a", "b"]]);
+        const [pid, args] = await logOf(directory);
+        deepEqual([pid, args], [`pid ${process.pid}`, `args -D ${pgdata} -c a=b`]);
+        Deno.kill(process.pid, "SIGKILL");
+        await process.exited;
+        await prepared.cancel();
+        return process.pid;
+      };
+      const waiting = () => until("there is a spare one", () => sparePids()[0]);
+      launcher.makeSpare();
+      launcher.makeSpare();
+      equal(sparePids().length, 1);
+      const first = await waiting();
+      equal(await pidNow(), first);
+      const second = await waiting(); // by itself
+      Deno.kill(second, "SIGKILL");
+      await until("its parent knows that it has ended", () => {
+        return ![...Deno.readDirSync("/proc")].some(({ name }) => name === String(second));
+      });
+      notEqual(await pidNow(), second);
+      clearInterval(staying);
     }),
 });
 
