@@ -19,8 +19,8 @@
  *
  * When the host is root, what Postgres uses belongs to its user.
  */
-import { join } from "node:path";
-import { makeDirectory, replaceFile } from "../libs/utils/durable.ts";
+import { dirname, join } from "node:path";
+import { makePassableDirectory, replaceFile, syncDirectory } from "../libs/utils/durable.ts";
 import { messageOf } from "../libs/utils/errors.ts";
 import { ifThere } from "../libs/utils/if_there.ts";
 import { logger } from "../libs/utils/log.ts";
@@ -77,9 +77,9 @@ export class EndpointDirectory {
     this.socketDirectory = join(root, "socket");
   }
 
-  /** Makes the endpoint's directory itself. */
+  /** Makes the endpoint's directory itself, among those of the others; sync() is to follow. */
   create(): void {
-    makeDirectory(this.root);
+    makePassableDirectory(this.root);
     if (exists(this.userConf)) return;
     Deno.writeTextFileSync(this.userConf, USER_CONF);
     Deno.chmodSync(this.userConf, 0o644); // PostgreSQL's user reads it, whatever our umask is
@@ -118,6 +118,11 @@ export class EndpointDirectory {
     if (!ready.has(owner)) return undefined;
     this.discardData();
     return ready.take(this.pgdata, owner);
+  }
+
+  /** Makes it durable that there is this directory. */
+  sync(): Promise<void> {
+    return syncDirectory(dirname(this.root));
   }
 
   /** Replaces the password file of Postgres's user: any server wants this token. */

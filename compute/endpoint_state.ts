@@ -7,7 +7,12 @@
  * Postgres that only reads is launched, and again when Postgres runs, and removed when the endpoint
  * stops.
  */
-import { readSealedFile, type SealedFormat, writeSealedFile } from "../libs/utils/sealed_file.ts";
+import {
+  readSealedFile,
+  type SealedFormat,
+  writeSealedFile,
+  writeSealedFileInBackground,
+} from "../libs/utils/sealed_file.ts";
 import { removeFile } from "../libs/utils/durable.ts";
 import { ifThere } from "../libs/utils/if_there.ts";
 import { formatLsn, type Lsn, parseLsn } from "../libs/utils/lsn.ts";
@@ -52,12 +57,21 @@ type StateJson = Omit<CommonState, "startLsn"> & {
 
 /** Writes the file durably. */
 export function writeEndpointState(path: string, state: EndpointState): void {
+  writeSealedFile(path, FORMAT, encode(state), FILE_MODE);
+}
+
+/** The same, without holding anybody up. Nobody else may write it meanwhile. */
+export function writeFirstEndpointState(path: string, state: EndpointState): Promise<void> {
+  return writeSealedFileInBackground(path, FORMAT, encode(state), FILE_MODE);
+}
+
+function encode(state: EndpointState): Uint8Array {
   const common = { ...state, startLsn: formatLsn(state.startLsn) };
   const json = state.term === undefined ? common : {
     ...common,
     history: state.history.map(({ term, lsn }) => ({ term, lsn: formatLsn(lsn) })),
   };
-  writeSealedFile(path, FORMAT, new TextEncoder().encode(JSON.stringify(json)), FILE_MODE);
+  return new TextEncoder().encode(JSON.stringify(json));
 }
 
 /** Reads the file; undefined if there is none. Throws Corrupt. */

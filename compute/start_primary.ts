@@ -25,7 +25,11 @@ import {
 } from "./basebackup.ts";
 import { writeSlotNames } from "./carried/slot_names.ts";
 import { fetchSlotsWal, oldestRestartLsn } from "./carried/slot_wal.ts";
-import { type PrimaryState, writeEndpointState } from "./endpoint_state.ts";
+import {
+  type PrimaryState,
+  writeEndpointState,
+  writeFirstEndpointState,
+} from "./endpoint_state.ts";
 import {
   disableSubscriptions,
   isFirstStart,
@@ -76,7 +80,9 @@ export async function bringUpPrimary(run: PrimaryRun, clock: PhaseClock): Promis
     startPages.fetch(startLsn);
     launching = await prepareLaunch(run);
     const state = stateOf(run, election);
-    writeEndpointState(directory.stateFile, state);
+    const noting = noteFirst(run, state);
+    await Promise.allSettled([fetching, noting]); // nothing of it may come after its removal
+    await noting;
     const basebackup = await fetching;
     clock.end("basebackup");
     const map = checkedMap(basebackup, spec, startLsn);
@@ -121,6 +127,15 @@ export async function bringUpPrimary(run: PrimaryRun, clock: PhaseClock): Promis
     connecting.then((client) => client.close(), () => {});
     await launching?.prepared.cancel();
   }
+}
+
+/** Notes the run durably, with what has changed meanwhile. */
+async function noteFirst(run: PrimaryRun, state: PrimaryState): Promise<void> {
+  const { directory } = run;
+  await directory.sync();
+  const { spec } = run;
+  await writeFirstEndpointState(directory.stateFile, { ...state, spec });
+  if (run.spec !== spec) writeEndpointState(directory.stateFile, { ...state, spec: run.spec });
 }
 
 function stateOf(run: PrimaryRun, { term, startLsn, history }: Election): PrimaryState {

@@ -88,6 +88,7 @@ export async function bringUpReadOnly(
         transactions: standby.transactions,
       }),
     ];
+    await directory.sync();
     writeEndpointState(directory.stateFile, state);
     writePassfile(run);
     await launch(run, launching, settings);

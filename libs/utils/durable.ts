@@ -61,9 +61,13 @@ export function replaceFile(path: string, bytes: Uint8Array, mode = 0o644): void
 }
 
 /** Like replaceFile(), without holding anybody up. */
-export async function replaceFileInBackground(path: string, bytes: Uint8Array): Promise<void> {
+export async function replaceFileInBackground(
+  path: string,
+  bytes: Uint8Array,
+  mode = 0o644,
+): Promise<void> {
   const temporary = `${path}.___temp`;
-  const file = Deno.openSync(temporary, { write: true, create: true, truncate: true });
+  const file = Deno.openSync(temporary, { write: true, create: true, truncate: true, mode });
   try {
     writeAll(file, bytes);
     await file.sync();
@@ -129,9 +133,26 @@ export function makeDirectory(path: string): void {
     makeDirectory(dirname(path));
     Deno.mkdirSync(path);
   }
+  makePassable(path);
+  fsyncDirectory(dirname(path));
+}
+
+/**
+ * Creates a directory that everybody may enter, or leaves the one that is there. To be durable its
+ * parent is to be synced.
+ */
+export function makePassableDirectory(path: string): void {
+  try {
+    Deno.mkdirSync(path);
+    makePassable(path);
+  } catch (thrown) {
+    if (!(thrown instanceof Deno.errors.AlreadyExists)) throw thrown;
+  }
+}
+
+function makePassable(path: string): void {
   const mode = Deno.lstatSync(path).mode ?? 0o777;
   if ((mode & PASSABLE) !== PASSABLE) Deno.chmodSync(path, (mode & 0o777) | PASSABLE);
-  fsyncDirectory(dirname(path));
 }
 
 /** Somebody else made what lies in a directory that we may not read. */

@@ -8,7 +8,7 @@
  */
 import { ByteReader, ByteWriter } from "./bytes.ts";
 import { crc32c } from "./crc32c.ts";
-import { replaceFile } from "./durable.ts";
+import { replaceFile, replaceFileInBackground } from "./durable.ts";
 import { Corrupt } from "./errors.ts";
 
 /** What kind of file, and which versions of it this program reads. */
@@ -67,6 +67,16 @@ export function writeSealedFile(
   mode?: number,
 ): void {
   replaceFile(path, sealBytes(format, body), mode);
+}
+
+/** Like writeSealedFile(), without holding anybody up. */
+export function writeSealedFileInBackground(
+  path: string,
+  format: SealedFormat,
+  body: Uint8Array,
+  mode?: number,
+): Promise<void> {
+  return replaceFileInBackground(path, sealBytes(format, body), mode);
 }
 
 /** Reads and checks the file at `path`. Throws Corrupt, or Deno.errors.NotFound. */
