@@ -14,8 +14,8 @@
  *     discarded-<n>/         an old pgdata on its way out
  *
  * No content of an old pgdata is ever used again, but after an orderly stop its files may be, where
- * no directory is ready: to make a thousand files takes much longer than to empty them. After a crash
- * a process of the old Postgres may still be about to write, so then the whole directory goes.
+ * no directory is ready: to make a thousand files takes much longer than to empty them. After a
+ * crash a process of the old Postgres may still be about to write: then the whole directory goes.
  *
  * When the host is root, what Postgres uses belongs to its user.
  */
@@ -86,8 +86,8 @@ export class EndpointDirectory {
   }
 
   /**
-   * Makes a pgdata (0700) without content for a start: one that `ready` has, or else directories and
-   * relation files to be emptied, if there are any.
+   * Makes a pgdata (0700) without content for a start: one that `ready` has, or else directories
+   * and relation files to be emptied, if there are any.
    */
   prepare(owner: FileOwner | undefined, ready: ReadyDirectories): Prepared {
     this.create();
@@ -116,7 +116,7 @@ export class EndpointDirectory {
   #takeReady(owner: FileOwner | undefined, ready: ReadyDirectories): EmptyFiles | undefined {
     if (!exists(this.pgdata)) return ready.take(this.pgdata, owner);
     if (!ready.has(owner)) return undefined;
-    this.discardData();
+    if (!ready.recycle(this.pgdata, owner)) this.discardData();
     return ready.take(this.pgdata, owner);
   }
 
@@ -134,11 +134,14 @@ export class EndpointDirectory {
     Deno.renameSync(temporary, this.passfile);
   }
 
-  /** After an orderly stop: keeps the ALTER SYSTEM settings, and pgdata to be emptied. */
-  retireData(): void {
+  /**
+   * After an orderly stop: keeps the ALTER SYSTEM settings, and pgdata to be emptied, unless
+   * `ready` takes it.
+   */
+  retireData(owner: FileOwner | undefined, ready: ReadyDirectories): void {
     this.#saveSettings();
     this.#removeTokens();
-    this.#reusable = exists(this.pgdata);
+    if (exists(this.pgdata)) this.#reusable = !ready.recycle(this.pgdata, owner);
   }
 
   /** Moves pgdata out of the way, after keeping its ALTER SYSTEM settings; `sweep` removes it. */

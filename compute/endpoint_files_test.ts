@@ -14,6 +14,7 @@ import { EndpointDirectory, exists } from "./endpoint_directory.ts";
 import { type EndpointState, readEndpointState, writeEndpointState } from "./endpoint_state.ts";
 import { ReadyDirectories } from "./ready_directories.ts";
 import { ReadyFiles } from "./ready_files.ts";
+import { until } from "../tests/support/waiting.ts";
 import { defaultWalParameters, emptyCheckPoint } from "../libs/postgres/empty_cluster_fixture.ts";
 
 const SEGMENT_SIZE = 16 * 1024 * 1024;
@@ -75,7 +76,7 @@ Deno.test("prepare() keeps ALTER SYSTEM settings and no other content", async ()
       Deno.writeTextFileSync(`${directory.pgdata}/postgresql.auto.conf`, "work_mem = '7MB'\n");
     };
     fill();
-    directory.retireData(); // an orderly stop: relation files may be emptied and used again
+    directory.retireData(undefined, none); // an orderly stop: relation files may be emptied and used again
     assert.equal(prepare(), "work_mem = '7MB'\n");
     assert.ok(exists(`${directory.pgdata}/base/5/1259`));
     assert.ok(!exists(`${directory.pgdata}/pg_replslot/s`));
@@ -135,14 +136,63 @@ Deno.test("a directory laid out ahead becomes the next pgdata, once and for its 
     // After an orderly stop the files are used again, unless there is a directory without any of it
     const again = `${directory.pgdata}/base/5/1259`;
     Deno.writeTextFileSync(again, "old");
-    directory.retireData();
+    directory.retireData(undefined, ready);
     assert.equal(directory.prepare(undefined, ready).empty, undefined);
     assert.equal(Deno.readTextFileSync(again), "old"); // to be emptied
-    directory.retireData();
+    directory.retireData(undefined, ready);
     await ready.make(files, undefined);
     assert.deepEqual(directory.prepare(undefined, ready).empty, files);
     assert.equal(Deno.statSync(again).size, 16384);
-    assert.ok(exists(`${directory.root}/discarded-0`)); // to be removed by sweep()
+  });
+});
+
+Deno.test("a data directory that was left is emptied, and is one of those that are ready", async () => {
+  await withDirectory(async (root) => {
+    const files = new Map([["base/5/1259", 16384], ["base/5/2619", 0], ["global/1262", 8192]]);
+    const ready = new ReadyDirectories(`${root}/ready_data`, 1);
+    const left = `${root}/left`;
+    const leave = () => {
+      for (const directory of ["base/5/1259.d", "base/7", "global", "pg_wal", "pg_tblspc"]) {
+        Deno.mkdirSync(`${left}/${directory}`, { recursive: true });
+      }
+      const old = ["base/5/1259", "base/5/99", "base/7/1259", "pg_wal/1", "postmaster.opts"];
+      for (const name of old) Deno.writeTextFileSync(`${left}/${name}`, "old");
+      Deno.writeFileSync(`${left}/base/5/2619`, new Uint8Array(50_000).fill(1));
+      Deno.writeTextFileSync(`${root}/not ours`, "stays");
+      Deno.symlinkSync(`${root}/not ours`, `${left}/global/1262`);
+      Deno.symlinkSync(root, `${left}/pg_tblspc/1`);
+    };
+    leave();
+    assert.ok(!ready.recycle(left, undefined), "nobody knows what is wanted");
+    await ready.make(files, undefined);
+    assert.ok(!ready.recycle(left, { uid: 1, gid: 1 }), "it is of somebody else");
+    assert.ok(ready.recycle(left, undefined));
+    assert.ok(!exists(left));
+    await until("there are two", () => {
+      const names = [...Deno.readDirSync(`${root}/ready_data`)].map(({ name }) => name);
+      return names.length === 2 && ready.take(`${root}/first`, undefined) !== undefined;
+    });
+    await until("the other one is ready", () => ready.take(`${root}/second`, undefined));
+    for (const taken of ["first", "second"]) {
+      const found: Record<string, number> = {};
+      const walk = (below: string) => {
+        for (const { name, isFile } of Deno.readDirSync(`${root}/${taken}/${below}`)) {
+          const path = below === "" ? name : `${below}/${name}`;
+          if (!isFile) walk(path);
+          else found[path] = Deno.statSync(`${root}/${taken}/${path}`).size;
+          if (isFile) {
+            assert.ok(Deno.readFileSync(`${root}/${taken}/${path}`).every((byte) => byte === 0));
+          }
+        }
+      };
+      walk("");
+      assert.deepEqual(found, Object.fromEntries(files), taken);
+      const directories = [...Deno.readDirSync(`${root}/${taken}`)].map(({ name }) => name).sort();
+      assert.deepEqual(directories, ["base", "global"]);
+    }
+    assert.equal(Deno.readTextFileSync(`${root}/not ours`), "stays");
+    leave();
+    assert.ok(!ready.recycle(left, undefined), "the next start of its own is to have it");
   });
 });
 

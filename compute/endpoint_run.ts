@@ -285,8 +285,9 @@ export abstract class EndpointRun {
     await this.#background;
     await this.finish(isOrderly);
     removeEndpointState(this.directory.stateFile);
-    if (isOrderly) this.directory.retireData();
-    else this.directory.discardData();
+    const { directory, services: { readyDirectories } } = this;
+    if (isOrderly) directory.retireData(this.#spec.postgres_user, readyDirectories);
+    else directory.discardData();
     this.sweep();
   }
 

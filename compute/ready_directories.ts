@@ -5,16 +5,22 @@
  * of one database do by nature), so that a start moves one directory in place instead of making a
  * thousand files, and then only corrects what differs. There are a few, since starts come in
  * bursts and to make one takes a quarter of a second.
+ *
+ * What endpoints leave that were stopped is emptied and used again: file systems take much longer
+ * to make files, most of all soon after others were removed (ext4 does not give their inodes away
+ * for minutes, and looks at each of them every time).
  */
 import { join } from "node:path";
 import { messageOf } from "../libs/utils/errors.ts";
 import { logger } from "../libs/utils/log.ts";
-import { type FileOwner, give } from "./endpoint_directory.ts";
+import { exists, type FileOwner, give } from "./endpoint_directory.ts";
 
 const log = logger("compute", "ready_directories");
 
-/** How many are kept. */
-const DIRECTORIES = 3;
+/** How many are made. */
+const DIRECTORIES = 2;
+/** How many are kept, with those that were left. */
+const DIRECTORIES_MAX = 4;
 /** More files than this are not worth the disk: the start makes the others itself. */
 const FILES_MAX = 5000;
 /** Files made in a row before others get the disk. */
@@ -26,10 +32,18 @@ const REST_MS = 500;
 /** Empty files by their path in the data directory, with their lengths in bytes. */
 export type EmptyFiles = ReadonlyMap<string, number>;
 
-interface Made {
-  readonly path: string;
+/** What the directories are to hold, and whose they are. */
+interface Plan {
   readonly files: EmptyFiles;
   readonly owner: FileOwner | undefined;
+}
+
+interface Made extends Plan {
+  readonly path: string;
+}
+
+function isSameOwner(a: FileOwner | undefined, b: FileOwner | undefined): boolean {
+  return a?.uid === b?.uid && a?.gid === b?.gid;
 }
 
 /** See the head of the file. */
@@ -38,24 +52,27 @@ export class ReadyDirectories {
   readonly #count: number;
   /** The newest last. */
   readonly #made: Made[] = [];
+  /** Of the last start. */
+  #plan: Plan | undefined;
+  /** Data directories of stopped endpoints, to be emptied, all of the plan's owner. */
+  readonly #used: string[] = [];
   #making = false;
   #next: number;
-  /** What an earlier host has left: nobody knows what is in it. */
-  #leftovers: string[];
+  /** What is to be removed: of an earlier host, or unfinished. */
+  readonly #leftovers: Set<string>;
 
   /** There are to be `count`. What an earlier host left is removed before the first is made. */
   constructor(root: string, count = DIRECTORIES) {
     this.#root = root;
     this.#count = count;
     Deno.mkdirSync(root, { recursive: true, mode: 0o700 });
-    this.#leftovers = [...Deno.readDirSync(root)].map(({ name }) => name);
-    this.#next = Math.max(0, ...this.#leftovers.map(Number)) + 1;
+    const names = [...Deno.readDirSync(root)].map(({ name }) => name);
+    this.#leftovers = new Set(names.map((name) => join(root, name)));
+    this.#next = Math.max(0, ...names.map(Number)) + 1;
   }
 
   #newestOf(owner: FileOwner | undefined): number {
-    return this.#made.findLastIndex((made) =>
-      made.owner?.uid === owner?.uid && made.owner?.gid === owner?.gid
-    );
+    return this.#made.findLastIndex((made) => isSameOwner(made.owner, owner));
   }
 
   /** Whether there is one for this owner. */
@@ -72,17 +89,44 @@ export class ReadyDirectories {
     return made!.files;
   }
 
-  /** Makes directories with these files, slowly, until there are enough. Never rejects. */
+  /**
+   * Takes a data directory over whose Postgres has ended with all its processes. False if there are
+   * enough, or so few that who has left it should rather keep it.
+   */
+  recycle(pgdata: string, owner: FileOwner | undefined): boolean {
+    const plan = this.#plan;
+    if (plan === undefined || !isSameOwner(plan.owner, owner) || !this.has(owner)) return false;
+    if (this.#made.length + this.#used.length >= DIRECTORIES_MAX) return false;
+    const path = this.#newPath();
+    Deno.renameSync(pgdata, path);
+    this.#used.push(path);
+    this.make(plan.files, plan.owner);
+    return true;
+  }
+
+  #newPath(): string {
+    return join(this.#root, String(this.#next++));
+  }
+
+  /**
+   * Makes directories with these files, slowly, until there are enough; what others were doing goes
+   * on with these. Never rejects.
+   */
   async make(files: EmptyFiles, owner: FileOwner | undefined): Promise<void> {
+    if (!isSameOwner(this.#plan?.owner, owner)) {
+      for (const path of this.#used.splice(0)) this.#leftovers.add(path);
+    }
+    this.#plan = { files: new Map([...files].slice(0, FILES_MAX)), owner };
     if (this.#making) return;
     this.#making = true;
     try {
-      for (const name of this.#leftovers.splice(0)) {
-        await Deno.remove(join(this.#root, name), { recursive: true });
+      for (const path of [...this.#leftovers]) {
+        await Deno.remove(path, { recursive: true });
+        this.#leftovers.delete(path);
       }
-      while (this.#made.length < this.#count) {
+      while (this.#used.length > 0 || this.#made.length < this.#count) {
         if (this.#made.length > 0) await sleep(REST_MS);
-        this.#made.push(await this.#make(files, owner));
+        await this.#makeOne(this.#plan);
       }
     } catch (thrown) {
       log.warning("cannot lay out a directory ahead: {why}", { why: messageOf(thrown) });
@@ -91,27 +135,47 @@ export class ReadyDirectories {
     }
   }
 
-  async #make(files: EmptyFiles, owner: FileOwner | undefined): Promise<Made> {
-    const path = join(this.#root, String(this.#next++));
-    const madeFiles = new Map([...files].slice(0, FILES_MAX));
-    const parents = [...madeFiles.keys()].map((file) => file.slice(0, file.lastIndexOf("/")));
+  async #makeOne({ files, owner }: Plan): Promise<void> {
+    const used = this.#used.pop();
+    const path = used ?? this.#newPath();
+    this.#leftovers.add(path); // unless it comes to its end
+    if (used !== undefined) await removeOthers(path, files);
+    const parents = [...files.keys()].map((file) => file.slice(0, file.lastIndexOf("/")));
     for (const directory of ["", "base", ...new Set(parents)]) {
-      Deno.mkdirSync(join(path, directory), { mode: 0o700 });
+      if (!exists(join(path, directory))) Deno.mkdirSync(join(path, directory), { mode: 0o700 });
       give(join(path, directory), owner);
     }
     let count = 0;
-    for (const [name, length] of madeFiles) {
+    for (const [name, length] of files) {
       if (count++ % BATCH === 0) await sleep(PAUSE_MS);
-      using file = await Deno.open(join(path, name), {
-        write: true,
-        createNew: true,
-        mode: 0o600,
-      });
+      const open = { write: true, create: true, truncate: true, mode: 0o600 };
+      using file = await Deno.open(join(path, name), open);
       if (length > 0) file.truncateSync(length);
       give(join(path, name), owner);
     }
-    return { path, files: madeFiles, owner };
+    this.#leftovers.delete(path);
+    this.#made.push({ path, files, owner });
   }
+}
+
+/** Removes from a used data directory all but these files. What is no plain file goes, too. */
+async function removeOthers(path: string, files: EmptyFiles): Promise<void> {
+  const wanted = new Set(files.keys());
+  for (const file of files.keys()) {
+    for (let at = file.indexOf("/"); at >= 0; at = file.indexOf("/", at + 1)) {
+      wanted.add(file.slice(0, at));
+    }
+  }
+  const clear = async (below: string) => {
+    for (const { name, isFile, isDirectory } of [...Deno.readDirSync(join(path, below))]) {
+      const inside = below === "" ? name : `${below}/${name}`;
+      if (isDirectory && wanted.has(inside) && !files.has(inside)) await clear(inside);
+      else if (!isFile || !files.has(inside)) {
+        await Deno.remove(join(path, inside), { recursive: true });
+      }
+    }
+  };
+  await clear("");
 }
 
 async function sleep(ms: number): Promise<void> {

@@ -64,7 +64,7 @@ export interface EndpointOptions {
 }
 
 /** What a start can be told. */
-export interface StartOptions extends EndpointOptions {
+interface StartOptions extends EndpointOptions {
   /** What the compute host has, if it was asked already. */
   running?: Promise<EndpointStatus[]>;
 }

@@ -19,7 +19,7 @@ export interface HttpRequest {
 }
 
 /** What was answered. */
-export interface HttpResponse {
+interface HttpResponse {
   readonly status: number;
   readonly body: Uint8Array<ArrayBuffer>;
 }
@@ -34,7 +34,7 @@ const decoder = new TextDecoder();
 
 /**
  * Sends a request and returns the whole answer. When `signal` aborts the connection is closed and
- * this throws. Throws what Deno.connect throws, and an Error that says what is wrong with the answer.
+ * this throws. Throws what Deno.connect throws, and an Error that says what is wrong with it.
  */
 export async function exchange(
   address: Address,

@@ -70,7 +70,8 @@ Deno.test("an answer ends where its headers say, in whatever pieces it comes", a
     ["HTTP/1.1 204 No Content\r\n\r\n", 204, ""],
     ["HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n", 200, ""],
     [
-      "HTTP/1.1 503 x\r\ntransfer-encoding: Chunked\r\n\r\n3;a=b\r\nabc\r\nA\r\n0123456789\r\n0\r\nx: y\r\n\r\n",
+      "HTTP/1.1 503 x\r\ntransfer-encoding: Chunked\r\n\r\n" +
+      "3;a=b\r\nabc\r\nA\r\n0123456789\r\n0\r\nx: y\r\n\r\n",
       503,
       "abc0123456789",
     ],
