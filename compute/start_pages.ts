@@ -52,10 +52,10 @@ function keyOf({ spc, db, rel }: Pick<ArenaFile, "spc" | "db" | "rel">): string 
   return `${spc}/${db}/${rel}`;
 }
 
-/** A page that has arrived. */
-interface StartPage {
+/** Consecutive pages that have arrived. */
+interface StartRun {
   readonly file: ArenaFile;
-  readonly block: number;
+  readonly first: number;
   readonly bytes: Uint8Array;
 }
 
@@ -90,7 +90,7 @@ export class StartPageFetch {
   readonly #connecting: Promise<PgClient> | undefined;
   /** Opened before the LSN is known. */
   readonly #opening: Promise<CopyBoth> | undefined;
-  readonly #arrived: StartPage[] = [];
+  readonly #arrived: StartRun[] = [];
   #ended: Promise<void> = Promise.resolve();
   #isOver = false;
 
@@ -124,12 +124,22 @@ export class StartPageFetch {
     }
     await stream.flush();
     for (const { file, first, pages } of this.#runs) {
-      for (let block = first; block < first + pages; block++) {
-        const bytes = new Uint8Array(PAGE_SIZE);
-        const isThere = await stream.takeOne({ tag: file, firstBlock: block, pages: 1 }, bytes);
+      const bytes = new Uint8Array(pages * PAGE_SIZE);
+      let from = 0;
+      const arrived = (to: number) => {
+        if (to === from) return;
+        const range = bytes.subarray(from * PAGE_SIZE, to * PAGE_SIZE);
+        this.#arrived.push({ file, first: first + from, bytes: range });
+      };
+      for (let i = 0; i < pages; i++) {
+        const page = { tag: file, firstBlock: first + i, pages: 1 };
+        const isThere = await stream.takeOne(page, bytes.subarray(i * PAGE_SIZE));
         if (this.#isOver) return;
-        if (isThere) this.#arrived.push({ file, block, bytes });
+        if (isThere) continue;
+        arrived(i);
+        from = i + 1;
       }
+      arrived(pages);
     }
   }
 
@@ -147,15 +157,20 @@ export class StartPageFetch {
         blocks.set(keyOf(fork), fork.blocks);
       }
     }
-    const pages = this.#arrived.filter(({ file, block }) => block < (blocks.get(keyOf(file)) ?? 0));
-    for (const [file, ofFile] of Map.groupBy(pages, ({ file }) => file)) {
+    const runs = this.#arrived.flatMap(({ file, first, bytes }) => {
+      const pages = Math.min(bytes.length / PAGE_SIZE, (blocks.get(keyOf(file)) ?? 0) - first);
+      return pages <= 0
+        ? []
+        : [{ file, first, pages, bytes: bytes.subarray(0, pages * PAGE_SIZE) }];
+    });
+    for (const [file, ofFile] of Map.groupBy(runs, ({ file }) => file)) {
       using data = Deno.openSync(`${pgdata}/${relationPath(file)}`, { write: true });
-      for (const { block, bytes } of ofFile) {
-        data.seekSync(block * PAGE_SIZE, Deno.SeekMode.Start);
+      for (const { first, bytes } of ofFile) {
+        data.seekSync(first * PAGE_SIZE, Deno.SeekMode.Start);
         writeAll(data, bytes);
       }
     }
-    markFetched(arena, pages.map(({ file, block }) => ({ file, first: block, pages: 1 })));
+    markFetched(arena, runs);
   }
 
   /** Ends the fetch. */
