@@ -6,6 +6,9 @@
 import assert from "node:assert/strict";
 import { dirname, join } from "node:path";
 import { programFile } from "./control_plane/supervisor.ts";
+import { HttpClient } from "../libs/utils/http_client.ts";
+import { settleWithoutStragglers } from "../libs/utils/stragglers.ts";
+import { waitingFor } from "./waiting.ts";
 
 /** Packages that every command may load at its start. */
 const LIGHT = ["smol-toml"];
@@ -55,4 +58,24 @@ Deno.test("a command loads nothing heavy before it needs it", () => {
   assert.deepEqual([...packagesOf(starting).keys()], LIGHT, "branch --start loads it later");
   assert.deepEqual([...packagesOf(programFile("cli/run.ts"))], [], "no command is run yet");
   assert.deepEqual([...packagesOf(programFile("cli/main.ts"))], [], "--version loads no package");
+});
+
+Deno.test("what a quick command waits for sets no timer, whose first costs a process 7 ms", async () => {
+  const server = Deno.serve({ port: 0, hostname: "127.0.0.1", onListen() {} }, () => {
+    return new Response("[1]");
+  });
+  const client = new HttpClient("the server", `127.0.0.1:${server.addr.port}`);
+  const { setTimeout, setInterval } = globalThis;
+  const refuse = () => {
+    throw new Error("a timer was set");
+  };
+  Object.assign(globalThis, { setTimeout: refuse, setInterval: refuse });
+  try {
+    const asking = settleWithoutStragglers([client.json("GET", "/")], 1, 1000);
+    const [outcome] = await waitingFor("Waiting", asking);
+    assert.deepEqual(outcome, { status: "fulfilled", value: [1] });
+  } finally {
+    Object.assign(globalThis, { setTimeout, setInterval });
+    await server.shutdown();
+  }
 });

@@ -13,15 +13,16 @@ export async function settleWithoutStragglers<T>(
   const late = new TimedOut(`Cannot wait longer than ${graceMs} ms for the last answers`);
   const outcomes = work.map((): PromiseSettledResult<T> => ({ status: "rejected", reason: late }));
   const over = Promise.withResolvers<void>();
-  let timer: ReturnType<typeof setTimeout> | undefined;
   let left = work.length;
   let succeeded = 0;
   const ended = (i: number, outcome: PromiseSettledResult<T>) => {
     outcomes[i] = outcome;
-    if (outcome.status === "fulfilled" && ++succeeded === enough) {
-      timer = setTimeout(over.resolve, graceMs);
-    }
+    if (outcome.status === "fulfilled") succeeded++;
     if (--left === 0) over.resolve();
+    else if (outcome.status === "fulfilled" && succeeded === enough) {
+      // Not a timer: the first one of a process, which may be a short command, costs it 7 ms
+      AbortSignal.timeout(graceMs).addEventListener("abort", () => over.resolve());
+    }
   };
   work.forEach((promise, i) => {
     promise.then(
@@ -30,6 +31,5 @@ export async function settleWithoutStragglers<T>(
     );
   });
   if (left > 0) await over.promise;
-  clearTimeout(timer);
   return [...outcomes];
 }
