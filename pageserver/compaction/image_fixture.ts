@@ -4,6 +4,7 @@ import { bytesOf, pause, textOf } from "../repository/repository_fixture.ts";
 import type { Reconstruction } from "../repository/reconstruction.ts";
 import { Resources } from "../repository/resources.ts";
 import type { Timeline } from "../repository/timeline.ts";
+import { ifThere } from "../../libs/utils/if_there.ts";
 import { INVALID_LSN } from "../../libs/utils/lsn.ts";
 import { rewriteDeltas } from "./delta_pass.ts";
 import { type ImagePassOrder, type ImagePassResult, makeImages } from "./image_pass.ts";
@@ -85,6 +86,11 @@ export async function rewriteSome(
   const order = { snapshot, number: passes++, layers, targetBytes };
   const written = await rewriteDeltas(order, { resources, pause });
   onWritten();
-  await timeline.addLayers(written, layers);
+  try {
+    await timeline.addLayers(written, layers);
+  } catch (thrown) {
+    for (const { temporaryPath } of written) ifThere(() => Deno.removeSync(temporaryPath));
+    throw thrown;
+  }
   return { replaced: layers.length, layers: written.length };
 }

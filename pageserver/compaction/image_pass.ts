@@ -17,7 +17,7 @@ import type { PgVersion } from "../../libs/postgres/versions.ts";
 import { Corrupt, messageOf, NotFound } from "../../libs/utils/errors.ts";
 import { INVALID_LSN, type Lsn } from "../../libs/utils/lsn.ts";
 import type { SearchKey } from "../repository/blob_source.ts";
-import { KeyClass, makeKey, relationSizeKey } from "../repository/key.ts";
+import { compareKeys, KeyClass, makeKey, relationSizeKey } from "../repository/key.ts";
 import { NO_OBJECT } from "../repository/key_interner.ts";
 import type { Layer } from "../repository/layer.ts";
 import { EntryKind, KIND_MASK, layerFileName } from "../repository/layer_format.ts";
@@ -190,7 +190,11 @@ class ImagePass {
   /** Whether fresh layers have something of these blocks. */
   #isChanged({ tag, first, end }: Extent): boolean {
     const key = this.#blockKey(tag, first);
-    return this.#fresh.some((layer) => layer.reader().entries(key, end, () => true));
+    const last = this.#blockKey(tag, end);
+    return this.#fresh.some((layer) =>
+      compareKeys(layer.last, key) >= 0 && compareKeys(layer.first, last) < 0 &&
+      layer.reader().entries(key, end, () => true)
+    );
   }
 
   /** What `look` finds in the indexes of layers; harm to them is that of these blocks alone. */

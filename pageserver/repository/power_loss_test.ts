@@ -5,6 +5,7 @@
  * and it goes on.
  */
 import assert from "node:assert/strict";
+import { Conflict } from "../../libs/utils/errors.ts";
 import { newTenantId, newTimelineId, type TimelineId } from "../../libs/utils/id.ts";
 import type { Lsn } from "../../libs/utils/lsn.ts";
 import { seededRandom } from "../../tests/load/random.ts";
@@ -255,7 +256,7 @@ async function check(directory: string, promised: Promised): Promise<Promised> {
 
 /**
  * Ingests up to record `last` while syncs of the timeline's files fail, beginning again whenever
- * one of a layer has; returns how often that was.
+ * one of a layer has, and rewriting layers meanwhile; returns how often it began again.
  */
 async function ingestWithFailures(
   timeline: Timeline,
@@ -264,6 +265,7 @@ async function ingestWithFailures(
   promises: Promises,
 ): Promise<number> {
   let startedOver = 0;
+  let rewritten = 0;
   while (timeline.diskConsistentLsn < lsnOf(last)) {
     clock.nowMs += 70_000;
     if (timeline.isStartOverDue) {
@@ -285,8 +287,21 @@ async function ingestWithFailures(
       assert.match(timeline.problem!, /Input.output error/);
     }
     promises.durable(timeline);
+    if (last - recordAt(timeline.lastRecordLsn) < 40) await tryToRewrite(timeline);
+    if (timeline.layerInfos().some(({ fileName }) => fileName.endsWith("-k"))) rewritten++;
   }
+  assert.ok(rewritten > 0, "layers were replaced, failures or not");
   return startedOver;
+}
+
+/** Rewrites the delta layers, or leaves that to a flush to come, or finds that it cannot be. */
+async function tryToRewrite(timeline: Timeline): Promise<void> {
+  try {
+    await rewriteSome(timeline);
+  } catch (thrown) {
+    // What has been asked for before waits to be listed
+    if (!(thrown instanceof Conflict)) assert.match(String(thrown), /Input.output error/);
+  }
 }
 
 Deno.test("what a failed sync covered is made anew, and power loss takes nothing that was promised", async () => {
