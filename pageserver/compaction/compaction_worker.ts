@@ -17,7 +17,10 @@ import {
 import { type CompactionPassResult, compactTimeline } from "./compaction_pass.ts";
 import { rebuildWith } from "./image_pass.ts";
 
-/** Bytes of the worker's caches: with its isolate and buffers it stays below 80 MB. */
+/**
+ * Bytes of the worker's caches: with its isolate and buffers it stays below 90 MB while it makes
+ * images, and below 130 MB while it rewrites delta layers (delta_pass.ts).
+ */
 const CACHE_BYTES = 16 * 1024 * 1024;
 const DIRECTORY_BYTES = 16 * 1024 * 1024;
 /** Work between looks at the pace. */

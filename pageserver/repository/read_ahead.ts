@@ -24,9 +24,13 @@ import type { FileTable, LayerFile } from "./file_table.ts";
 import { CACHE_PAGE_BYTES } from "./layer_format.ts";
 import { Postponed } from "./postponed.ts";
 
-/** A few scans at a time, and the beginnings of what may be one. */
-const STREAMS = 8;
-const CHUNKS = 12;
+/**
+ * One scan reads images, and each run of delta layers over them: there are less than
+ * compaction_threshold of a size (compaction/delta_plan.ts). And some beginnings of what may be a
+ * scan. A chunk for each, and some of those behind: too few, and they are read again and again.
+ */
+const STREAMS = 16;
+const CHUNKS = 24;
 /** Pages read at once: 512 KiB, a few hundred microseconds where the disk has to be asked. */
 const CHUNK_PAGES = 64;
 /** Chunks that are read behind the one that a long scan has come to, and by all scans together. */

@@ -79,6 +79,27 @@ Deno.test("who does not wait for others reads the right pages himself", async ()
   Deno.removeSync(directory, { recursive: true });
 });
 
+Deno.test("a scan may read as many files side by side as there are runs of layers", async () => {
+  const directory = Deno.makeTempDirSync();
+  const files = new FileTable(16);
+  const cache = new PageCache(8 * CACHE_PAGE_BYTES, files, true);
+  const path = `${directory}/0`;
+  const runs = [
+    makeFile(files, path, 0),
+    ...Array.from({ length: 10 }, () => files.register(path)),
+  ];
+  for (let page = 0; page < PAGES; page++) {
+    for (const file of runs) check(cache, file, 0, page);
+    if (page % 8 === 0) await setImmediate();
+  }
+  const chunks = Math.ceil(PAGES / 64);
+  // Each chunk once, or now and then a second time; not once for each page
+  assert.ok(cache.misses <= 2 * runs.length * chunks, `${cache.misses} misses`);
+  for (const file of runs) files.release(file);
+  await settled(files);
+  Deno.removeSync(directory, { recursive: true });
+});
+
 Deno.test("who may wait is told when the page that he needs has come", async () => {
   const directory = Deno.makeTempDirSync();
   const files = new FileTable(2);
