@@ -1,15 +1,16 @@
 /**
  * Tells the broker where the timelines stand, so that pageservers know whom to ask for WAL.
  *
- * A timeline that appears or whose commit LSN moves is published at once, and then at most every
- * 250 ms while it keeps moving; not at all while a pageserver streams it, which learns of it that
- * way. Once a second everything is published that is in use or that a pageserver does not have
- * durably yet: that also reaches a broker or a pageserver that was restarted. When neither is so
- * any more, that is published as well, for the other safekeepers. Of idle timelines a safekeeper
- * speaks when it starts, and when it hears of one that is behind: then that one knows from whom to
- * catch up.
+ * A timeline that appears or whose commit LSN moves is published at once, and then every 250 ms
+ * while it keeps moving, for a second (publish_pace.ts); not at all while a pageserver streams it,
+ * which learns of it that way. Once a second everything is published that is in use or that a
+ * pageserver does not have durably yet: that also reaches a broker or a pageserver that was
+ * restarted. When neither is so any more, that is published as well, for the other safekeepers. Of
+ * idle timelines a safekeeper speaks when it starts, and when it hears of one that is behind: then
+ * that one knows from whom to catch up.
  */
 import type { SafekeeperTimelineInfo } from "../broker/client.ts";
+import { PublishPace } from "./publish_pace.ts";
 import type { Timeline } from "./timeline.ts";
 import { brokerInfo, type PublishedIdentity } from "./timeline_info.ts";
 
@@ -25,8 +26,7 @@ export interface InfoSink {
 export class BrokerPublisher {
   readonly #broker: InfoSink;
   readonly #identity: PublishedIdentity;
-  /** Published within the last COALESCE_MS; true if changed since. */
-  readonly #recent = new Map<Timeline, boolean>();
+  readonly #pace = new PublishPace<Timeline>();
   /** Active in the last regular round. */
   #active = new Set<Timeline>();
   #coalescing: ReturnType<typeof setInterval> | undefined;
@@ -45,23 +45,14 @@ export class BrokerPublisher {
 
   /** Publishes a timeline, now or soon, though it may be idle. */
   publishSoon(timeline: Timeline): void {
-    if (this.#recent.has(timeline)) {
-      this.#recent.set(timeline, true);
-      return;
-    }
+    if (!this.#pace.changed(timeline)) return;
     this.#publish(timeline);
-    this.#recent.set(timeline, false);
-    this.#coalescing ??= setInterval(() => this.#publishRecent(), COALESCE_MS);
+    this.#coalescing ??= setInterval(() => this.#publishChanged(), COALESCE_MS);
   }
 
-  #publishRecent(): void {
-    for (const [timeline, changedSince] of this.#recent) {
-      if (changedSince) {
-        this.#recent.set(timeline, false);
-        this.#publish(timeline);
-      } else this.#recent.delete(timeline);
-    }
-    if (this.#recent.size > 0) return;
+  #publishChanged(): void {
+    for (const timeline of this.#pace.round()) this.#publish(timeline);
+    if (!this.#pace.isResting) return;
     clearInterval(this.#coalescing);
     this.#coalescing = undefined;
   }

@@ -21,6 +21,8 @@ const PURE = [
   "safekeeper/acceptor.ts",
   "safekeeper/wal_backup_plan.ts",
   "safekeeper/peer_recovery.ts",
+  "safekeeper/joined_appends.ts",
+  "safekeeper/publish_pace.ts",
   "safekeeper/pull_plan.ts",
   "safekeeper/timeline_core.ts",
   "safekeeper/wal_positions.ts",
