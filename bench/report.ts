@@ -3,6 +3,8 @@
 /** The middle of the values and how far they lie apart. */
 interface Summary {
   readonly median: number;
+  /** Nine of ten are not above it. */
+  readonly p90: number;
   readonly min: number;
   readonly max: number;
   readonly count: number;
@@ -15,7 +17,8 @@ export function summarise(values: readonly number[]): Summary {
   const median = sorted.length % 2 === 1
     ? sorted[middle]!
     : (sorted[middle - 1]! + sorted[middle]!) / 2;
-  return { median, min: sorted[0]!, max: sorted.at(-1)!, count: sorted.length };
+  const p90 = sorted[Math.ceil(sorted.length * 0.9) - 1]!;
+  return { median, p90, min: sorted[0]!, max: sorted.at(-1)!, count: sorted.length };
 }
 
 /** A number with as many decimals as its size makes sensible. */
@@ -27,6 +30,12 @@ export function figure(value: number): string {
 /** "12.3 (11.8 to 15.0)". */
 export function figures(summary: Summary): string {
   return `${figure(summary.median)} (${figure(summary.min)} to ${figure(summary.max)})`;
+}
+
+/** "12.3, p90 14.1 (11.8 to 15.0)". */
+export function figuresWithP90(summary: Summary): string {
+  const { median, p90, min, max } = summary;
+  return `${figure(median)}, p90 ${figure(p90)} (${figure(min)} to ${figure(max)})`;
 }
 
 /** A Markdown table. */

@@ -83,6 +83,8 @@ export abstract class EndpointRun {
   #process: PostgresProcess | undefined;
   #background: Promise<void> = Promise.resolve();
   #ending = false;
+  /** It is ending, or has failed. */
+  readonly #over = Promise.withResolvers<void>();
   #failure: string | undefined;
   #cleared: Promise<void> = Promise.resolve();
 
@@ -237,6 +239,16 @@ export abstract class EndpointRun {
     if (state !== undefined) writeEndpointState(stateFile, { ...state, spec });
   }
 
+  /** Waits in the background, before what is done there next; no longer than until the end. */
+  restInBackground(ms: number): void {
+    this.inBackground("rest", async () => {
+      const rest = Promise.withResolvers<void>();
+      const timer = setTimeout(rest.resolve, ms);
+      await Promise.race([rest.promise, this.#over.promise]);
+      clearTimeout(timer);
+    });
+  }
+
   /** Does something beside serving; a stop waits for it. Errors are logged. */
   inBackground(what: string, work: () => Promise<void>): void {
     this.#background = this.#background.then(async () => {
@@ -280,6 +292,7 @@ export abstract class EndpointRun {
 
   /** Leaves nothing running and no data behind; empty files may stay after an orderly end. */
   async #clear(asked = false): Promise<void> {
+    this.#over.resolve();
     const isOrderly = await this.#kill() && asked;
     await this.disconnect();
     await this.#background;

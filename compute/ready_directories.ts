@@ -12,6 +12,7 @@
  */
 import { join } from "node:path";
 import { messageOf } from "../libs/utils/errors.ts";
+import { ifThere } from "../libs/utils/if_there.ts";
 import { logger } from "../libs/utils/log.ts";
 import { exists, type FileOwner, give } from "./endpoint_directory.ts";
 
@@ -25,6 +26,8 @@ const DIRECTORIES_MAX = 4;
 const FILES_MAX = 5000;
 /** Files made in a row before others get the disk. */
 const BATCH = 16;
+/** The same of files that are there, of which most are only looked at. */
+const BATCH_USED = 64;
 const PAUSE_MS = 2;
 /** While there is one left, whoever was started is left alone with its first queries. */
 const REST_MS = 500;
@@ -56,6 +59,8 @@ export class ReadyDirectories {
   #plan: Plan | undefined;
   /** Data directories of stopped endpoints, to be emptied, all of the plan's owner. */
   readonly #used: string[] = [];
+  /** There is one more of these: nothing need be made. */
+  #recycled = Promise.withResolvers<void>();
   #making = false;
   #next: number;
   /** What is to be removed: of an earlier host, or unfinished. */
@@ -100,6 +105,7 @@ export class ReadyDirectories {
     const path = this.#newPath();
     Deno.renameSync(pgdata, path);
     this.#used.push(path);
+    this.#recycled.resolve();
     this.make(plan.files, plan.owner);
     return true;
   }
@@ -125,7 +131,9 @@ export class ReadyDirectories {
         this.#leftovers.delete(path);
       }
       while (this.#used.length > 0 || this.#made.length < this.#count) {
-        if (this.#made.length > 0) await sleep(REST_MS);
+        if (this.#made.length > 0 && this.#used.length === 0) {
+          await Promise.race([sleep(REST_MS), this.#recycled.promise]);
+        }
         await this.#makeOne(this.#plan);
       }
     } catch (thrown) {
@@ -136,6 +144,7 @@ export class ReadyDirectories {
   }
 
   async #makeOne({ files, owner }: Plan): Promise<void> {
+    this.#recycled = Promise.withResolvers();
     const used = this.#used.pop();
     const path = used ?? this.#newPath();
     this.#leftovers.add(path); // unless it comes to its end
@@ -147,7 +156,8 @@ export class ReadyDirectories {
     }
     let count = 0;
     for (const [name, length] of files) {
-      if (count++ % BATCH === 0) await sleep(PAUSE_MS);
+      if (count++ % (used === undefined ? BATCH : BATCH_USED) === 0) await sleep(PAUSE_MS);
+      if (used !== undefined && isUntouched(join(path, name), length)) continue;
       const open = { write: true, create: true, truncate: true, mode: 0o600 };
       using file = await Deno.open(join(path, name), open);
       if (length > 0) file.truncateSync(length);
@@ -156,6 +166,15 @@ export class ReadyDirectories {
     this.#leftovers.delete(path);
     this.#made.push({ path, files, owner });
   }
+}
+
+/**
+ * Whether a file has its length and no data. (Where a file system tells of data only later, it
+ * stays and takes room; nobody reads what is in a file before its pages were fetched.)
+ */
+function isUntouched(path: string, length: number): boolean {
+  const info = ifThere(() => Deno.statSync(path));
+  return info !== undefined && info.size === length && info.blocks === 0;
 }
 
 /** Removes from a used data directory all but these files. What is no plain file goes, too. */

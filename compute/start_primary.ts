@@ -56,6 +56,8 @@ const log = logger("compute", "start");
 
 /** Longest wait for a quorum of safekeepers. */
 const ELECTION_MS_MAX = 10_000;
+/** How long a started Postgres is left to whoever has waited for it. */
+const FIRST_QUERIES_MS = 250;
 /** Longest wait for the WAL stream to be the synchronous standby. */
 const SYNC = { pauseMs: [1, 1], limitMs: 10_000 } as const;
 
@@ -188,9 +190,10 @@ async function isSynchronous(client: PgClient): Promise<boolean> {
   return rows.length > 0;
 }
 
-/** Not before the first query: it would have taken turns with that. */
+/** Not before the first queries, also of whoever waits for the start: it takes turns with them. */
 function startAutovacuum(run: PrimaryRun): void {
   const { pgdata } = run.directory;
+  run.restInBackground(FIRST_QUERIES_MS);
   run.inBackground("start autovacuum", async () => {
     Deno.writeTextFileSync(`${pgdata}/postgresql.conf`, postgresConf(run.spec, true));
     await run.process.signal("HUP");

@@ -8,7 +8,12 @@
  * The mode of a read replica is "Replica", that of a static endpoint {"Static": "0/16B5A50"}.
  */
 import type { EndpointMode } from "../../compute/client.ts";
-import { fsyncDirectory, makeDirectory, replaceFile } from "../../libs/utils/durable.ts";
+import {
+  fsyncDirectory,
+  makeDirectory,
+  makePassableDirectory,
+  replaceFile,
+} from "../../libs/utils/durable.ts";
 import { BadRequest, NotFound, Unavailable } from "../../libs/utils/errors.ts";
 import type { TenantId, TimelineId } from "../../libs/utils/id.ts";
 import { ifThere } from "../../libs/utils/if_there.ts";
@@ -118,9 +123,13 @@ export function listEndpointRecords(repoDir: string): EndpointRecord[] {
 /** Replaces one definition durably. The caller holds the directory lock. */
 export function storeEndpointRecord(repoDir: string, record: EndpointRecord): void {
   const directory = join(directoryOf(repoDir), record.endpoint_id);
-  makeDirectory(directory);
+  if (ifThere(() => Deno.statSync(directoryOf(repoDir))) === undefined) {
+    makeDirectory(directoryOf(repoDir));
+  }
+  makePassableDirectory(directory);
   const text = JSON.stringify(record, null, 2) + "\n";
   replaceFile(join(directory, "endpoint.json"), new TextEncoder().encode(text));
+  fsyncDirectory(directoryOf(repoDir)); // it is on disk with the file: this costs less than before
 }
 
 /** Forgets an endpoint. */
