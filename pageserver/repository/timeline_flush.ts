@@ -48,11 +48,14 @@ export interface WrittenLayer {
   readonly temporaryPath: string;
 }
 
-/** Layers that have their names and wait to be listed, and those that leave the list with that. */
+/** Layers that wait to be listed, and those that leave the list with that. */
 interface Listing {
+  readonly written: readonly WrittenLayer[];
   readonly added: readonly LayerDescription[];
   /** Names. */
   readonly replaced: ReadonlySet<string>;
+  /** The files have their names, durably, unless `failure` says that the sync of these failed. */
+  isNamed: boolean;
 }
 
 /** The flushing side of one timeline. */
@@ -130,7 +133,9 @@ export class TimelineFlush {
    */
   startOver(): IndexPart {
     assert(this.failure !== undefined && !this.#isPartInDoubt, "only a layer's sync has failed");
-    for (const { added } of this.#listings.splice(0)) this.#removeFiles(added);
+    for (const { added, isNamed } of this.#listings.splice(0)) {
+      if (isNamed) this.#removeFiles(added);
+    }
     this.#written = undefined;
     this.#wantedLsn = this.#part.diskConsistentLsn;
     this.failure = undefined;
@@ -144,26 +149,33 @@ export class TimelineFlush {
 
   /**
    * Gives layers their names and lists them, in one step in the place of `replaced`; resolves when
-   * that is durable. Throws Conflict if one is listed already, or one to be replaced is not; the
-   * files are the caller's then. Throws Unavailable if it cannot be done now: then it is done with
-   * the next flush.
+   * that is durable. Throws Conflict if one is listed already, or one to be replaced is not, and
+   * Unavailable if it cannot be done now: what has its name then is listed with the next flush,
+   * what still has its temporary path is the caller's.
    */
   async list(written: readonly WrittenLayer[], replaced: readonly LayerDescription[]) {
     const added = written.map(({ layer }) => layer);
-    const listing = { added, replaced: new Set(replaced.map(layerFileName)) };
+    const names = new Set(replaced.map(layerFileName));
+    const listing: Listing = { written, added, replaced: names, isNamed: false };
     this.#checkListing(listing);
-    for (const { layer, temporaryPath } of written) {
-      Deno.renameSync(temporaryPath, `${this.#directory}/${layerFileName(layer)}`);
-    }
     this.#listings.push(listing);
     const what = `Cannot list ${added.length} layers of timeline ${this.#owner.timelineId}`;
-    while (this.#listings.includes(listing)) {
-      if (this.#stopping) throw new Unavailable(`${what}: it is closed`);
-      await this.run();
+    try {
+      while (this.#listings.includes(listing)) {
+        if (this.#stopping) throw new Unavailable(`${what}: it is closed`);
+        await this.run();
+      }
+    } finally {
+      if (!listing.isNamed) this.#forget(listing);
     }
     if (!this.#part.layers.includes(added[0]!)) {
       throw new Unavailable(`${what}: it has started over`);
     }
+  }
+
+  #forget(listing: Listing): void {
+    const at = this.#listings.indexOf(listing);
+    if (at >= 0) this.#listings.splice(at, 1);
   }
 
   #checkListing({ added, replaced }: Listing): void {
@@ -256,7 +268,7 @@ export class TimelineFlush {
 
   async #carryOut(listing: Listing): Promise<void> {
     const { added, replaced } = listing;
-    await syncDirectory(this.#directory);
+    if (!listing.isNamed) await this.#giveNames(listing);
     const { diskConsistentLsn, prevRecordLsn, layers } = this.#part;
     const kept = layers.filter((layer) => !replaced.has(layerFileName(layer)));
     await this.#replacePart(diskConsistentLsn, prevRecordLsn, [...kept, ...added]);
@@ -267,11 +279,20 @@ export class TimelineFlush {
       const file = this.#resources.files.register(`${this.#directory}/${layerFileName(layer)}`);
       finished.insert(new Layer(layer, file, this.#owner, this.#resources));
     }
-    this.#listings.shift();
+    this.#forget(listing);
     for (const layer of leaving) {
       layer.close();
       this.#resources.retired.add(layer.file.path);
     }
+  }
+
+  /** A sync of the directory that fails before or after this one says nothing of these names. */
+  async #giveNames(listing: Listing): Promise<void> {
+    for (const { layer, temporaryPath } of listing.written) {
+      Deno.renameSync(temporaryPath, `${this.#directory}/${layerFileName(layer)}`);
+    }
+    listing.isNamed = true;
+    await syncDirectory(this.#directory);
   }
 
   async #flushLayer(frozen: MemoryLayer): Promise<void> {
