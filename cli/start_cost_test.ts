@@ -65,17 +65,20 @@ Deno.test("what a quick command waits for sets no timer, whose first costs a pro
     return new Response("[1]");
   });
   const client = new HttpClient("the server", `127.0.0.1:${server.addr.port}`);
-  const { setTimeout, setInterval } = globalThis;
+  const { setTimeout, setInterval, clearTimeout, clearInterval } = globalThis;
   const refuse = () => {
-    throw new Error("a timer was set");
+    throw new Error("the timers were loaded");
   };
-  Object.assign(globalThis, { setTimeout: refuse, setInterval: refuse });
+  Object.assign(globalThis, {
+    ...{ setTimeout: refuse, setInterval: refuse },
+    ...{ clearTimeout: refuse, clearInterval: refuse },
+  });
   try {
     const asking = settleWithoutStragglers([client.json("GET", "/")], 1, 1000);
     const [outcome] = await waitingFor("Waiting", asking);
     assert.deepEqual(outcome, { status: "fulfilled", value: [1] });
   } finally {
-    Object.assign(globalThis, { setTimeout, setInterval });
+    Object.assign(globalThis, { setTimeout, setInterval, clearTimeout, clearInterval });
     await server.shutdown();
   }
 });

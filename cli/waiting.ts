@@ -47,7 +47,7 @@ export async function waitingFor<T>(
     return await work;
   } finally {
     alarm.removeEventListener("abort", onAlarm);
-    clearInterval(ticks);
+    if (ticks !== undefined) clearInterval(ticks); // this, too, loads the timers
     endPassing();
   }
 }
