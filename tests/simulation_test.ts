@@ -8,7 +8,7 @@ import { loadVariant, VARIANTS } from "./simulation/variants.ts";
 
 const SEEDS = 2000;
 /** Variants that need more seeds are for `deno task sim --variants`. */
-const VARIANT_SEEDS_MAX = 3000;
+const VARIANT_SEEDS_MAX = 7000;
 
 Deno.test("no schedule of the WAL service breaks a rule", () => {
   const { totals, failure } = simulate(1, SEEDS);

@@ -28,7 +28,7 @@ import {
   HEADER_BYTES,
   type LayerOwner,
 } from "./layer_format.ts";
-import type { PageCache } from "./page_cache.ts";
+import type { FilePageCache } from "./file_page_cache.ts";
 import type { Reconstruction } from "./reconstruction.ts";
 import type { Resources } from "./resources.ts";
 
@@ -39,7 +39,7 @@ const BUFFER_BYTES = 1024 * 1024;
 export class AppendFile {
   readonly file: LayerFile;
   readonly #files: FileTable;
-  readonly #cache: PageCache;
+  readonly #cache: FilePageCache;
   readonly #writer: Deno.FsFile;
   readonly #buffer = new Uint8Array(BUFFER_BYTES);
   readonly #bufferView = new DataView(this.#buffer.buffer);

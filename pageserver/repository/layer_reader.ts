@@ -41,7 +41,7 @@ import {
   type LayerTrailer,
   readLsn,
 } from "./layer_format.ts";
-import type { PageCache } from "./page_cache.ts";
+import type { FilePageCache } from "./file_page_cache.ts";
 import type { Reconstruction } from "./reconstruction.ts";
 import type { Resources } from "./resources.ts";
 
@@ -63,7 +63,7 @@ export class LayerReader implements LayerSource {
   readonly lsnStart: Lsn;
   readonly lsnEnd: Lsn;
   readonly #file: LayerFile;
-  readonly #cache: PageCache;
+  readonly #cache: FilePageCache;
   readonly #trailer: LayerTrailer;
   readonly #directory: LayerDirectory;
   /**

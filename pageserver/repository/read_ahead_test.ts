@@ -4,7 +4,7 @@ import { setImmediate } from "node:timers/promises";
 import fc from "fast-check";
 import { FileTable, type LayerFile } from "./file_table.ts";
 import { CACHE_PAGE_BYTES } from "./layer_format.ts";
-import { PageCache } from "./page_cache.ts";
+import { FilePageCache } from "./file_page_cache.ts";
 import { Postponed } from "./postponed.ts";
 
 const PAGES = 1200;
@@ -23,7 +23,7 @@ function wordOf(n: number, page: number): number {
   return n * 100_000 + page;
 }
 
-function check(cache: PageCache, file: LayerFile, n: number, page: number): void {
+function check(cache: FilePageCache, file: LayerFile, n: number, page: number): void {
   const offset = cache.valuePage(file, page, PAGES, 1);
   for (let at = 0; at < CACHE_PAGE_BYTES; at += 1024) {
     assert.equal(cache.view.getUint32(offset + at, true), wordOf(n, page), `page ${page}`);
@@ -38,7 +38,7 @@ async function settled(files: FileTable): Promise<void> {
 Deno.test("behind a scan chunks are read by others: it has read itself only the first ones", async () => {
   const directory = Deno.makeTempDirSync();
   const files = new FileTable(2);
-  const cache = new PageCache(8 * CACHE_PAGE_BYTES, files, true);
+  const cache = new FilePageCache(8 * CACHE_PAGE_BYTES, files, true);
   const file = makeFile(files, `${directory}/0`, 0);
   for (let page = 0; page < PAGES; page++) {
     check(cache, file, 0, page);
@@ -52,7 +52,7 @@ Deno.test("behind a scan chunks are read by others: it has read itself only the 
 Deno.test("who does not wait for others reads the right pages himself", async () => {
   const directory = Deno.makeTempDirSync();
   const files = new FileTable(2);
-  const cache = new PageCache(8 * CACHE_PAGE_BYTES, files, true);
+  const cache = new FilePageCache(8 * CACHE_PAGE_BYTES, files, true);
   const made = [0, 1, 2].map((n) => makeFile(files, `${directory}/${n}`, n));
   const run = fc.record({
     n: fc.nat(2),
@@ -82,7 +82,7 @@ Deno.test("who does not wait for others reads the right pages himself", async ()
 Deno.test("a scan may read as many files side by side as there are runs of layers", async () => {
   const directory = Deno.makeTempDirSync();
   const files = new FileTable(16);
-  const cache = new PageCache(8 * CACHE_PAGE_BYTES, files, true);
+  const cache = new FilePageCache(8 * CACHE_PAGE_BYTES, files, true);
   const path = `${directory}/0`;
   const runs = [
     makeFile(files, path, 0),
@@ -103,7 +103,7 @@ Deno.test("a scan may read as many files side by side as there are runs of layer
 Deno.test("who may wait is told when the page that he needs has come", async () => {
   const directory = Deno.makeTempDirSync();
   const files = new FileTable(2);
-  const cache = new PageCache(8 * CACHE_PAGE_BYTES, files, true);
+  const cache = new FilePageCache(8 * CACHE_PAGE_BYTES, files, true);
   const file = makeFile(files, `${directory}/0`, 0);
   let postponed = 0;
   for (let page = 0; page < PAGES; page++) {

@@ -9,7 +9,7 @@
  */
 import { FileTable } from "./file_table.ts";
 import { KeyInterner } from "./key_interner.ts";
-import { PageCache } from "./page_cache.ts";
+import { FilePageCache } from "./file_page_cache.ts";
 import { RetiredFiles } from "./retired_files.ts";
 
 const CACHE_BYTES_DEFAULT = 64 * 1024 * 1024;
@@ -61,7 +61,7 @@ export class Resources {
   readonly pause: () => Promise<void>;
   readonly interner = new KeyInterner();
   readonly files = new FileTable(HANDLES_MAX);
-  readonly cache: PageCache;
+  readonly cache: FilePageCache;
   /** Memory of all open and frozen layers; kept by the timelines. */
   openLayerBytes = 0;
   readonly retired = new RetiredFiles();
@@ -75,7 +75,7 @@ export class Resources {
     this.pause = options.pause;
     this.#directoryBytesMax = options.directoryBytes ?? DIRECTORY_BYTES_DEFAULT;
     const { cacheBytes = CACHE_BYTES_DEFAULT, readsAlongside = false } = options;
-    this.cache = new PageCache(cacheBytes, this.files, readsAlongside);
+    this.cache = new FilePageCache(cacheBytes, this.files, readsAlongside);
   }
 
   /** Open layers hold more memory than they may. */

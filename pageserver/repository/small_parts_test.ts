@@ -13,7 +13,7 @@ import { CACHE_PAGE_BYTES, type LayerDescription } from "./layer_format.ts";
 import { LayerMap } from "./layer_map.ts";
 import { LsnWaiters } from "./lsn_waiters.ts";
 import { MemoryIndex, NO_ENTRY } from "./memory_index.ts";
-import { PageCache } from "./page_cache.ts";
+import { FilePageCache } from "./file_page_cache.ts";
 import { sortInSlices } from "./sliced_sort.ts";
 import { pause } from "./repository_fixture.ts";
 
@@ -174,7 +174,7 @@ Deno.test("waiters wake at their LSN, time out naming both, and can be aborted",
 Deno.test("the page cache gives the file's bytes however small it and the handle table are", () => {
   const directory = Deno.makeTempDirSync();
   const files = new FileTable(2);
-  const cache = new PageCache(8 * CACHE_PAGE_BYTES, files);
+  const cache = new FilePageCache(8 * CACHE_PAGE_BYTES, files);
   const pages = 300;
   const handles = [0, 1, 2, 3].map((n) => {
     const path = `${directory}/${n}`;
@@ -236,7 +236,7 @@ Deno.test("the page cache gives the file's bytes however small it and the handle
 Deno.test("rows of pages are read by the chunk, pages alone are not, however near", () => {
   const directory = Deno.makeTempDirSync();
   const files = new FileTable(2);
-  const cache = new PageCache(8 * CACHE_PAGE_BYTES, files);
+  const cache = new FilePageCache(8 * CACHE_PAGE_BYTES, files);
   const pages = 1000;
   const file = files.register(`${directory}/file`);
   Deno.writeFileSync(file.path, new Uint8Array(pages * CACHE_PAGE_BYTES));

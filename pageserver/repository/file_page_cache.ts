@@ -37,7 +37,7 @@ const PAGE_MASK = CACHE_PAGE_BYTES - 1;
 /**
  * The cache. Invariant: a slot is in the chain of its (file, page) exactly if slotFile is not 0.
  */
-export class PageCache {
+export class FilePageCache {
   readonly #files: FileTable;
   readonly #slots: number;
   bytes: Uint8Array<ArrayBuffer>;
