@@ -6,9 +6,10 @@
  * thousand files, and then only corrects what differs. There are a few, since starts come in
  * bursts and to make one takes a quarter of a second.
  *
- * What endpoints leave that were stopped is emptied and used again: file systems take much longer
- * to make files, most of all soon after others were removed (ext4 does not give their inodes away
- * for minutes, and looks at each of them every time).
+ * What endpoints leave that were stopped is emptied and used again, and so is what an earlier host
+ * left: file systems take much longer to make files, most of all soon after others were removed
+ * (ext4 does not give their inodes away for minutes, and looks at each of them every time). Work
+ * that takes long is done in so much longer pauses that it takes a fifth of a processor.
  */
 import { join } from "node:path";
 import { messageOf } from "../libs/utils/errors.ts";
@@ -29,6 +30,8 @@ const BATCH = 16;
 /** The same of files that are there, of which most are only looked at. */
 const BATCH_USED = 64;
 const PAUSE_MS = 2;
+/** Pauses are as many times as long as the work before them, if that is more. */
+const PAUSES_TO_WORK = 4;
 /** While there is one left, whoever was started is left alone with its first queries. */
 const REST_MS = 500;
 
@@ -53,6 +56,8 @@ function isSameOwner(a: FileOwner | undefined, b: FileOwner | undefined): boolea
 export class ReadyDirectories {
   readonly #root: string;
   readonly #count: number;
+  /** Who makes files here, if they are not given away. */
+  readonly #self: FileOwner;
   /** The newest last. */
   readonly #made: Made[] = [];
   /** Of the last start. */
@@ -63,14 +68,16 @@ export class ReadyDirectories {
   #recycled = Promise.withResolvers<void>();
   #making = false;
   #next: number;
-  /** What is to be removed: of an earlier host, or unfinished. */
+  /** Of an earlier host, or unfinished: used again or removed. */
   readonly #leftovers: Set<string>;
 
-  /** There are to be `count`. What an earlier host left is removed before the first is made. */
+  /** There are to be `count`. What an earlier host left is seen to before the first is made. */
   constructor(root: string, count = DIRECTORIES) {
     this.#root = root;
     this.#count = count;
     Deno.mkdirSync(root, { recursive: true, mode: 0o700 });
+    const { uid, gid } = Deno.statSync(root);
+    this.#self = { uid: uid!, gid: gid! };
     const names = [...Deno.readDirSync(root)].map(({ name }) => name);
     this.#leftovers = new Set(names.map((name) => join(root, name)));
     this.#next = Math.max(0, ...names.map(Number)) + 1;
@@ -127,7 +134,10 @@ export class ReadyDirectories {
     this.#making = true;
     try {
       for (const path of [...this.#leftovers]) {
-        await Deno.remove(path, { recursive: true });
+        const isOver = this.#made.length + this.#used.length >= DIRECTORIES_MAX;
+        if (isOver || !isOwnedBy(path, owner ?? this.#self)) {
+          await Deno.remove(path, { recursive: true });
+        } else this.#used.push(path);
         this.#leftovers.delete(path);
       }
       while (this.#used.length > 0 || this.#made.length < this.#count) {
@@ -155,9 +165,15 @@ export class ReadyDirectories {
       give(join(path, directory), owner);
     }
     let count = 0;
+    let resumedMs = performance.now();
     for (const [name, length] of files) {
-      if (count++ % (used === undefined ? BATCH : BATCH_USED) === 0) await sleep(PAUSE_MS);
-      if (used !== undefined && isUntouched(join(path, name), length)) continue;
+      if (count++ % (used === undefined ? BATCH : BATCH_USED) === 0) {
+        await sleep(Math.max(PAUSE_MS, PAUSES_TO_WORK * (performance.now() - resumedMs)));
+        resumedMs = performance.now();
+      }
+      if (used !== undefined && isUntouched(join(path, name), length, owner ?? this.#self)) {
+        continue;
+      }
       const open = { write: true, create: true, truncate: true, mode: 0o600 };
       using file = await Deno.open(join(path, name), open);
       if (length > 0) file.truncateSync(length);
@@ -172,9 +188,19 @@ export class ReadyDirectories {
  * Whether a file has its length and no data. (Where a file system tells of data only later, it
  * stays and takes room; nobody reads what is in a file before its pages were fetched.)
  */
-function isUntouched(path: string, length: number): boolean {
+function isUntouched(path: string, length: number, owner: FileOwner): boolean {
   const info = ifThere(() => Deno.statSync(path));
-  return info !== undefined && info.size === length && info.blocks === 0;
+  return info !== undefined && info.size === length && info.blocks === 0 && isOf(info, owner);
+}
+
+/** Whether a directory was laid out for this owner. */
+function isOwnedBy(path: string, owner: FileOwner): boolean {
+  const info = ifThere(() => Deno.statSync(path));
+  return info !== undefined && info.isDirectory && isOf(info, owner);
+}
+
+function isOf({ uid, gid }: Deno.FileInfo, owner: FileOwner): boolean {
+  return uid === owner.uid && gid === owner.gid;
 }
 
 /** Removes from a used data directory all but these files. What is no plain file goes, too. */

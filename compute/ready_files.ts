@@ -15,6 +15,8 @@ const FILES = 1536;
 /** Files made in a row before others get the disk. */
 const BATCH = 16;
 const PAUSE_MS = 5;
+/** Pauses are as many times as long as the work before them, if that is more. */
+const PAUSES_TO_WORK = 4;
 
 /** See the head of the file. */
 export class ReadyFiles {
@@ -54,8 +56,10 @@ export class ReadyFiles {
   }
 
   async #fill(): Promise<void> {
+    let pauseMs = PAUSE_MS;
     while (this.#names.length < FILES) {
-      await new Promise((resolve) => setTimeout(resolve, PAUSE_MS));
+      await new Promise((resolve) => setTimeout(resolve, pauseMs));
+      const resumedMs = performance.now();
       for (let i = 0; i < BATCH; i++) {
         const name = String(this.#next++);
         const file = await Deno.open(join(this.#directory, name), {
@@ -66,6 +70,7 @@ export class ReadyFiles {
         file.close();
         this.#names.push(name);
       }
+      pauseMs = Math.max(PAUSE_MS, PAUSES_TO_WORK * (performance.now() - resumedMs));
     }
   }
 }
