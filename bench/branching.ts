@@ -17,6 +17,7 @@ import { openSql } from "../tests/harness.ts";
 import { endpointTarget, query, timedCommand } from "./our_side.ts";
 import { findPgbench, initialise } from "./pgbench.ts";
 import {
+  allowOptions,
   figure,
   figuresWithP90,
   machine,
@@ -145,6 +146,7 @@ function report(small: Measured, large: Measured): string {
 }
 
 async function main(args: readonly string[]): Promise<void> {
+  allowOptions(args, ["branches", "large", "small", "json"]);
   const branches = numberOption(args, "branches", 20);
   const pgbench = findPgbench();
   console.log(machine());

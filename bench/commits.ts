@@ -21,6 +21,7 @@ import { type CpuLoad, cpuLoad, type LoadedServer, totalUs } from "./cpu_load.ts
 import { endpointTarget, settle } from "./our_side.ts";
 import { findPgbench, initialise, type TimedLoad } from "./pgbench.ts";
 import {
+  allowOptions,
   figure,
   figures,
   machine,
@@ -118,6 +119,7 @@ function cpuReport(all: readonly Measured[]): string {
 }
 
 async function main(args: readonly string[]): Promise<void> {
+  allowOptions(args, ["rounds", "scale", "seconds", "json"]);
   const rounds = numberOption(args, "rounds", 5);
   const seconds = numberOption(args, "seconds", 2);
   const scale = numberOption(args, "scale", 10);

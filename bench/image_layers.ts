@@ -22,7 +22,7 @@ import type { CompactionResult } from "../pageserver/client.ts";
 import { PageServiceClient } from "../tests/page_oracle/page_service.ts";
 import { endpointTarget, query, settle, timedMs } from "./our_side.ts";
 import { findPgbench, initialise, transactions } from "./pgbench.ts";
-import { figure, machine, markdownTable, numberOption, writeJson } from "./report.ts";
+import { allowOptions, figure, machine, markdownTable, numberOption, writeJson } from "./report.ts";
 import { dropFromPageCache } from "./suite/page_cache.ts";
 
 /** Pages that are read one by one. */
@@ -220,6 +220,7 @@ function show(stage: Stage): string {
 }
 
 async function main(args: readonly string[]): Promise<void> {
+  allowOptions(args, ["scale", "transactions", "updates", "json"]);
   const scale = numberOption(args, "scale", 20);
   const count = numberOption(args, "transactions", 30_000);
   const updates = numberOption(args, "updates", 4);

@@ -11,7 +11,7 @@
 import { postgresUser } from "../cli/control_plane/host_user.ts";
 import { startLocalNeon } from "../cli/local_neon.ts";
 import { findPgbench } from "./pgbench.ts";
-import { machine, numberOption, textOption, writeJson } from "./report.ts";
+import { allowOptions, machine, numberOption, textOption, writeJson } from "./report.ts";
 import { COMMON_SETTINGS, PG_MAJOR } from "./stock_postgres.ts";
 import { bulk } from "./suite/bulk.ts";
 import { cold } from "./suite/cold.ts";
@@ -77,6 +77,7 @@ async function measure(args: readonly string[]): Promise<Group[]> {
 }
 
 async function main(args: readonly string[]): Promise<void> {
+  allowOptions(args, ["large", "only", "rounds", "rows", "scale", "seconds", "json", "save"]);
   const description = machine();
   console.log(description);
   const groups = await measure(args);

@@ -11,6 +11,7 @@ import { join } from "node:path";
 import { PageStream } from "./page_service/stream.ts";
 import { COPIED, IMPORTED, makeTables, type Tables } from "./page_service/tables.ts";
 import {
+  allowOptions,
   figure,
   machine,
   markdownTable,
@@ -130,6 +131,7 @@ async function measure(
 }
 
 async function main(args: readonly string[]): Promise<void> {
+  allowOptions(args, ["pages", "profile", "rounds", "run", "json"]);
   const pages = numberOption(args, "pages", 32_768);
   const rounds = numberOption(args, "rounds", 3);
   const run = numberOption(args, "run", 128);

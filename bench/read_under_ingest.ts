@@ -12,7 +12,7 @@ import { parseLsn } from "../libs/utils/lsn.ts";
 import type { CreatedTenant } from "../mod.ts";
 import { PageServiceClient } from "../tests/page_oracle/page_service.ts";
 import { endpointTarget, query, settle } from "./our_side.ts";
-import { figure, machine, markdownTable, numberOption, writeJson } from "./report.ts";
+import { allowOptions, figure, machine, markdownTable, numberOption, writeJson } from "./report.ts";
 
 const PROBE_ROWS = 100_000;
 /** Pause between two reads of a page, and between two sessions. */
@@ -93,6 +93,7 @@ function rowOf(name: string, taken: readonly number[]): string[] {
 }
 
 async function main(args: readonly string[]): Promise<void> {
+  allowOptions(args, ["rows", "seconds", "json"]);
   const rows = numberOption(args, "rows", 2_000_000);
   const seconds = numberOption(args, "seconds", 5);
   console.log(machine());

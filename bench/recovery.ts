@@ -21,6 +21,7 @@ import type { Replayed } from "./recovery/replay_main.ts";
 import { recoverStock, type StockOptions } from "./recovery/stock.ts";
 import { type Workload, WORKLOADS } from "./recovery/workloads.ts";
 import {
+  allowOptions,
   figure,
   figures,
   machine,
@@ -158,6 +159,7 @@ function report({ workload, ours, stock, sampled }: Measured): string {
 }
 
 async function main(args: readonly string[]): Promise<void> {
+  allowOptions(args, ["keep", "megabytes", "rounds", "workload", "json"]);
   const name = textOption(args, "workload");
   const keep = textOption(args, "keep");
   const parent = keep ?? Deno.makeTempDirSync({ prefix: "recovery-" });

@@ -14,6 +14,7 @@ import { openSql } from "../tests/harness.ts";
 import { timedCommand } from "./our_side.ts";
 import { findPgbench, initialise, load } from "./pgbench.ts";
 import {
+  allowOptions,
   figure,
   figures,
   machine,
@@ -87,6 +88,7 @@ function lagRow(what: string, lags: number[]): string[] {
 }
 
 async function main(args: readonly string[]): Promise<void> {
+  allowOptions(args, ["large", "seconds", "small", "starts", "json"]);
   const pgbench = findPgbench();
   console.log(machine());
   await using local = await startLocalNeon();

@@ -77,3 +77,14 @@ export function numberOption(args: readonly string[], name: string, otherwise: n
   }
   return value;
 }
+
+/** Ends the program, with what can be asked for, on `--help` and on any option but these. */
+export function allowOptions(args: readonly string[], names: readonly string[]): void {
+  const asked = args.filter((arg) => arg.startsWith("--")).map((arg) => arg.slice(2));
+  const unknown = asked.find((name) => name !== "help" && !names.includes(name));
+  if (unknown === undefined && !asked.includes("help")) return;
+  const known = `options: ${names.map((name) => `--${name}`).join(", ")}; see the head of the file`;
+  if (unknown === undefined) console.log(known);
+  else console.error(`error: Cannot use --${unknown}; ${known}`);
+  Deno.exit(unknown === undefined ? 0 : 2);
+}
