@@ -38,10 +38,11 @@ async function warmUp(sql: Sql): Promise<void> {
   await acknowledgedLsn(sql);
 }
 
-/** How far Postgres's commits may return. */
-async function acknowledgedLsn(sql: Sql): Promise<number> {
-  const [row] = await sql`select flush_lsn::text as lsn from pg_stat_replication`;
-  return parseLsn(row!["lsn"]);
+/** How far Postgres's commits may return; undefined while no host has told it. */
+async function acknowledgedLsn(sql: Sql): Promise<number | undefined> {
+  const [row] = await sql`
+    select flush_lsn::text as lsn from pg_stat_replication where flush_lsn is not null`;
+  return row === undefined ? undefined : parseLsn(row["lsn"]);
 }
 
 async function undelayed(neon: TestNeon): Promise<void> {
