@@ -16,6 +16,7 @@ import { messageOf } from "../libs/utils/errors.ts";
 import { ifThere } from "../libs/utils/if_there.ts";
 import { logger } from "../libs/utils/log.ts";
 import { exists, type FileOwner, give } from "./endpoint_directory.ts";
+import { SpareTime } from "./spare_time.ts";
 
 const log = logger("compute", "ready_directories");
 
@@ -30,8 +31,6 @@ const BATCH = 16;
 /** The same of files that are there, of which most are only looked at. */
 const BATCH_USED = 64;
 const PAUSE_MS = 2;
-/** Pauses are as many times as long as the work before them, if that is more. */
-const PAUSES_TO_WORK = 4;
 /** While there is one left, whoever was started is left alone with its first queries. */
 const REST_MS = 500;
 
@@ -165,11 +164,10 @@ export class ReadyDirectories {
       give(join(path, directory), owner);
     }
     let count = 0;
-    let resumedMs = performance.now();
+    const spare = new SpareTime(PAUSE_MS);
     for (const [name, length] of files) {
       if (count++ % (used === undefined ? BATCH : BATCH_USED) === 0) {
-        await sleep(Math.max(PAUSE_MS, PAUSES_TO_WORK * (performance.now() - resumedMs)));
-        resumedMs = performance.now();
+        await spare.pause();
       }
       if (used !== undefined && isUntouched(join(path, name), length, owner ?? this.#self)) {
         continue;

@@ -7,6 +7,7 @@
 import { join } from "node:path";
 import { messageOf } from "../libs/utils/errors.ts";
 import { logger } from "../libs/utils/log.ts";
+import { SpareTime } from "./spare_time.ts";
 
 const log = logger("compute", "ready_files");
 
@@ -15,8 +16,6 @@ const FILES = 1536;
 /** Files made in a row before others get the disk. */
 const BATCH = 16;
 const PAUSE_MS = 5;
-/** Pauses are as many times as long as the work before them, if that is more. */
-const PAUSES_TO_WORK = 4;
 
 /** See the head of the file. */
 export class ReadyFiles {
@@ -56,10 +55,9 @@ export class ReadyFiles {
   }
 
   async #fill(): Promise<void> {
-    let pauseMs = PAUSE_MS;
+    const spare = new SpareTime(PAUSE_MS);
     while (this.#names.length < FILES) {
-      await new Promise((resolve) => setTimeout(resolve, pauseMs));
-      const resumedMs = performance.now();
+      await spare.pause();
       for (let i = 0; i < BATCH; i++) {
         const name = String(this.#next++);
         const file = await Deno.open(join(this.#directory, name), {
@@ -70,7 +68,6 @@ export class ReadyFiles {
         file.close();
         this.#names.push(name);
       }
-      pauseMs = Math.max(PAUSE_MS, PAUSES_TO_WORK * (performance.now() - resumedMs));
     }
   }
 }
