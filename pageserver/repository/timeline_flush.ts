@@ -51,7 +51,6 @@ export interface WrittenLayer {
 /** Layers that wait to be listed, and those that leave the list with that. */
 interface Listing {
   readonly written: readonly WrittenLayer[];
-  readonly added: readonly LayerDescription[];
   /** Names. */
   readonly replaced: ReadonlySet<string>;
   /** The files have their names, durably, unless `failure` says that the sync of these failed. */
@@ -133,8 +132,8 @@ export class TimelineFlush {
    */
   startOver(): IndexPart {
     assert(this.failure !== undefined && !this.#isPartInDoubt, "only a layer's sync has failed");
-    for (const { added, isNamed } of this.#listings.splice(0)) {
-      if (isNamed) this.#removeFiles(added);
+    for (const { written, isNamed } of this.#listings.splice(0)) {
+      if (isNamed) this.#removeFiles(written);
     }
     this.#written = undefined;
     this.#wantedLsn = this.#part.diskConsistentLsn;
@@ -154,12 +153,11 @@ export class TimelineFlush {
    * what still has its temporary path is the caller's.
    */
   async list(written: readonly WrittenLayer[], replaced: readonly LayerDescription[]) {
-    const added = written.map(({ layer }) => layer);
     const names = new Set(replaced.map(layerFileName));
-    const listing: Listing = { written, added, replaced: names, isNamed: false };
+    const listing: Listing = { written, replaced: names, isNamed: false };
     this.#checkListing(listing);
     this.#listings.push(listing);
-    const what = `Cannot list ${added.length} layers of timeline ${this.#owner.timelineId}`;
+    const what = `Cannot list ${written.length} layers of timeline ${this.#owner.timelineId}`;
     try {
       while (this.#listings.includes(listing)) {
         if (this.#stopping) throw new Unavailable(`${what}: it is closed`);
@@ -168,7 +166,7 @@ export class TimelineFlush {
     } finally {
       if (!listing.isNamed) this.#forget(listing);
     }
-    if (!this.#part.layers.includes(added[0]!)) {
+    if (!this.#part.layers.includes(written[0]!.layer)) {
       throw new Unavailable(`${what}: it has started over`);
     }
   }
@@ -178,12 +176,14 @@ export class TimelineFlush {
     if (at >= 0) this.#listings.splice(at, 1);
   }
 
-  #checkListing({ added, replaced }: Listing): void {
+  #checkListing({ written, replaced }: Listing): void {
     const known = this.#part.layers.map(layerFileName);
-    const coming = this.#listings.flatMap((listing) => listing.added.map(layerFileName));
+    const coming = this.#listings.flatMap((listing) =>
+      listing.written.map(({ layer }) => layerFileName(layer))
+    );
     const taken = new Set([...known, ...coming]);
     const leaving = new Set(this.#listings.flatMap((listing) => [...listing.replaced]));
-    for (const layer of added) {
+    for (const { layer } of written) {
       assert(layer.lsnEnd <= this.diskConsistentLsn, "what others write is of what is on disk");
       const name = layerFileName(layer);
       if (taken.has(name)) throw new Conflict(`Cannot list layer ${name}: it is listed already`);
@@ -194,8 +194,8 @@ export class TimelineFlush {
     }
   }
 
-  #removeFiles(layers: readonly LayerDescription[]): void {
-    for (const layer of layers) {
+  #removeFiles(written: readonly WrittenLayer[]): void {
+    for (const { layer } of written) {
       ifThere(() => Deno.removeSync(`${this.#directory}/${layerFileName(layer)}`));
     }
   }
@@ -267,7 +267,8 @@ export class TimelineFlush {
   }
 
   async #carryOut(listing: Listing): Promise<void> {
-    const { added, replaced } = listing;
+    const { written, replaced } = listing;
+    const added = written.map(({ layer }) => layer);
     if (!listing.isNamed) await this.#giveNames(listing);
     const { diskConsistentLsn, prevRecordLsn, layers } = this.#part;
     const kept = layers.filter((layer) => !replaced.has(layerFileName(layer)));
