@@ -7,6 +7,7 @@ import type { RelTag } from "../../libs/postgres/relation.ts";
 import { PgClient } from "../../libs/pgwire/client.ts";
 import type { CopyBoth } from "../../libs/pgwire/copy_both.ts";
 import { ByteReader, ByteWriter } from "../../libs/utils/bytes.ts";
+import { Corrupt } from "../../libs/utils/errors.ts";
 import { addLsn, formatLsn, type Lsn } from "../../libs/utils/lsn.ts";
 import { TarReader } from "../../libs/utils/tar.ts";
 import { HEAP, SYSTEM_ID, type TestCluster, u32s } from "../cluster_fixture.ts";
@@ -146,6 +147,36 @@ Deno.test("what cannot be served is error 103, and the stream goes on", () =>
     }
     const [page] = await ask(copy, request(2, block(HEAP, 0)));
     assert.equal(page![0], 102);
+    copy.close();
+  }));
+
+Deno.test("a look-up that fails leaves nothing of the relation before to the next request", () =>
+  withService(async (cluster, client) => {
+    const copy = await client.copyBoth(`pagestream_v3 ${ids(cluster)}`);
+    const { relations, timeline } = cluster.served;
+    const other = { ...HEAP, rel: 16385 };
+    const fail = () => {
+      throw new Corrupt("Cannot read a layer: the disk says so");
+    };
+    const size = request(1, relation(other));
+    const page = request(2, block(other, 0));
+    const breaks = [
+      () => timeline.getValue = fail,
+      () => relations.relationAt = fail,
+    ];
+    for (const breakIt of breaks) {
+      await ask(copy, request(2, block(HEAP, 0)));
+      relations.forget();
+      breakIt();
+      const [refused] = await ask(copy, page);
+      payload(page, refused!, 103);
+      delete (timeline as Partial<typeof timeline>).getValue;
+      delete (relations as Partial<typeof relations>).relationAt;
+      const [blocks, content] = await ask(copy, size, page);
+      assert.deepEqual([...payload(size, blocks!, 101)], [0, 0, 0, 1]);
+      const [first] = payload(page, content!, 102);
+      assert.equal(first, 4);
+    }
     copy.close();
   }));
 

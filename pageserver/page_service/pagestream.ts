@@ -10,13 +10,12 @@
  * request_lsn]. If not_modified_since has not arrived yet, we wait for it and read there; otherwise
  * we read at the older of request_lsn and what has arrived, without waiting.
  */
-import { FORK_MAIN, PAGE_SIZE } from "../../libs/postgres/constants.ts";
+import { DEFAULT_TABLESPACE, FORK_MAIN, PAGE_SIZE } from "../../libs/postgres/constants.ts";
 import { formatRel, type RelTag } from "../../libs/postgres/relation.ts";
 import type { CopyBoth } from "../../libs/pgwire/copy_both.ts";
 import { BadRequest, messageOf, NotFound } from "../../libs/utils/errors.ts";
 import { formatLsn, INVALID_LSN, type Lsn } from "../../libs/utils/lsn.ts";
-import { DEFAULT_TABLESPACE } from "../../libs/postgres/constants.ts";
-import type { ObjectId } from "../repository/key_interner.ts";
+import { NO_OBJECT } from "../repository/key_interner.ts";
 import { Postponed } from "../repository/postponed.ts";
 import { ABSENT } from "../relations.ts";
 import type { ServedTimeline } from "../served_timeline.ts";
@@ -70,7 +69,7 @@ class Pagestream {
   readonly #request = new PagestreamRequest();
   // The relation of the last request, and its size as of #sizeLsn.
   readonly #tag: RelTag = { spc: 0, db: 0, rel: 0, fork: FORK_MAIN };
-  #object = -1 as ObjectId;
+  #object = NO_OBJECT;
   #blocks = ABSENT;
   #sizeLsn: Lsn = INVALID_LSN;
   /** Requests answered since #batchBegan, by tag. */
@@ -216,7 +215,10 @@ class Pagestream {
     if (same && this.#sizeLsn === lsn && this.#object >= 0) return;
     if (request.rel === 0) throw new BadRequest("Cannot read relation 0: there is no such thing");
     const { relations } = this.#context.served;
+    // Should a step fail, the next request must not take what is left of the relation before
+    this.#sizeLsn = INVALID_LSN;
     if (!same || this.#object < 0) {
+      this.#object = NO_OBJECT;
       tag.spc = request.spc;
       tag.db = request.db;
       tag.rel = request.rel;
