@@ -237,6 +237,7 @@ async function sendCompressed(
   const sending = (async () => {
     for await (const chunk of gzip.readable) await session.copyData(chunk);
   })();
+  sending.catch(() => {}); // thrown below, perhaps turns of the event loop later
   const writer = gzip.writable.getWriter();
   try {
     // The tar writer reuses its chunk: the compressor gets a copy to keep.
