@@ -153,8 +153,8 @@ export class Tenant {
     }
     this.#checkFree(id);
     const directory = `${this.#directory}/${id}`;
-    this.#busy.add(id);
     makeDirectory(directory);
+    this.#busy.add(id);
     return new TimelineImporter({
       owner: { tenantId: this.tenantId, timelineId: id },
       pgVersion,

@@ -110,6 +110,8 @@ export class TenantManager {
       };
     this.#places.set(id, place);
     const attached = this.#inTurn(place, async () => {
+      // What it waited for has deleted the tenant, or could not make it
+      if (this.#places.get(id) !== place) return await this.attach(id, generation, config);
       if (place.problem !== undefined) this.#readAgain(id, place);
       const stored = place.state.generation;
       if (generation < stored) {
@@ -144,7 +146,7 @@ export class TenantManager {
   setConfig(id: TenantId, config: TenantConfig): Promise<void> {
     timelineSettings(config);
     const place = this.#readable(id);
-    return this.#inTurn(place, async () => {
+    return this.#inTurnIfThere(id, place, async () => {
       await this.#save(id, place, { ...place.state, config });
       place.tenant?.update(place.state.generation, config);
     });
@@ -153,7 +155,7 @@ export class TenantManager {
   /** Stops serving a tenant, after a last flush; its files stay. Throws NotFound, Unavailable. */
   detach(id: TenantId): Promise<void> {
     const place = this.#readable(id);
-    return this.#inTurn(place, async () => {
+    return this.#inTurnIfThere(id, place, async () => {
       await place.tenant?.close();
       place.tenant = undefined;
       await this.#save(id, place, { ...place.state, attached: false });
@@ -163,7 +165,7 @@ export class TenantManager {
   /** Removes a tenant and all its files durably. Throws NotFound. */
   delete(id: TenantId): Promise<void> {
     const place = this.#place(id);
-    return this.#inTurn(place, async () => {
+    return this.#inTurnIfThere(id, place, async () => {
       await place.tenant?.close();
       place.tenant = undefined;
       removeDirectory(`${this.#directory}/${id}`);
@@ -238,7 +240,7 @@ export class TenantManager {
 
   #place(id: TenantId): Place {
     const place = this.#places.get(id);
-    if (place === undefined) throw new NotFound(`Cannot find tenant ${id}`);
+    if (place === undefined) throw notFound(id);
     return place;
   }
 
@@ -248,10 +250,22 @@ export class TenantManager {
     return done;
   }
 
+  /** The same for a tenant that may be gone when its turn comes. */
+  #inTurnIfThere(id: TenantId, place: Place, work: () => Promise<void>): Promise<void> {
+    return this.#inTurn(place, async () => {
+      if (this.#places.get(id) !== place) throw notFound(id);
+      await work();
+    });
+  }
+
   async #save(id: TenantId, place: Place, state: TenantState): Promise<void> {
     await writeTenantState(`${this.#directory}/${id}`, state);
     place.state = state;
   }
+}
+
+function notFound(id: TenantId): NotFound {
+  return new NotFound(`Cannot find tenant ${id}`);
 }
 
 function unreadable(id: TenantId, why: string): Unavailable {

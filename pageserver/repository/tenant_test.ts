@@ -55,6 +55,28 @@ Deno.test("a tenant is served from attach() on, never under an older generation"
   Deno.removeSync(directory, { recursive: true });
 });
 
+Deno.test("calls that wait for the end of a deletion find what it leaves", async () => {
+  const directory = Deno.makeTempDirSync();
+  const id = newTenantId();
+  const manager = openManager(directory);
+  const first = await manager.attach(id, 1, { checkpoint_timeout: "1h" });
+  const [, again, ...others] = await Promise.allSettled([
+    manager.delete(id),
+    manager.attach(id, 1),
+    manager.delete(id),
+    manager.setConfig(id, {}),
+    manager.detach(id),
+  ]);
+  assert.ok(again.status === "fulfilled" && again.value !== first);
+  assert.equal(manager.tenant(id), again.value);
+  assert.deepEqual(again.value.config, {});
+  for (const other of others) {
+    assert.ok(other.status === "rejected" && other.reason instanceof NotFound);
+  }
+  await manager.shutdown();
+  Deno.removeSync(directory, { recursive: true });
+});
+
 Deno.test("an import is there after finish(); abort() or a crash leave nothing", async () => {
   await withTimeline(async ({ directory, manager, tenant }) => {
     const id = newTimelineId();
