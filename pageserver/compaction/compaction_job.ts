@@ -78,12 +78,13 @@ export function runCompaction(
     let timer: ReturnType<typeof setTimeout> | undefined;
     const stop = () => {
       pace.stop();
+      if (timer !== undefined) return;
       const error = new Unavailable("Cannot stop a compaction: the worker does not answer");
       timer = setTimeout(() => doesNotStop.reject(error), STOP_MS_MAX);
     };
     closing.addEventListener("abort", stop);
     try {
-      const following = follow(worker, timeline, { order, pace: pace.shared });
+      const following = follow(worker, timeline, { order, pace: pace.shared }, stop);
       return await Promise.race([following, doesNotStop.promise]);
     } finally {
       worker.terminate();
@@ -93,11 +94,14 @@ export function runCompaction(
   });
 }
 
+/** Takes layers over behind those before, or removes them if that cannot be, or could not before. */
 async function takeOver(
+  before: Promise<void>,
   timeline: Timeline,
   { written, replaced }: WrittenLayers,
 ): Promise<void> {
   try {
+    await before;
     await timeline.addLayers(written, replaced);
   } catch (thrown) {
     for (const { temporaryPath } of written) ifThere(() => Deno.removeSync(temporaryPath));
@@ -105,10 +109,15 @@ async function takeOver(
   }
 }
 
+/**
+ * Gives the order and takes over what comes, until the worker has ended; `stop` has it end early,
+ * and remove what it is writing.
+ */
 async function follow(
   worker: Worker,
   timeline: Timeline,
   order: CompactionWorkerOrder,
+  stop: () => void,
 ): Promise<CompactionPassResult> {
   const unavailable = (why: string) =>
     new Unavailable(`Cannot compact timeline ${timeline.timelineId}: ${why}`);
@@ -122,8 +131,8 @@ async function follow(
       if (data.kind === "done") resolve(data.result);
       else if (data.kind === "failed") reject(unavailable(data.why));
       else {
-        taken = taken.then(() => takeOver(timeline, data.layers));
-        taken.catch(reject);
+        taken = takeOver(taken, timeline, data.layers);
+        taken.catch(stop); // thrown below
       }
     };
   });

@@ -207,6 +207,22 @@ Deno.test("a timeline that is closed meanwhile stops its pass", () =>
     assert.ok(filesOf(cluster).length >= files.length);
   }));
 
+Deno.test("a pass whose layers cannot be listed leaves no files", () =>
+  withCluster(async (cluster) => {
+    const { manager, tenant, timeline } = cluster;
+    await manager.setConfig(tenant.tenantId, { compaction_target_size: 1 }); // a layer each
+    const compactor = new Compactor(cluster);
+    const tags = Array.from({ length: 30 }, (_, n) => ({ ...HEAP, rel: 20_000 + n }));
+    await cluster.ingest(...tags.map((tag) => insert(0, 1, 1000, tag)));
+    await timeline.flush();
+    const files = filesOf(cluster);
+    timeline.addLayers = () => Promise.reject(new Unavailable("the disk says no"));
+    await assert.rejects(compactor.compact(timeline, true), /the disk says no/);
+    assert.deepEqual(filesOf(cluster), files);
+    delete (timeline as Partial<typeof timeline>).addLayers;
+    assert.equal((await compactor.compact(timeline, true)).images.layers, tags.length);
+  }));
+
 /** Rows all over the blocks, in as many layers as `flushes`; block 0 has the first of each. */
 async function scatterRows(cluster: TestCluster, blocks: number, flushes: number): Promise<void> {
   await insertRows(cluster, blocks);
