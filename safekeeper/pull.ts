@@ -65,7 +65,7 @@ interface PullContext {
   /** Where the timeline is to be. */
   readonly directory: string;
   /** Throws if it may not be put there any more. */
-  checkWanted(): void;
+  readonly checkWanted: () => void;
 }
 
 /** Somebody who has the timeline. */
@@ -98,10 +98,15 @@ export async function pullTimeline(request: PullRequest, context: PullContext): 
   makeDirectory(temporary);
   const begun = performance.now();
   const asking = { name: `safekeeper_${context.nodeId}`, token: context.token };
-  await copyWal(plan, walService, asking, temporary);
-  writeControlFile(temporary, plan.state);
-  fsyncDirectory(temporary);
-  context.checkWanted();
+  try {
+    await copyWal(plan, walService, asking, temporary, context.checkWanted);
+    writeControlFile(temporary, plan.state);
+    fsyncDirectory(temporary);
+    context.checkWanted();
+  } catch (thrown) {
+    ifThere(() => Deno.removeSync(temporary, { recursive: true })); // the disk may be full
+    throw thrown;
+  }
   // What is there has no control file: it is no timeline
   ifThere(() => Deno.removeSync(context.directory, { recursive: true }));
   Deno.renameSync(temporary, context.directory);
@@ -184,6 +189,7 @@ async function copyWal(
   walService: Found["walService"],
   asking: { readonly name: string; readonly token: TokenSource | undefined },
   directory: string,
+  checkWanted: () => void,
 ): Promise<void> {
   const { tenantId, timelineId, commitLsn, walSegmentSize } = state;
   let at = copyFrom;
@@ -199,6 +205,7 @@ async function copyWal(
       silenceMsMax: SILENCE_MS_MAX,
       goesOn: () => at < commitLsn,
       take: (wal, endLsn) => {
+        checkWanted();
         const wanted = Math.min(wal.length, commitLsn - at);
         files.write(at, wal.subarray(0, wanted));
         at = endLsn;

@@ -1,12 +1,15 @@
 /** A timeline goes from one safekeeper to another, over real sockets. */
 import assert from "node:assert/strict";
+import { Conflict } from "../libs/utils/errors.ts";
 import { newTenantId, newTimelineId } from "../libs/utils/id.ts";
 import { parseAddress } from "../libs/utils/address.ts";
 import { formatLsn, type Lsn, parseLsn } from "../libs/utils/lsn.ts";
 import { SafekeeperClient } from "./client.ts";
 import { safekeeperConfig } from "./config.ts";
+import { PULLING_SUFFIX, pullTimeline } from "./pull.ts";
 import { type Safekeeper, startSafekeeper } from "./safekeeper.ts";
 import { TEST_IDENTITY, TestProposer, TestWal, withDirectory } from "./safekeeper_fixture.ts";
+import { Timelines } from "./timelines.ts";
 
 const START = parseLsn("0/2080028");
 const SEGMENT_BYTES = 1 << 20;
@@ -107,6 +110,66 @@ Deno.test("a new member gets what is committed, as a whole or not at all", async
       second = start(directory, 2);
       assert.deepEqual(await clientOf(second).timelineStatus(tenantId, timelineId), status);
       assert.throws(() => Deno.statSync(`${of(2)}.pulling`), Deno.errors.NotFound);
+    } finally {
+      await Promise.all([first.close(), second.close()]);
+    }
+  });
+});
+
+Deno.test("a pull that fails leaves nothing on the disk", async () => {
+  await withDirectory(async (directory) => {
+    const first = start(directory, 1);
+    try {
+      await write(first);
+      const target = `${directory}/2/${tenantId}/${timelineId}`;
+      const copied = () => [...Deno.readDirSync(target + PULLING_SUFFIX)].length;
+      const request = {
+        tenantId,
+        timelineId,
+        httpHosts: [first.httpAddress],
+        membership: membership(1, [1, first], [2, first]),
+      };
+      const context = { nodeId: 2, hasRemote: false, token: undefined, directory: target };
+      let asked = 0;
+      const checkWanted = () => {
+        if (++asked < 3) return;
+        assert.ok(copied() > 0, "some of it was there");
+        throw new Conflict("nobody wants it any more");
+      };
+      await assert.rejects(pullTimeline(request, { ...context, checkWanted }), /nobody wants it/);
+      assert.deepEqual([...Deno.readDirSync(`${directory}/2/${tenantId}`)], []);
+    } finally {
+      await first.close();
+    }
+  });
+});
+
+Deno.test("a timeline that is deleted while it is pulled does not come", async () => {
+  await withDirectory(async (directory) => {
+    const first = start(directory, 1);
+    const path = `${directory}/2`;
+    Deno.mkdirSync(path);
+    const second = new Timelines(path, 2);
+    try {
+      await write(first);
+      const httpHosts = [first.httpAddress];
+      const joint = membership(1, [1, first], [2, first]);
+      const pull = () => second.pull({ tenantId, timelineId, httpHosts, membership: joint });
+      const deletions = [
+        () => second.delete(tenantId, timelineId, false),
+        () => second.deleteTenant(tenantId, false),
+      ];
+      for (const remove of deletions) {
+        const pulling = pull();
+        const removing = remove();
+        assert.throws(pull, /is being deleted/);
+        await assert.rejects(pulling, /is being deleted/);
+        await removing;
+        assert.deepEqual([...second.all()], []);
+        assert.deepEqual([...Deno.readDirSync(`${path}/${tenantId}`)], []);
+      }
+      await pull();
+      assert.equal([...second.all()].length, 1);
     } finally {
       await Promise.all([first.close(), second.close()]);
     }

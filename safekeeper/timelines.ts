@@ -52,6 +52,8 @@ export class Timelines {
   readonly #broken = new Map<string, string>();
   /** Timelines that are on their way. */
   readonly #pulls = new Map<string, Promise<string>>();
+  /** The last deletion that was asked for, of those that are under way. */
+  readonly #deletions = new Map<string, Promise<boolean>>();
   #lastCheckpointMs = -Infinity;
   #closed = false;
 
@@ -128,12 +130,19 @@ export class Timelines {
     throw new NotFound(`Cannot find timeline ${tenantId}/${timelineId} on this safekeeper`);
   }
 
+  #checkNotLeaving(tenantId: TenantId, timelineId: TimelineId): void {
+    if (!this.#deletions.has(`${tenantId}/${timelineId}`)) return;
+    throw new Conflict(`Cannot make timeline ${timelineId}: the one before is being deleted`);
+  }
+
   /**
    * Makes a timeline, or returns the one that is there if it was made with the same arguments.
-   * Throws Conflict if it was not, BadRequest for arguments that make no timeline.
+   * Throws Conflict if it was not, or is being deleted, BadRequest for arguments that make no
+   * timeline.
    */
   create(args: NewTimeline): Timeline {
     const state = newTimelineState(args);
+    this.#checkNotLeaving(args.tenantId, args.timelineId);
     const existing = this.find(args.tenantId, args.timelineId);
     if (existing !== undefined) {
       checkSame(existing.acceptor.state, state);
@@ -148,11 +157,13 @@ export class Timelines {
 
   /**
    * Gets a timeline from its members, unless it is here; a newer membership is then adopted.
-   * Returns the HTTP address that it is from. Throws what pullTimeline() throws.
+   * Returns the HTTP address that it is from. Throws what pullTimeline() throws, Conflict if it is
+   * being deleted.
    */
   pull(request: PullRequest): Promise<string | undefined> {
     const { tenantId, timelineId, membership } = request;
     const key = `${tenantId}/${timelineId}`;
+    this.#checkNotLeaving(tenantId, timelineId);
     const running = this.#pulls.get(key);
     if (running !== undefined) return running;
     const existing = this.find(tenantId, timelineId);
@@ -178,6 +189,7 @@ export class Timelines {
       directory,
       checkWanted: () => {
         if (this.#closed) throw new Unavailable("Cannot go on: the safekeeper is stopping");
+        this.#checkNotLeaving(tenantId, timelineId);
         if (this.find(tenantId, timelineId) === undefined) return;
         throw new Conflict(`Cannot pull timeline ${timelineId}: it was created meanwhile`);
       },
@@ -193,10 +205,25 @@ export class Timelines {
 
   /**
    * Removes a timeline, from remote storage first unless `onlyLocal`; returns whether there was
-   * one. Throws what removing its objects throws; the timeline is then still there. Of a broken one
-   * only the directory is removed: what it has in remote storage is not known.
+   * one; one that is on its way does not come. Throws what removing its objects throws; the
+   * timeline is then still there. Of a broken one only the directory is removed: what it has in
+   * remote storage is not known.
    */
-  async delete(tenantId: TenantId, timelineId: TimelineId, onlyLocal: boolean): Promise<boolean> {
+  delete(tenantId: TenantId, timelineId: TimelineId, onlyLocal: boolean): Promise<boolean> {
+    const key = `${tenantId}/${timelineId}`;
+    const before: Promise<unknown> = this.#deletions.get(key) ?? this.#pulls.get(key) ??
+      Promise.resolve();
+    const deletion = before.catch(() => {}).then(() =>
+      this.#delete(tenantId, timelineId, onlyLocal)
+    )
+      .finally(() => {
+        if (this.#deletions.get(key) === deletion) this.#deletions.delete(key);
+      });
+    this.#deletions.set(key, deletion);
+    return deletion;
+  }
+
+  async #delete(tenantId: TenantId, timelineId: TimelineId, onlyLocal: boolean): Promise<boolean> {
     const timeline = this.find(tenantId, timelineId);
     if (timeline === undefined) return this.#deleteBroken(`${tenantId}/${timelineId}`);
     const { backup } = timeline;
@@ -210,7 +237,7 @@ export class Timelines {
         throw thrown;
       }
     }
-    if (!this.#timelines.delete(`${tenantId}/${timelineId}`)) return false;
+    this.#timelines.delete(`${tenantId}/${timelineId}`);
     timelineCount.set(this.#timelines.size);
     timeline.delete();
     return true;
@@ -225,10 +252,11 @@ export class Timelines {
 
   /** Removes all timelines of a tenant; returns their ids. Throws what delete() throws. */
   async deleteTenant(tenantId: TenantId, onlyLocal: boolean): Promise<TimelineId[]> {
-    const all = [...this.all(), ...this.broken()];
-    const mine = all.filter((timeline) => timeline.tenantId === tenantId);
-    for (const timeline of mine) await this.delete(tenantId, timeline.timelineId, onlyLocal);
-    return mine.map((timeline) => timeline.timelineId);
+    const keys = [...this.#timelines.keys(), ...this.#broken.keys(), ...this.#pulls.keys()];
+    const mine = keys.filter((key) => key.startsWith(`${tenantId}/`))
+      .map((key) => parseTimelineId(key.slice(tenantId.length + 1)));
+    await Promise.all(mine.map((id) => this.delete(tenantId, id, onlyLocal)));
+    return mine;
   }
 
   /** Regular housekeeping: uploads and removes WAL, and now and then updates control files. */

@@ -7,7 +7,7 @@ import { Buffer } from "node:buffer";
 import type { Backend } from "../libs/remote_storage/backend.ts";
 import { LocalDirectory } from "../libs/remote_storage/local_directory.ts";
 import { RemoteStorage } from "../libs/remote_storage/remote_storage.ts";
-import { Unavailable } from "../libs/utils/errors.ts";
+import { Conflict, Unavailable } from "../libs/utils/errors.ts";
 import type { Lsn } from "../libs/utils/lsn.ts";
 import { until } from "../tests/support/waiting.ts";
 import { withDirectory } from "./safekeeper_fixture.ts";
@@ -280,6 +280,28 @@ Deno.test("while remote storage fails WAL stays, and goes when it works again", 
     assert.deepEqual(safekeeper.local(), [name(5), `${name(6)}.partial`]);
     await assertServes(safekeeper);
     writer.close();
+    await safekeeper.close();
+  });
+});
+
+Deno.test("a timeline is not made anew before its deletion has ended, however often it is asked", async () => {
+  await withStorage(async (directory, storage) => {
+    const safekeeper = new TestSafekeeper(directory, storage, NEVER);
+    const { timelines, timeline: { tenantId, timelineId, directory: path } } = safekeeper;
+    const make = () =>
+      timelines.create({
+        tenantId,
+        timelineId,
+        pgVersionNum: 170011,
+        walSegmentSize: SEGMENT,
+        startLsn: START,
+      });
+    const deletions = [1, 2].map(() => timelines.delete(tenantId, timelineId, false));
+    assert.throws(make, Conflict);
+    assert.deepEqual(await Promise.all(deletions), [true, false]);
+    assert.equal(timelines.find(tenantId, timelineId), undefined);
+    assert.equal(make(), timelines.find(tenantId, timelineId));
+    assert.ok(Deno.statSync(path).isDirectory);
     await safekeeper.close();
   });
 });
