@@ -2,9 +2,9 @@
  * One pass over a timeline as of its diskConsistentLsn: finds the extents that are due, rebuilds
  * their pages and writes them into image layers under temporary names, in key order.
  *
- * Runs in a worker (compaction_worker.ts), and in tests without one. It reads finished layers only. What
- * it holds: the caller's page cache and layer directories, one layer's index (24 bytes a page, a
- * few MB at most), the records of one page, and 100 bytes for each relation.
+ * Runs in a worker (compaction_worker.ts), and in tests without one. It reads finished layers only.
+ * What it holds: the caller's page cache and layer directories, one layer's index (24 bytes a page,
+ * a few MB at most), the records of one page, and 100 bytes for each relation.
  *
  * Images are made of blocks of relations, as many as the relation has at that LSN. Everything else
  * is left in delta layers: SLRU pages and values are few and small, and values have no chains. A
