@@ -41,11 +41,13 @@ const STREAK_MIN = 4;
 /** Pages that a row may leave out, because they are in the cache or hold nothing that is read. */
 const GAP_PAGES_MAX = 3;
 /**
- * Within so many pages of where a stream is, two misses in a row are of another process of the same
- * scan: they stay within 1024 blocks of each other, and ask for 128 more
- * (compute/lazy_files/library/). A miss alone is somebody's who looks for rows by an index.
+ * Within so many pages of where a stream is, NEAR_ROW_MIN misses in a row are of another process of
+ * the same scan: they stay within 1024 blocks of each other, and ask for 128 more
+ * (compute/lazy_files/library/). Less is somebody's who looks for rows by an index: also two misses
+ * are one value that lies across two pages.
  */
 const NEAR_PAGES = 20 * CHUNK_PAGES;
+const NEAR_ROW_MIN = 3;
 
 /** Bytes of slab that the chunks need. */
 export const READ_AHEAD_BYTES = CHUNKS * CHUNK_PAGES * CACHE_PAGE_BYTES;
@@ -66,9 +68,10 @@ export class ReadAhead {
   readonly #streak = new Uint32Array(STREAMS);
   readonly #streamRecent = new Uint8Array(STREAMS);
   #streamHand = 0;
-  // The last miss: its file, and the page behind it.
+  // The last miss: its file, the page behind it, and how many came in a row.
   #missedFile = 0;
   #missedNext = 0;
+  #missedRow = 0;
   // Of each chunk: the file (0: none), its first page, and how many of its pages are there.
   readonly #chunkFile = new Uint32Array(CHUNKS);
   readonly #first = new Uint32Array(CHUNKS);
@@ -80,6 +83,9 @@ export class ReadAhead {
   readonly #isRead = new Uint8Array(CHUNKS);
   readonly #ready: (Promise<void> | undefined)[] = new Array(CHUNKS).fill(undefined);
   readonly #unseenEnd = new Uint32Array(CHUNKS);
+  // Of such a chunk: the page behind the one that was last looked for, and how many in a row.
+  readonly #foundNext = new Uint32Array(CHUNKS);
+  readonly #foundRow = new Uint32Array(CHUNKS);
   #reads = 0;
   /** Where find() looks first. */
   #latest = 0;
@@ -111,13 +117,19 @@ export class ReadAhead {
 
   /** The offset of a page of a chunk that was read, or -1. */
   find(file: LayerFile, page: number): number {
-    if (this.#holds(this.#latest, file, page)) return this.#offsetOf(this.#latest, page);
+    const chunk = this.#holds(this.#latest, file, page) ? this.#latest : this.#look(file, page);
+    if (chunk < 0) return -1;
+    if (this.#unseenEnd[chunk]! > 0) this.#see(chunk, file, page);
+    return this.#offsetOf(chunk, page);
+  }
+
+  /** The chunk of a page, which is the latest then; or -1. */
+  #look(file: LayerFile, page: number): number {
     for (let chunk = 0; chunk < CHUNKS; chunk++) {
       if (!this.#holds(chunk, file, page)) continue;
       this.#chunkRecent[chunk] = 1;
       this.#latest = chunk;
-      if (this.#unseenEnd[chunk]! > 0) this.#comeTo(chunk, file);
-      return this.#offsetOf(chunk, page);
+      return chunk;
     }
     return -1;
   }
@@ -130,9 +142,7 @@ export class ReadAhead {
   miss(file: LayerFile, page: number, pagesEnd: number, mayPostpone: boolean): number {
     if (page >= pagesEnd) return -1;
     if (mayPostpone && this.#reads > 0) this.#postpone(file, page);
-    const isRow = file.id === this.#missedFile && isBehind(page - this.#missedNext);
-    this.#missedFile = file.id;
-    this.#missedNext = page + 1;
+    const isRow = this.#isInRow(file, page);
     let short = -1;
     for (let stream = 0; stream < STREAMS; stream++) {
       if (this.#streamFile[stream] !== file.id) continue;
@@ -153,6 +163,15 @@ export class ReadAhead {
     return this.#goOn(short, file, page, pagesEnd);
   }
 
+  /** Notes a miss; whether it is one of NEAR_ROW_MIN in a row. */
+  #isInRow(file: LayerFile, page: number): boolean {
+    const goesOn = file.id === this.#missedFile && isBehind(page - this.#missedNext);
+    this.#missedRow = goesOn ? this.#missedRow + 1 : 1;
+    this.#missedFile = file.id;
+    this.#missedNext = page + 1;
+    return this.#missedRow >= NEAR_ROW_MIN;
+  }
+
   /** Throws Postponed if the page is being read by another thread. */
   #postpone(file: LayerFile, page: number): void {
     const chunk = this.#chunkOf(file, page - page % CHUNK_PAGES);
@@ -168,6 +187,18 @@ export class ReadAhead {
     if (end > this.#next[stream]!) this.#next[stream] = end;
     this.#readOn(chunk, file, pagesEnd);
     return this.#offsetOf(chunk, page);
+  }
+
+  /**
+   * Notes that a page is looked for in a chunk that was read for a scan. A row of them is the scan;
+   * what is looked for alone is somebody's who happens to need what lies here.
+   */
+  #see(chunk: number, file: LayerFile, page: number): void {
+    const gap = page - this.#foundNext[chunk]!;
+    if (gap === -1) return; // the same page
+    this.#foundNext[chunk] = page + 1;
+    this.#foundRow[chunk] = isBehind(gap) ? this.#foundRow[chunk]! + 1 : 1;
+    if (this.#foundRow[chunk] === STREAK_MIN) this.#comeTo(chunk, file);
   }
 
   /** A scan has come to a chunk that was read for it: it goes on behind that, and so do we. */
@@ -232,6 +263,7 @@ export class ReadAhead {
         this.#count[chunk] = count;
         this.#chunkRecent[chunk] = 1;
         this.#unseenEnd[chunk] = pagesEnd;
+        this.#foundRow[chunk] = 0;
       },
     );
   }

@@ -125,6 +125,32 @@ Deno.test("who may wait is told when the page that he needs has come", async () 
   Deno.removeSync(directory, { recursive: true });
 });
 
+Deno.test("who needs single pages where a scan has been has nothing read behind them", async () => {
+  const directory = Deno.makeTempDirSync();
+  const files = new FileTable(2);
+  const cache = new FilePageCache(8 * CACHE_PAGE_BYTES, files, true);
+  const file = makeFile(files, `${directory}/0`, 0);
+  for (let page = 0; page < 130; page++) {
+    check(cache, file, 0, page);
+    await settled(files);
+  }
+  const before = cache.misses;
+  // In chunks that were read for the scan; the same page again, and a value across two
+  for (const page of [200, 240, 240, 241, 210, 205]) check(cache, file, 0, page);
+  assert.equal(cache.misses, before);
+  assert.equal(files.readCount, 0);
+  for (const page of [900, 901, 1000, 1001, 910, 911]) check(cache, file, 0, page);
+  assert.equal(cache.misses, before + 6);
+  // A row is another process of the scan
+  for (const page of [220, 221, 222, 223]) check(cache, file, 0, page);
+  assert.ok(files.readCount > 0);
+  for (const page of [950, 951, 952, 953, 954, 955]) check(cache, file, 0, page);
+  assert.equal(cache.misses, before + 9);
+  await settled(files);
+  files.release(file);
+  Deno.removeSync(directory, { recursive: true });
+});
+
 Deno.test("a file that is let go while it is read from is closed after that", async () => {
   const directory = Deno.makeTempDirSync();
   const files = new FileTable(2);
