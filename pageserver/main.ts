@@ -95,6 +95,10 @@ async function start(directory: string, config: z.infer<typeof pageserverConfig>
       await Promise.all([pageService.close(), http.shutdown(), receivers.stop()]);
       await manager.shutdown();
     },
+    quiet() {
+      reader.forgetLast();
+      manager.forgetScans();
+    },
     rest() {
       reader.forgetPages();
       manager.forgetPages();

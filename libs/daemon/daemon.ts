@@ -19,6 +19,8 @@ interface RunningDaemon {
   stop(): Promise<void>;
   /** What SIGQUIT does; without it the process just ends. */
   stopAtOnce?(): Promise<void>;
+  /** Gives back what it made for its last work; called after some seconds without any. */
+  quiet?(): void;
   /** Forgets what it keeps only to be faster; called after a minute without work. */
   rest?(): void;
 }
@@ -49,7 +51,7 @@ export async function runDaemon<C extends { readonly log_level: LogLevel }>(
     const pidFile = acquirePidFile(pidPath);
     const daemon = await kind.start(directory, config, pidPath);
     stopOnSignals(kind.name, daemon, () => pidFile.markStopped());
-    collectInQuietTimes(() => daemon.rest?.());
+    collectInQuietTimes(daemon);
   } catch (thrown) {
     console.error(`error: ${messageOf(thrown)}`);
     Deno.exit(1);

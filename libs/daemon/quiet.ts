@@ -3,9 +3,10 @@
  *
  * V8 collects garbage when it needs room. A daemon that has just started, or that was busy, needs
  * none, and would hold what its start or its last load has made of the heap for minutes, or for
- * good. So after some seconds without work it collects once, which takes about 25 ms, and not again
- * before it has worked or its heap has grown. After a minute it also gives up what it keeps only to
- * be faster, such as pages: who comes back then waits a little longer for the first of them.
+ * good. So after some seconds without work it gives back buffers and collects once, which takes
+ * about 25 ms, and not again before it has worked or its heap has grown. After a minute it also
+ * gives up what it keeps only to be faster, such as pages: who comes back then waits a little
+ * longer for the first of them.
  */
 
 /** Time between two looks at what the process has done. */
@@ -59,10 +60,10 @@ export class QuietTimes {
 type Collect = (options: { type: "major"; flavor: "last-resort" }) => void;
 
 /**
- * From now on collects in quiet times, and calls `rest` in long ones. Does nothing in a process
- * without --expose-gc.
+ * From now on collects in quiet times, before which it calls `quiet`, and `rest` in long ones. Does
+ * nothing in a process without --expose-gc.
  */
-export function collectInQuietTimes(rest: () => void): void {
+export function collectInQuietTimes(daemon: { quiet?(): void; rest?(): void }): void {
   const { gc } = globalThis as { gc?: Collect };
   if (gc === undefined) return;
   const times = new QuietTimes();
@@ -78,8 +79,9 @@ export function collectInQuietTimes(rest: () => void): void {
     const nowCpuMs = cpuMs();
     const share = (nowCpuMs - lastCpuMs) / Math.max(nowMs - lastMs, 1);
     const due = times.look(share, heapBytes());
-    if (due === "rest") rest();
+    if (due === "rest") daemon.rest?.();
     if (due !== "nothing") {
+      daemon.quiet?.();
       if (heapBytes() <= HEAP_BYTES_MAX) gc({ type: "major", flavor: "last-resort" });
       times.collected(heapBytes());
     }

@@ -87,7 +87,15 @@ export class PageReader {
     this.#cache.clear();
     this.#target.bytes = this.#cache.bytes;
     this.#target.view = this.#cache.view;
-    this.#collected = new Reconstruction(true); // as large as the longest history of a page
+    this.forgetLast();
+  }
+
+  /**
+   * Forgets what the last page was made of: as much as the longest history of a page, and where an
+   * image lay.
+   */
+  forgetLast(): void {
+    this.#collected = new Reconstruction(true);
     this.#scratch.bytes = this.#collected.bytes;
     this.#scratch.view = this.#collected.view;
   }

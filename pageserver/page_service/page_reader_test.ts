@@ -33,6 +33,9 @@ Deno.test("pages are what they were after a reader and the layers' cache have fo
     manager.forgetPages();
     assert.equal(served.cachedPages.size, 0);
     assert.deepEqual([read(), read(), read()], before);
+    reader.forgetLast();
+    manager.forgetScans();
+    assert.deepEqual([read(), read()], [before[0], before[0]]);
     reader.forgetPages();
     await cluster.ingest(insert(3));
     const after = read();

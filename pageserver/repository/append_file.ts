@@ -120,8 +120,8 @@ export class AppendFile {
       const needed = pagesOfBlob(position, likelyBytes);
       const at = this.#cache.valuePage(this.file, page, this.#wholePages, needed) +
         position % CACHE_PAGE_BYTES;
-      length = this.#cache.view.getUint32(at, true);
-      crc = this.#cache.view.getUint32(at + 4, true);
+      length = this.#cache.valueView.getUint32(at, true);
+      crc = this.#cache.valueView.getUint32(at + 4, true);
     }
     checkBlobLength(length, position, this.file.path);
     const offset = into.reserve(length);

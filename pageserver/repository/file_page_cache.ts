@@ -16,7 +16,7 @@
 import { assert } from "../../libs/utils/assert.ts";
 import type { FileTable, LayerFile } from "./file_table.ts";
 import { CACHE_PAGE_BYTES } from "./layer_format.ts";
-import { READ_AHEAD_BYTES, ReadAhead } from "./read_ahead.ts";
+import { ReadAhead } from "./read_ahead.ts";
 
 const PAGE_SHIFT = 13;
 /** Slots for values that are read for the first time. */
@@ -56,7 +56,9 @@ export class FilePageCache {
   #passingHand = 0;
   /** Whether the present read may be put off while others read ahead for it: see postponed.ts. */
   mayPostpone = false;
-  /** Behind what valuePage() last returned, the file goes on in `bytes` up to here. */
+  /** What valuePage() last returned is an offset in here; the file goes on there up to valueEnd. */
+  valueBytes: Uint8Array<ArrayBuffer>;
+  valueView: DataView;
   valueEnd = 0;
   /** Counters for the metrics page. */
   hits = 0;
@@ -68,15 +70,17 @@ export class FilePageCache {
     this.#files = files;
     this.#slots = Math.max(8, Math.floor(cacheBytes / CACHE_PAGE_BYTES));
     const all = this.#slots + PASSING_SLOTS; // those are behind the slots of the cache
-    this.bytes = new Uint8Array(all * CACHE_PAGE_BYTES + READ_AHEAD_BYTES + GROUP_BYTES);
+    this.bytes = new Uint8Array(all * CACHE_PAGE_BYTES + GROUP_BYTES);
     this.view = new DataView(this.bytes.buffer);
+    this.valueBytes = this.bytes;
+    this.valueView = this.view;
     this.#slotFile = new Uint32Array(all);
     this.#slotPage = new Uint32Array(all);
     this.#recent = new Uint8Array(all);
     this.#verified = new Uint8Array(all);
     this.#next = new Int32Array(all).fill(-1);
     this.#buckets = new Int32Array(2 ** Math.ceil(Math.log2(this.#slots))).fill(-1);
-    this.#ahead = new ReadAhead(files, this.bytes, all * CACHE_PAGE_BYTES, alongside);
+    this.#ahead = new ReadAhead(files, alongside);
   }
 
   /** Forgets all pages. Their memory is free when garbage is collected. */
@@ -86,9 +90,14 @@ export class FilePageCache {
     this.#buckets.fill(-1);
     this.bytes = new Uint8Array(this.bytes.length);
     this.view = new DataView(this.bytes.buffer);
-    const all = this.#slots + PASSING_SLOTS;
-    const { alongside } = this.#ahead;
-    this.#ahead = new ReadAhead(this.#files, this.bytes, all * CACHE_PAGE_BYTES, alongside);
+    this.forgetScans();
+  }
+
+  /** Forgets what was read ahead of scans, and gives back its memory: the next one has new. */
+  forgetScans(): void {
+    this.#ahead = new ReadAhead(this.#files, this.#ahead.alongside);
+    this.valueBytes = this.bytes;
+    this.valueView = this.view;
   }
 
   /** Bytes of all slots: the cache's limit. */
@@ -132,34 +141,48 @@ export class FilePageCache {
    * The same of a page with values, which may be read with the pages behind it: all before
    * `pagesEnd` are there and never change. `needed` says how many pages, this one and the next or
    * this one alone, the caller is going to ask for: a value that lies across both is one read then.
+   * The offset is one in valueBytes.
    */
   valuePage(file: LayerFile, page: number, pagesEnd: number, needed: 1 | 2): number {
     const ahead = this.#ahead.find(file, page);
     if (ahead >= 0) {
       this.hits++;
-      this.valueEnd = this.#ahead.end;
-      return ahead;
+      return this.#inChunk(ahead);
     }
-    const offset = this.#valueSlot(file, page, pagesEnd, needed);
-    if (offset >= this.#ahead.start) {
-      this.valueEnd = this.#ahead.end;
-      return offset;
+    const bucket = this.#bucketOf(file.id, page);
+    const found = this.#find(file, page, bucket);
+    if (found >= 0) return this.#inSlot(found, file, page);
+    const read = this.#ahead.miss(file, page, pagesEnd, this.mayPostpone);
+    if (read >= 0) {
+      this.misses++;
+      return this.#inChunk(read);
     }
+    return this.#inSlot(this.#loadValue(file, page, pagesEnd, needed, bucket), file, page);
+  }
+
+  #inChunk(offset: number): number {
+    this.valueBytes = this.#ahead.bytes;
+    this.valueView = this.#ahead.view;
+    this.valueEnd = this.#ahead.end;
+    return offset;
+  }
+
+  #inSlot(offset: number, file: LayerFile, page: number): number {
+    this.valueBytes = this.bytes;
+    this.valueView = this.view;
     const next = (offset >>> PAGE_SHIFT) + 1; // the slot behind may have the page behind
     const goesOn = this.#slotPage[next] === page + 1 && this.#slotFile[next] === file.id;
     this.valueEnd = offset + (goesOn ? 2 : 1) * CACHE_PAGE_BYTES;
     return offset;
   }
 
-  #valueSlot(file: LayerFile, page: number, pagesEnd: number, needed: 1 | 2): number {
-    const bucket = this.#bucketOf(file.id, page);
-    const found = this.#find(file, page, bucket);
-    if (found >= 0) return found;
-    const read = this.#ahead.miss(file, page, pagesEnd, this.mayPostpone);
-    if (read >= 0) {
-      this.misses++;
-      return read;
-    }
+  #loadValue(
+    file: LayerFile,
+    page: number,
+    pagesEnd: number,
+    needed: 1 | 2,
+    bucket: number,
+  ): number {
     if (this.#isWorthASlot(file, page)) return this.#load(file, page, bucket, this.#freeSlot());
     if (needed === 2 && page + 1 < pagesEnd && this.#isMissing(file, page + 1)) {
       return this.#loadTwo(file, page, bucket);
@@ -248,7 +271,7 @@ export class FilePageCache {
       const count = Math.min(length - done, CACHE_PAGE_BYTES - inPage);
       const page = Math.floor((position + done) / CACHE_PAGE_BYTES);
       const from = this.valuePage(file, page, pagesEnd, done + count < length ? 2 : 1) + inPage;
-      into.set(this.bytes.subarray(from, from + count), at + done);
+      into.set(this.valueBytes.subarray(from, from + count), at + done);
       done += count;
     }
   }

@@ -187,7 +187,8 @@ export class LayerReader implements LayerSource {
 
   /** The length of the blob at `position`. */
   blobLength(position: number): number {
-    return this.#cache.view.getUint32(this.#blobAt(position, 0, false), true);
+    const at = this.#blobAt(position, 0, false);
+    return this.#cache.valueView.getUint32(at, true);
   }
 
   /**
@@ -270,9 +271,9 @@ export class LayerReader implements LayerSource {
 
   readBlob(position: number, likelyBytes: number, into: Reconstruction): number {
     const at = this.#blobAt(position, likelyBytes, into.mayPostpone);
-    const { view } = this.#cache;
-    const length = view.getUint32(at, true);
-    const crc = view.getUint32(at + 4, true);
+    const { valueView } = this.#cache;
+    const length = valueView.getUint32(at, true);
+    const crc = valueView.getUint32(at + 4, true);
     checkBlobLength(length, position, this.#file.path);
     const offset = into.reserve(length);
     this.#cache.readValue(
@@ -289,7 +290,7 @@ export class LayerReader implements LayerSource {
 
   pointAtBlob(position: number, likelyBytes: number, into: Reconstruction): boolean {
     const at = this.#blobAt(position, likelyBytes, into.mayPostpone);
-    const { bytes, view, valueEnd } = this.#cache;
+    const { valueBytes: bytes, valueView: view, valueEnd } = this.#cache;
     const length = view.getUint32(at, true);
     const crc = view.getUint32(at + 4, true);
     checkBlobLength(length, position, this.#file.path);
@@ -300,7 +301,7 @@ export class LayerReader implements LayerSource {
     return true;
   }
 
-  /** The offset in the cache of a blob's header. */
+  /** The offset of a blob's header in valueBytes of the cache. */
   #blobAt(position: number, likelyBytes: number, mayPostpone: boolean): number {
     this.#cache.mayPostpone = mayPostpone;
     const page = Math.floor(position / CACHE_PAGE_BYTES);

@@ -16,8 +16,7 @@
  * who has pages to send. Who needs such a chunk before it is there may wait for it, while others
  * are served (postponed.ts), or reads it himself, as if nobody had begun.
  *
- * The buffers are few and lie at the end of the cache's slab, so that an offset in it is all that a
- * caller needs.
+ * The buffers are few. They lie in one slab, which is there from the first chunk on.
  */
 import { assert } from "../../libs/utils/assert.ts";
 import type { FileTable, LayerFile } from "./file_table.ts";
@@ -49,8 +48,8 @@ const GAP_PAGES_MAX = 3;
 const NEAR_PAGES = 20 * CHUNK_PAGES;
 const NEAR_ROW_MIN = 3;
 
-/** Bytes of slab that the chunks need. */
-export const READ_AHEAD_BYTES = CHUNKS * CHUNK_PAGES * CACHE_PAGE_BYTES;
+/** Bytes of all buffers. */
+const SLAB_BYTES = CHUNKS * CHUNK_PAGES * CACHE_PAGE_BYTES;
 
 /** Whether a page goes on with a row, this far behind where the row is. */
 function isBehind(gap: number): boolean {
@@ -60,8 +59,9 @@ function isBehind(gap: number): boolean {
 /** The streams and the chunks. */
 export class ReadAhead {
   readonly #files: FileTable;
-  readonly #bytes: Uint8Array;
-  readonly #offset: number;
+  /** The buffers, or nothing. */
+  bytes = new Uint8Array(0);
+  view = new DataView(this.bytes.buffer);
   // Of each stream: the file (0: none), the page that goes on with it, pages so far.
   readonly #streamFile = new Uint32Array(STREAMS);
   readonly #next = new Uint32Array(STREAMS);
@@ -91,23 +91,10 @@ export class ReadAhead {
   #latest = 0;
 
   /**
-   * The buffers are bytes[offset, offset + READ_AHEAD_BYTES). `alongside`: the event loop turns
-   * between reads, so that there can be reads by other threads.
+   * `alongside`: the event loop turns between reads, so that there can be reads by other threads.
    */
-  constructor(
-    files: FileTable,
-    bytes: Uint8Array,
-    offset: number,
-    readonly alongside: boolean,
-  ) {
+  constructor(files: FileTable, readonly alongside: boolean) {
     this.#files = files;
-    this.#bytes = bytes;
-    this.#offset = offset;
-  }
-
-  /** Where the buffers begin. */
-  get start(): number {
-    return this.#offset;
   }
 
   /** Where the chunk ends in which find() or miss() last found a page. */
@@ -248,7 +235,7 @@ export class ReadAhead {
       file,
       first * CACHE_PAGE_BYTES,
       count * CACHE_PAGE_BYTES,
-      this.#bytes,
+      this.bytes,
       this.#bufferOf(chunk),
       (isRead) => {
         this.#reads--;
@@ -303,7 +290,7 @@ export class ReadAhead {
       file,
       first * CACHE_PAGE_BYTES,
       count * CACHE_PAGE_BYTES,
-      this.#bytes,
+      this.bytes,
       this.#bufferOf(chunk),
     );
     this.#chunkFile[chunk] = file.id;
@@ -324,6 +311,10 @@ export class ReadAhead {
 
   /** A buffer of a chunk that was not looked for since the hand last passed, and is not read. */
   #freeBuffer(): number {
+    if (this.bytes.length === 0) {
+      this.bytes = new Uint8Array(SLAB_BYTES);
+      this.view = new DataView(this.bytes.buffer);
+    }
     while (this.#chunkRecent[this.#chunkHand] === 1 || this.#isRead[this.#chunkHand] === 1) {
       this.#chunkRecent[this.#chunkHand] = 0;
       this.#chunkHand = (this.#chunkHand + 1) % CHUNKS;
@@ -347,6 +338,6 @@ export class ReadAhead {
   }
 
   #bufferOf(chunk: number): number {
-    return this.#offset + chunk * CHUNK_PAGES * CACHE_PAGE_BYTES;
+    return chunk * CHUNK_PAGES * CACHE_PAGE_BYTES;
   }
 }

@@ -26,7 +26,7 @@ function wordOf(n: number, page: number): number {
 function check(cache: FilePageCache, file: LayerFile, n: number, page: number): void {
   const offset = cache.valuePage(file, page, PAGES, 1);
   for (let at = 0; at < CACHE_PAGE_BYTES; at += 1024) {
-    assert.equal(cache.view.getUint32(offset + at, true), wordOf(n, page), `page ${page}`);
+    assert.equal(cache.valueView.getUint32(offset + at, true), wordOf(n, page), `page ${page}`);
   }
 }
 
@@ -45,6 +45,12 @@ Deno.test("behind a scan chunks are read by others: it has read itself only the 
     if (page % 32 === 0) await settled(files);
   }
   assert.ok(cache.misses <= 6, `${cache.misses} misses`);
+  const before = cache.misses;
+  check(cache, file, 0, PAGES - 1);
+  assert.equal(cache.misses, before);
+  cache.forgetScans();
+  check(cache, file, 0, PAGES - 1);
+  assert.equal(cache.misses, before + 1);
   files.release(file);
   Deno.removeSync(directory, { recursive: true });
 });
@@ -58,7 +64,7 @@ Deno.test("who does not wait for others reads the right pages himself", async ()
     n: fc.nat(2),
     start: fc.nat(PAGES - 1),
     count: fc.integer({ min: 1, max: 300 }),
-    turn: fc.constantFrom("none", "one", "all"),
+    turn: fc.constantFrom("none", "one", "all", "forget"),
   });
   await fc.assert(
     fc.asyncProperty(fc.array(run, { maxLength: 8 }), async (runs) => {
@@ -68,6 +74,7 @@ Deno.test("who does not wait for others reads the right pages himself", async ()
         }
         if (turn === "one") await setImmediate();
         if (turn === "all") await settled(files);
+        if (turn === "forget") cache.forgetScans();
         assert.ok(files.openCount <= 2);
       }
       if (runs.length === 0) cache.clear();

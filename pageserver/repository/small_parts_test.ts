@@ -248,9 +248,18 @@ Deno.test("rows of pages are read by the chunk, pages alone are not, however nea
   assert.deepEqual([0, 1, 2, 3, 4].map(byChunk), [false, false, false, true, true]);
   // By key, each somewhat behind the one before, as by an index
   for (let page = 100; page < 400; page += 30) assert.equal(byChunk(page), false, `page ${page}`);
+  // One value across two pages
+  assert.deepEqual([450, 451, 470, 471].map(byChunk), [false, false, false, false]);
   // Another process of the scan
-  assert.deepEqual([500, 501, 502].map(byChunk), [false, true, true]);
-  assert.deepEqual([640, 641, 135, 136].map(byChunk), [false, true, false, true]);
+  assert.deepEqual([500, 501, 502, 503].map(byChunk), [false, false, true, true]);
+  assert.deepEqual([640, 641, 642, 135, 136, 137].map(byChunk), [
+    false,
+    false,
+    true,
+    false,
+    false,
+    true,
+  ]);
   files.release(file);
   Deno.removeSync(directory, { recursive: true });
 });

@@ -187,6 +187,11 @@ export class TenantManager {
     this.#resources.cache.clear();
   }
 
+  /** Gives back the buffers of scans, in which the next one puts what it reads. */
+  forgetScans(): void {
+    this.#resources.cache.forgetScans();
+  }
+
   /** Flushes and closes everything. */
   async shutdown(): Promise<void> {
     for (const place of this.#places.values()) {
