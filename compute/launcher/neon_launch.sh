@@ -198,13 +198,14 @@ guard() {
     flock -n 9 || exit 0
     while [ "$gone" -lt "$limit" ]; do
         sleep "$look" 9>&-
-        if ended_orderly "$pidfile"; then break; fi
-        if flock -n -s "$pidfile" true 9>&-; then gone=$((gone + look)); else gone=0; fi
+        # The next host may be there a moment later: one look decides
+        if ended_orderly "$pidfile"; then
+            rm -f "$pidfile.guard"
+            exit 0
+        fi
+        # It could not start while we hold the lock, so that is given back at once
+        if flock -n -s 8 8<"$pidfile" 9>&-; then gone=$((gone + look)); else gone=0; fi
     done
-    if ended_orderly "$pidfile"; then
-        rm -f "$pidfile.guard"
-        exit 0
-    fi
     for pgdata in "$endpoints"/*/pgdata; do
         IFS= read -r pid 2>/dev/null <"$pgdata/postmaster.pid" || continue
         is_number "$pid" && [ "/proc/$pid/cwd" -ef "$pgdata" ] && kill -s QUIT "$pid"
