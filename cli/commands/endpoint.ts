@@ -32,7 +32,7 @@ import type { EndpointMode } from "../../compute/client.ts";
 import { BadRequest } from "../../libs/utils/errors.ts";
 import type { TenantId } from "../../libs/utils/id.ts";
 import type { Lsn } from "../../libs/utils/lsn.ts";
-import { printHint, printJson, printLine, printTable } from "../output.ts";
+import { printBytes, printHint, printJson, printLine, printTable } from "../output.ts";
 import { waitingFor } from "../waiting.ts";
 
 const TENANT_HELP = "which tenant (default: the default one)";
@@ -273,8 +273,7 @@ function generateJwt() {
       const env = openEnvironment();
       const record = loadEndpointRecord(env.repoDir, name);
       if (record === undefined) throw endpointNotFound(env.repoDir, name);
-      const token = await generateToken(env, record, scope);
-      await Deno.stdout.write(new TextEncoder().encode(token));
+      printBytes(new TextEncoder().encode(await generateToken(env, record, scope)));
     });
   return withExamples(
     made,

@@ -18,7 +18,7 @@ import {
 } from "../control_plane/environment.ts";
 import { withExamples } from "../help.ts";
 import { count, lsn, tenantId } from "../options.ts";
-import { printJson, printLine } from "../output.ts";
+import { printBytes, printJson, printLine } from "../output.ts";
 import { BLOCK_MAX, fork, parseRelation, type RelationArgument } from "../wal_options.ts";
 
 /** Where a table's or an index's pages are: its relfilenode as of now. */
@@ -117,11 +117,8 @@ function get() {
         options.lsn === undefined ? undefined : formatLsn(options.lsn),
       );
       const bytes = Uint8Array.fromBase64(found.page);
-      if (options.raw) {
-        for (let done = 0; done < bytes.length;) {
-          done += Deno.stdout.writeSync(bytes.subarray(done));
-        }
-      } else if (options.json) {
+      if (options.raw) printBytes(bytes);
+      else if (options.json) {
         printJson(found);
       } else {
         const of = `${found.relation} of ${found.relation_blocks} blocks`;

@@ -17,6 +17,7 @@ import { LyingProxy } from "../../tests/fuzz/lying_proxy.ts";
 import { mutated } from "../../tests/fuzz/mutations.ts";
 import { StartOver } from "../start_over.ts";
 import type { WalReceivers } from "./wal_receivers.ts";
+import { streamWal } from "./wal_stream.ts";
 
 /** A safekeeper that serves given WAL, and hangs up after `hangUpAfter` bytes if that is set. */
 class FakeSafekeeper {
@@ -260,6 +261,41 @@ Deno.test("a safekeeper that accepts a connection and never says a word holds no
     await cluster.timeline.waitForLsn(safekeeper.wal.end, 5000);
     connection.close();
     mute.close();
+  }));
+
+Deno.test("a safekeeper is not taken for silent while its WAL waits for our disk", () =>
+  withReceivers(async (cluster, _, safekeeper) => {
+    const { served, timeline, reader, pause } = cluster;
+    safekeeper.append(5);
+    const looked = Promise.withResolvers<void>();
+    let isStuck = false; // for a minute, by the clock
+    const { waitForRoom } = timeline;
+    timeline.waitForRoom = () => {
+      timeline.waitForRoom = waitForRoom;
+      isStuck = true;
+      return looked.promise;
+    };
+    const stopping = new AbortController();
+    const streaming = streamWal({
+      served,
+      reader,
+      safekeeper: `127.0.0.1:${safekeeper.port}`,
+      pageserverId: 5,
+      token: undefined,
+      signal: stopping.signal,
+      now: () => {
+        if (!isStuck) return performance.now();
+        isStuck = false;
+        looked.resolve();
+        return performance.now() + 60_000;
+      },
+      unixNow: () => 0,
+      pause,
+    });
+    await Promise.race([safekeeper.acknowledged, streaming]); // that would throw
+    assert.equal(timeline.lastRecordLsn, safekeeper.wal.end);
+    stopping.abort();
+    await streaming;
   }));
 
 Deno.test("a timeline of which a sync failed begins again at what is on disk", () =>

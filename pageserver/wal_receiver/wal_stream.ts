@@ -56,9 +56,10 @@ export async function streamWal(options: WalStreamOptions): Promise<void> {
   const close = () => attempt.abort();
   signal.addEventListener("abort", close);
   let heardMs = now();
+  let isBusy = false; // with what it sent: then it is not the safekeeper that is silent
   let silent = false;
   const watchdog = setInterval(() => {
-    if (now() - heardMs < SILENCE_LIMIT_MS) return;
+    if (now() - heardMs < SILENCE_LIMIT_MS || isBusy) return;
     silent = true;
     close();
   }, SILENCE_CHECK_MS);
@@ -67,7 +68,10 @@ export async function streamWal(options: WalStreamOptions): Promise<void> {
     const address = parseAddress(safekeeper);
     const client = await PgClient.connect(address, startup, attempt.signal, options.token);
     const copy = await client.copyBoth(`START_REPLICATION PHYSICAL ${formatLsn(lastRecordLsn)}`);
-    await pump(copy, options, () => heardMs = now());
+    await pump(copy, options, (busy) => {
+      heardMs = now();
+      isBusy = busy;
+    });
   } catch (thrown) {
     if (signal.aborted) return;
     if (silent) throw new TimedOut(`Cannot stream WAL from ${safekeeper}: it is silent`);
@@ -79,10 +83,11 @@ export async function streamWal(options: WalStreamOptions): Promise<void> {
   }
 }
 
+/** `heard` is told of each message, whether it is being worked on. */
 async function pump(
   copy: CopyBoth,
   options: WalStreamOptions,
-  heard: () => void,
+  heard: (isBusy: boolean) => void,
 ): Promise<void> {
   const { timeline } = options.served;
   const ingest = new WalIngest(options);
@@ -92,7 +97,7 @@ async function pump(
     for (;;) {
       const payload = await copy.receive();
       if (payload === undefined) return;
-      heard();
+      heard(false);
       const message = readSenderMessage(payload);
       if (message.kind === "keepalive") {
         await replies.send();
@@ -111,7 +116,9 @@ async function pump(
           }`,
         );
       }
+      heard(true);
       await ingest.feed(message.wal);
+      heard(false);
       await replies.afterWal();
     }
   } finally {
