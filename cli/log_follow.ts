@@ -59,7 +59,7 @@ export class LogFollower implements Disposable {
           if (directories.includes(directory)) rescan();
           look(event.paths);
         }
-      })();
+      })().catch(this.#ended.reject);
     };
     const rescan = () => {
       for (const directory of directories) watch(directory);

@@ -32,8 +32,12 @@ export function endpointsDirectory(env: Environment): string {
 
 /** The log files that are meant: all, those of a role, or one. Throws for an unknown id. */
 export function logSources(env: Environment, role?: LogRole, id?: string): LogSource[] {
-  if (role === "safekeeper" && id !== undefined) safekeeperConfig(env.config, Number(id));
-  else if (id !== undefined && role !== "endpoint") {
+  if (role === "safekeeper" && id !== undefined) {
+    if (!/^\d+$/.test(id)) {
+      throw new BadRequest(`Cannot find safekeeper "${id}": name it by its number`);
+    }
+    safekeeperConfig(env.config, Number(id));
+  } else if (id !== undefined && role !== "endpoint") {
     throw new BadRequest(`Cannot show the log of "${role} ${id}": there is one ${role}`);
   }
   const daemons = allRoles(env).map(({ name, logFile }) => ({ name, path: logFile }));

@@ -1,8 +1,9 @@
 import assert from "node:assert/strict";
+import type { Environment } from "./control_plane/environment.ts";
 import { entriesOf, inOrder, type LogEntry } from "./log_entries.ts";
 import { LogFile } from "./log_file.ts";
 import { LogFollower } from "./log_follow.ts";
-import type { LogSource } from "./log_sources.ts";
+import { type LogSource, logSources } from "./log_sources.ts";
 
 async function withDirectory(test: (directory: string) => void | Promise<void>): Promise<void> {
   const directory = Deno.makeTempDirSync({ prefix: "neon-logs-" });
@@ -21,6 +22,14 @@ function line(second: number, text: string): string {
 function append(path: string, text: string): void {
   Deno.writeTextFileSync(path, text, { append: true });
 }
+
+Deno.test("logSources() says what is wrong with a name", () => {
+  const safekeepers = [{ id: 1, pg_port: 1, http_port: 2 }];
+  const env = { repoDir: "/nowhere", config: { safekeepers } as Environment["config"] };
+  assert.throws(() => logSources(env, "safekeeper", "main"), /safekeeper "main": name it by/);
+  assert.throws(() => logSources(env, "safekeeper", "2"), /safekeeper 2: known are 1/);
+  assert.throws(() => logSources(env, "compute", "2"), /there is one compute/);
+});
 
 Deno.test("entriesOf() reads our lines and PostgreSQL's, with what follows them", () => {
   const entries = entriesOf("endpoint main", [
