@@ -159,11 +159,20 @@ export class Launcher {
     if (await this.startTime(identity.pid) !== identity.startTime) return undefined;
     const ended = async () => {
       do await new Promise((resolve) => setTimeout(resolve, ADOPTED_LOOK_MS)); while (
-        await this.startTime(identity.pid) === identity.startTime
+        await this.#mayLive(identity)
       );
       return "an unknown exit code";
     };
     return new PostgresProcess(this, identity.pid, ended(), identity.startTime);
+  }
+
+  /** False if a process has ended; a look that fails, as where no process can be made, says nothing. */
+  async #mayLive({ pid, startTime }: ProcessIdentity): Promise<boolean> {
+    try {
+      return await this.startTime(pid) === startTime;
+    } catch {
+      return true;
+    }
   }
 
   /** When the Postgres with this pid started; undefined if there is none. */

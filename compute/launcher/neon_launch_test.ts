@@ -233,6 +233,21 @@ Deno.test({
     }),
 });
 
+Deno.test("an adopted Postgres has not ended because nobody could look for a moment", async () => {
+  const directory = Deno.makeTempDirSync({ prefix: "launcher-" });
+  const path = join(directory, "launcher");
+  // The first look finds it, the second cannot be made, the third finds that it is gone
+  const script = `#!/bin/sh
+cd ${directory}; echo >>looks
+case $(wc -l <looks) in 1) echo alive 5 postgres ;; 2) exit 66 ;; *) echo dead ;; esac
+`;
+  Deno.writeTextFileSync(path, script, { mode: 0o755 });
+  const adopted = await new Launcher(path, undefined).adopt({ pid: 1, startTime: "5" });
+  equal(await adopted?.exited, "an unknown exit code");
+  equal(Deno.readTextFileSync(join(directory, "looks")), "\n\n\n");
+  Deno.removeSync(directory, { recursive: true });
+});
+
 Deno.test({
   name: "launcher start fails without a readable library",
   ignore: !ON_LINUX,
