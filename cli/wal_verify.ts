@@ -6,8 +6,8 @@
 import { tmpdir } from "node:os";
 import { dirname, join, resolve } from "node:path";
 import { crc32AddonPath } from "../libs/utils/crc32c.ts";
-import { NotFound } from "../libs/utils/errors.ts";
 import { ifThere } from "../libs/utils/if_there.ts";
+import { InvalidArgumentError } from "./command.ts";
 import { PartialDirectory } from "./control_plane/partial_directory.ts";
 import { programFile } from "./control_plane/supervisor.ts";
 
@@ -23,10 +23,10 @@ interface VerifyArguments {
   json?: true | undefined;
 }
 
-/** The real path, for a permission that holds behind links. */
+/** The real path, for a permission that holds behind links. Exit code 1 is for differences. */
 function realPath(path: string): string {
   const found = ifThere(() => Deno.realPathSync(resolve(path)));
-  if (found === undefined) throw new NotFound(`Cannot verify WAL: there is no "${path}"`);
+  if (found === undefined) throw new InvalidArgumentError(`Cannot verify WAL: there is no "${path}"`);
   return found;
 }
 
