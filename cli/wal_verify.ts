@@ -26,7 +26,9 @@ interface VerifyArguments {
 /** The real path, for a permission that holds behind links. Exit code 1 is for differences. */
 function realPath(path: string): string {
   const found = ifThere(() => Deno.realPathSync(resolve(path)));
-  if (found === undefined) throw new InvalidArgumentError(`Cannot verify WAL: there is no "${path}"`);
+  if (found === undefined) {
+    throw new InvalidArgumentError(`Cannot verify WAL: there is no "${path}"`);
+  }
   return found;
 }
 

@@ -99,7 +99,14 @@ Deno.test({
       assert.equal(other.code, 1, other.stdout + other.stderr);
       assert.match(other.stdout, /; 1 different\n +pg_xact segment 0 block 0: 1 bytes from 0/);
 
-      const away = await runNeon(server.directory, ["wal", "verify", "--pgdata", base, "--wal", "x"]);
+      const away = await runNeon(server.directory, [
+        "wal",
+        "verify",
+        "--pgdata",
+        base,
+        "--wal",
+        "x",
+      ]);
       assert.deepEqual([away.code, away.stdout], [2, ""], "that is no difference");
     } finally {
       await server.remove();
