@@ -1,6 +1,7 @@
 /** The compactor with its worker, on a cluster whose WAL is made up. */
 import assert from "node:assert/strict";
-import { PAGE_SIZE, Rmgr } from "../../libs/postgres/constants.ts";
+import { PAGE_SIZE, Rmgr, XactInfo } from "../../libs/postgres/constants.ts";
+import { SlruKind } from "../../libs/postgres/slru.ts";
 import { Unavailable } from "../../libs/utils/errors.ts";
 import { newTimelineId } from "../../libs/utils/id.ts";
 import { HEAP, type RecordSpec, type TestCluster, withCluster } from "../cluster_fixture.ts";
@@ -84,6 +85,42 @@ Deno.test("a worker makes images of pages, and they are what the records give", 
     await cluster.ingest(insert(1, 4));
     assert.deepEqual(cluster.collect(HEAP, 1).recordCount, 1);
     assert.notDeepEqual(readPage(cluster, 1), before[1]);
+  }));
+
+Deno.test("a page of pg_xact with many commits gets an image, and goes on from it", () =>
+  withCluster(async (cluster) => {
+    const { timeline, served } = cluster;
+    const statuses = () => {
+      const reader = new PageReader(1024 * 1024);
+      served.cachedPages.clear();
+      const page = reader.slruPage(served, SlruKind.CLOG, 0, 0, timeline.lastRecordLsn);
+      return page.bytes.slice(page.offset, page.offset + PAGE_SIZE);
+    };
+    const end = (xid: number, info: number) =>
+      cluster.ingest({
+        rmid: Rmgr.XACT,
+        info,
+        xid,
+        main: new Uint8Array(8),
+      });
+    const imported = statuses();
+    for (let xid = 800; xid < 1100; xid++) {
+      await end(xid, xid % 3 === 0 ? XactInfo.ABORT : XactInfo.COMMIT);
+    }
+    await timeline.flush();
+    const before = statuses();
+    assert.notDeepEqual(before, imported);
+    assert.equal(cluster.collectSlru(SlruKind.CLOG, 0).recordCount, 300);
+    // Without force: these records are many times as long as their page
+    const { images } = await new Compactor(cluster).compact(timeline, false);
+    assert.deepEqual([images.pages, images.failedPages], [1, 0]);
+    const { hasImage, recordCount } = cluster.collectSlru(SlruKind.CLOG, 0);
+    assert.deepEqual([hasImage, recordCount], [true, 0]);
+    assert.deepEqual(statuses(), before);
+    await end(1100, XactInfo.COMMIT);
+    assert.equal(cluster.collectSlru(SlruKind.CLOG, 0).recordCount, 1);
+    const after = statuses();
+    assert.equal(after.findIndex((byte, at) => byte !== before[at]), 1100 / 4);
   }));
 
 Deno.test("a branch gets images of what it changed, though its ancestor is in memory", () =>

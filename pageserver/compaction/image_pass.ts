@@ -6,18 +6,24 @@
  * What it holds: the caller's page cache and layer directories, one layer's index (24 bytes a page,
  * a few MB at most), the records of one page, and 100 bytes for each relation.
  *
- * Images are made of blocks of relations, as many as the relation has at that LSN. Everything else
- * is left in delta layers: SLRU pages and values are few and small, and values have no chains. A
- * page that cannot be rebuilt is left out, reported, and not tried again before a newer layer
- * changes its extent; reads of it find what they found before.
+ * Images are made of blocks of relations and of SLRU segments, as many as these have at that LSN.
+ * Everything else is left in delta layers: values are few and small, and have no chains. A page
+ * that cannot be rebuilt is left out, reported, and not tried again before a newer layer changes
+ * its extent; reads of it find what they found before.
  */
 import { PAGE_SIZE } from "../../libs/postgres/constants.ts";
-import type { RelTag } from "../../libs/postgres/relation.ts";
 import type { PgVersion } from "../../libs/postgres/versions.ts";
 import { Corrupt, messageOf, NotFound } from "../../libs/utils/errors.ts";
 import { INVALID_LSN, type Lsn } from "../../libs/utils/lsn.ts";
 import type { SearchKey } from "../repository/blob_source.ts";
-import { compareKeys, KeyClass, makeKey, relationSizeKey } from "../repository/key.ts";
+import {
+  compareKeys,
+  type Key,
+  KeyClass,
+  makeKey,
+  relationSizeKey,
+  slruSizeKey,
+} from "../repository/key.ts";
 import { NO_OBJECT } from "../repository/key_interner.ts";
 import type { Layer } from "../repository/layer.ts";
 import { EntryKind, KIND_MASK, layerFileName } from "../repository/layer_format.ts";
@@ -101,6 +107,27 @@ export async function makeImages(
   }
 }
 
+/** The key of a block of the object whose block 0 has the key `object`. */
+function blockKey({ f1, f2, f3, f4, f5 }: Readonly<Key>, block: number): Key {
+  return makeKey(f1, f2, f3, f4, f5, block);
+}
+
+/** What redo is to know of the page with this key. */
+function setRedoKey(redoKey: RedoKey, { f1, f2, f3, f4, f5, f6 }: Readonly<Key>): void {
+  redoKey.block = f6;
+  if (f1 === KeyClass.slru) {
+    redoKey.kind = "slru";
+    redoKey.slruKind = f2;
+    redoKey.segno = f4;
+    return;
+  }
+  redoKey.kind = "relation";
+  redoKey.spc = f2;
+  redoKey.db = f3;
+  redoKey.rel = f4;
+  redoKey.fork = f5;
+}
+
 class ImagePass {
   readonly #order: ImagePassOrder;
   readonly #context: ImagePassContext;
@@ -141,8 +168,8 @@ class ImagePass {
   }
 
   async run(): Promise<ImagePassResult> {
-    for (const [tag, blocks] of await this.#changedRelations()) {
-      for (const extent of extentsOf(tag, blocks)) await this.#look(extent);
+    for (const [object, blocks] of await this.#changedObjects()) {
+      for (const extent of extentsOf(object, blocks)) await this.#look(extent);
     }
     await this.#finishLayer();
     return {
@@ -163,34 +190,38 @@ class ImagePass {
     }
   }
 
-  /** The relation forks that fresh layers may have something of, in key order, with their blocks. */
-  async #changedRelations(): Promise<[RelTag, number][]> {
-    const found: [RelTag, number][] = [];
-    const from = relationSizeKey(0, 0, 0, 0);
-    const to = relationSizeKey(U32_MAX, U32_MAX, U32_MAX, 255);
-    scanKeys(
-      this.#timeline,
-      from,
-      to,
-      this.#lsn,
-      ({ f2: spc, f3: db, f4: rel, f5: fork }, size) => {
+  /** What fresh layers may have something of, in key order, with its blocks. */
+  async #changedObjects(): Promise<[Key, number][]> {
+    const found: [Key, number][] = [];
+    const scan = (from: Key, to: Key, objectOf: (sizeKey: Key) => Key) =>
+      scanKeys(this.#timeline, from, to, this.#lsn, (key, size) => {
         const blocks = new DataView(size.buffer, size.byteOffset).getUint32(0, true);
-        if (blocks > 0) found.push([{ spc, db, rel, fork }, blocks]);
-      },
+        if (blocks > 0) found.push([objectOf(key), blocks]);
+      });
+    scan(
+      relationSizeKey(0, 0, 0, 0),
+      relationSizeKey(U32_MAX, U32_MAX, U32_MAX, 255),
+      ({ f2, f3, f4, f5 }) => makeKey(KeyClass.relation, f2, f3, f4, f5, 0),
     );
-    const changed: [RelTag, number][] = [];
-    for (const [tag, blocks] of found) {
-      const all = { tag, first: 0, end: blocks };
-      if (this.#ifReadable(all, () => this.#isChanged(all)) === true) changed.push([tag, blocks]);
+    scan(
+      slruSizeKey(0, 0),
+      slruSizeKey(U32_MAX, U32_MAX),
+      ({ f2: kind, f3: segno }) => makeKey(KeyClass.slru, kind, 1, segno, 0, 0),
+    );
+    const changed: [Key, number][] = [];
+    for (const [object, blocks] of found) {
+      const all = { object, first: 0, end: blocks };
+      const isChanged = this.#ifReadable(all, () => this.#isChanged(all));
+      if (isChanged === true) changed.push([object, blocks]);
       await this.#slice();
     }
     return changed;
   }
 
   /** Whether fresh layers have something of these blocks. */
-  #isChanged({ tag, first, end }: Extent): boolean {
-    const key = this.#blockKey(tag, first);
-    const last = this.#blockKey(tag, end);
+  #isChanged({ object, first, end }: Extent): boolean {
+    const key = blockKey(object, first);
+    const last = blockKey(object, end);
     return this.#fresh.some((layer) =>
       compareKeys(layer.last, key) >= 0 && compareKeys(layer.first, last) < 0 &&
       layer.reader().entries(key, end, () => true)
@@ -208,19 +239,15 @@ class ImagePass {
     }
   }
 
-  #blockKey({ spc, db, rel, fork }: RelTag, block: number) {
-    return makeKey(KeyClass.relation, spc, db, rel, fork, block);
-  }
-
   /** Looks at an extent, and writes its images if they are due. */
   async #look(extent: Extent): Promise<void> {
-    const { tag, first, end } = extent;
+    const { object, first, end } = extent;
     await this.#slice();
     const decision = this.#ifReadable(extent, () => this.#decide(extent));
     if (decision === undefined || decision === "none") return;
     for (let block = first; block < end; block++) {
       if (decision === "changed" && this.#chains.chainOf(block) === 0) continue;
-      this.#writePage(tag, block);
+      this.#writePage(object, block);
       await this.#slice();
     }
     if (this.#open !== undefined && this.#open.file.length >= this.#order.targetBytes) {
@@ -246,11 +273,11 @@ class ImagePass {
 
   #countChains(extent: Extent): void {
     const chains = this.#chains;
-    const key = this.#blockKey(extent.tag, extent.first);
+    const key = blockKey(extent.object, extent.first);
     chains.begin(extent);
     this.#extentReads.clear();
     const { finished } = this.#timeline.layers;
-    const last = this.#blockKey(extent.tag, extent.end);
+    const last = blockKey(extent.object, extent.end);
     for (
       let i = finished.nextInRange(0, key, last, this.#lsn);
       i >= 0 && !chains.isComplete;
@@ -279,8 +306,8 @@ class ImagePass {
     }
   }
 
-  #writePage(tag: RelTag, block: number): void {
-    if (!this.#collect(tag, block)) return;
+  #writePage(object: Readonly<Key>, block: number): void {
+    if (!this.#collect(object, block)) return;
     let length: number;
     try {
       length = this.#context.rebuild(this.#collected, this.#redoKey, this.#target);
@@ -291,16 +318,16 @@ class ImagePass {
     const layer = this.#openLayer();
     const blob = layer.file.appendBlob(bytes, offset, length);
     const { interner } = this.#context.resources;
-    const object = interner.relation(tag.spc, tag.db, tag.rel, tag.fork);
-    layer.put(object, block, this.#lsn, blob + EntryKind.image);
+    const { f1, f2, f3, f4, f5 } = object;
+    layer.put(interner.intern(f1, f2, f3, f4, f5), block, this.#lsn, blob + EntryKind.image);
     this.#pages++;
   }
 
   /** Collects a page; false if there is nothing to be made of it. */
-  #collect(tag: RelTag, block: number): boolean {
+  #collect(object: Readonly<Key>, block: number): boolean {
     const key = this.#key;
-    Object.assign(key, this.#blockKey(tag, block));
-    Object.assign(this.#redoKey, tag).block = block;
+    Object.assign(key, blockKey(object, block));
+    setRedoKey(this.#redoKey, key);
     const collected = this.#collected;
     try {
       collectPage(this.#timeline, key, this.#lsn, collected, undefined);

@@ -1,7 +1,8 @@
 /**
  * Which pages get an image, so that reading them takes one value instead of a chain of records.
  *
- * Pure. The unit of decision is an extent, EXTENT_BLOCKS neighbouring blocks of a relation fork.
+ * Pure. The unit of decision is an extent, EXTENT_BLOCKS neighbouring blocks of a relation fork or
+ * of an SLRU segment (a page of pg_xact has a record for each of 32768 transactions).
  * The chain of a block is what a read of it has to collect from the timeline's own delta layers:
  * the records down to its newest image, or to one that rebuilds the page. (What lies further down,
  * in an ancestor, is there already and is not copied for its own sake.)
@@ -15,9 +16,9 @@
  * 2 bytes for each byte of records where they are dense, 16 at most where they are thin, and a
  * record pays once, because its image ends its chain.
  */
-import type { RelTag } from "../../libs/postgres/relation.ts";
 import { PAGE_SIZE } from "../../libs/postgres/constants.ts";
 import type { Lsn } from "../../libs/utils/lsn.ts";
+import type { Key } from "../repository/key.ts";
 import { EntryKind, KIND_MASK, type LayerDescription } from "../repository/layer_format.ts";
 
 /** Blocks of an extent: 8 MiB. */
@@ -31,9 +32,9 @@ const SAMPLE_MAX = 16;
 /** Bytes of new delta layers that are worth a look however few they are. */
 const LOOK_BYTES_MIN = 16 * 1024 * 1024;
 
-/** Blocks [first, end) of a relation fork. */
+/** Blocks [first, end) of the relation fork or SLRU segment whose block 0 has the key `object`. */
 export interface Extent {
-  readonly tag: RelTag;
+  readonly object: Readonly<Key>;
   readonly first: number;
   readonly end: number;
 }
@@ -41,10 +42,10 @@ export interface Extent {
 /** What is to be written of an extent: none of its blocks, those with a chain, or all. */
 export type Decision = "none" | "changed" | "all";
 
-/** The extents of a fork of `blocks` blocks, ascending. */
-export function* extentsOf(tag: RelTag, blocks: number): Generator<Extent> {
+/** The extents of an object of `blocks` blocks, ascending. */
+export function* extentsOf(object: Readonly<Key>, blocks: number): Generator<Extent> {
   for (let first = 0; first < blocks; first += EXTENT_BLOCKS) {
-    yield { tag: { ...tag }, first, end: Math.min(blocks, first + EXTENT_BLOCKS) };
+    yield { object, first, end: Math.min(blocks, first + EXTENT_BLOCKS) };
   }
 }
 

@@ -1,11 +1,11 @@
 import assert from "node:assert/strict";
 import fc from "fast-check";
 import type { Lsn } from "../../libs/utils/lsn.ts";
-import { makeKey } from "../repository/key.ts";
+import { KeyClass, makeKey } from "../repository/key.ts";
 import { EntryKind, type LayerDescription } from "../repository/layer_format.ts";
 import { ChainCounter, EXTENT_BLOCKS, extentsOf, isWorthALook, Sample } from "./image_plan.ts";
 
-const TAG = { spc: 1663, db: 5, rel: 16384, fork: 0 };
+const OBJECT = makeKey(KeyClass.relation, 1663, 5, 16384, 0, 0);
 
 /** One entry of a layer. */
 interface Entry {
@@ -21,7 +21,7 @@ function count(
   bytesPerInit = bytesPerRecord,
 ): ChainCounter {
   const chains = new ChainCounter();
-  chains.begin({ tag: TAG, first: 0, end: blocks });
+  chains.begin({ object: OBJECT, first: 0, end: blocks });
   for (const layer of layers) {
     for (const { block, kind } of layer) chains.add(block, 8 * block + kind);
     chains.endLayer(bytesPerRecord, bytesPerInit);
@@ -34,13 +34,13 @@ function everyBlock(blocks: number, kind: number): Entry[] {
 }
 
 Deno.test("extentsOf() covers a fork with extents of neighbours", () => {
-  const extents = [...extentsOf(TAG, 2 * EXTENT_BLOCKS + 3)];
+  const extents = [...extentsOf(OBJECT, 2 * EXTENT_BLOCKS + 3)];
   assert.deepEqual(extents.map(({ first, end }) => [first, end]), [
     [0, EXTENT_BLOCKS],
     [EXTENT_BLOCKS, 2 * EXTENT_BLOCKS],
     [2 * EXTENT_BLOCKS, 2 * EXTENT_BLOCKS + 3],
   ]);
-  assert.deepEqual([...extentsOf(TAG, 0)], []);
+  assert.deepEqual([...extentsOf(OBJECT, 0)], []);
 });
 
 Deno.test("decide() wants no images where nothing changed, or where they are there", () => {
