@@ -151,7 +151,7 @@ export class ComputeHost {
     const endpoint = this.#endpoints.get(name);
     if (endpoint !== undefined) {
       await endpoint.delete();
-      this.#endpoints.delete(name);
+      if (this.#endpoints.get(name) === endpoint) this.#endpoints.delete(name);
       return;
     }
     const directory = this.#directoryOf(name);

@@ -42,6 +42,7 @@ export class Endpoint {
   /** Ends the start that is under way. */
   #starting: AbortController | undefined;
   #turn: Promise<unknown> = Promise.resolve();
+  #isDeleted = false;
 
   constructor(services: HostServices, directory: EndpointDirectory, spec: EndpointSpec) {
     this.#services = services;
@@ -95,6 +96,11 @@ export class Endpoint {
       await withinLimit(this.#turn, ADOPTION_MS_MAX, () => new Unavailable(why));
     }
     return await this.#inTurn(async () => {
+      if (this.#isDeleted) {
+        throw new Conflict(
+          `Cannot start endpoint "${spec.endpoint_id}": it was deleted meanwhile; try again`,
+        );
+      }
       if (this.#status === "running" && await this.#run?.answers()) {
         this.#checkSame(spec);
         this.#renewToken(spec.storage_auth_token);
@@ -212,32 +218,42 @@ export class Endpoint {
    * ended, any other is waited for: it is a matter of moments.
    */
   stop(mode: "fast" | "immediate"): Promise<EndpointStatus> {
-    this.#adoption?.abort();
-    const why = `Cannot start endpoint "${this.#spec.endpoint_id}": it was stopped meanwhile`;
-    this.#starting?.abort(new Unavailable(why));
+    this.#endStart();
     return this.#inTurn(async () => {
-      await this.#settle();
-      if (this.#run !== undefined) {
-        await this.#run.stop(mode);
-        this.#lastLsn = this.#run.lsn;
-      }
-      this.#run = undefined;
-      this.#status = "stopped";
-      this.#error = undefined;
+      await this.#stop(mode);
       return this.status();
     });
   }
 
-  /** Stops, and removes all files. */
-  async delete(): Promise<void> {
-    await this.stop("immediate");
-    await this.#inTurn(async () => {
+  #endStart(): void {
+    this.#adoption?.abort();
+    const why = `Cannot start endpoint "${this.#spec.endpoint_id}": it was stopped meanwhile`;
+    this.#starting?.abort(new Unavailable(why));
+  }
+
+  async #stop(mode: "fast" | "immediate"): Promise<void> {
+    await this.#settle();
+    if (this.#run !== undefined) {
+      await this.#run.stop(mode);
+      this.#lastLsn = this.#run.lsn;
+    }
+    this.#run = undefined;
+    this.#status = "stopped";
+    this.#error = undefined;
+  }
+
+  /** Stops, and removes all files; it cannot be started any more then. Throws NotFound. */
+  delete(): Promise<void> {
+    this.#endStart();
+    return this.#inTurn(async () => {
+      await this.#stop("immediate");
       try {
         await this.#directory.remove();
       } catch (thrown) {
         if (thrown instanceof Deno.errors.NotFound) throw new NotFound("Cannot delete it twice");
         throw thrown;
       }
+      this.#isDeleted = true;
     });
   }
 

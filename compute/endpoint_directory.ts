@@ -167,10 +167,12 @@ export class EndpointDirectory {
 
   /**
    * Removes what `discardData` left; in the background, it may be many files. `release` is called
-   * for each data directory whose Postgres was killed.
+   * for each data directory whose Postgres was killed. Never rejects: the next start sweeps again.
    */
   sweep(release: (pgdata: string) => Promise<void>): Promise<void> {
-    this.#sweeping = this.#sweeping.then(() => this.#sweep(release));
+    this.#sweeping = this.#sweeping.then(() => this.#sweep(release)).catch((thrown) => {
+      log.warning("cannot sweep {root}: {why}", { root: this.root, why: messageOf(thrown) });
+    });
     return this.#sweeping;
   }
 

@@ -6,11 +6,13 @@ import { encodeControlFile, shutdownControlFile } from "../libs/postgres/control
 import { pgVersion } from "../libs/postgres/versions.ts";
 import { newTenantId, newTimelineId } from "../libs/utils/id.ts";
 import { Corrupt } from "../libs/utils/errors.ts";
-import { parseLsn } from "../libs/utils/lsn.ts";
+import { INVALID_LSN, parseLsn } from "../libs/utils/lsn.ts";
 import { tarEnd, tarHeader, tarPadding } from "../libs/utils/tar.ts";
 import { fetchBasebackup, type FileMaking, writeStartWal } from "./basebackup.ts";
 import type { EndpointSpec } from "./client.ts";
+import { Endpoint } from "./endpoint.ts";
 import { EndpointDirectory, exists } from "./endpoint_directory.ts";
+import type { HostServices } from "./endpoint_run.ts";
 import { type EndpointState, readEndpointState, writeEndpointState } from "./endpoint_state.ts";
 import { ReadyDirectories } from "./ready_directories.ts";
 import { ReadyFiles } from "./ready_files.ts";
@@ -59,6 +61,25 @@ Deno.test("an endpoint's state comes back as it was written, and damage is notic
     bytes[40]! ^= 1;
     Deno.writeFileSync(path, bytes);
     assert.throws(() => readEndpointState(path), Corrupt);
+  });
+});
+
+Deno.test("what cannot be swept is told of, and done without", async () => {
+  await withDirectory(async (root) => {
+    Deno.writeTextFileSync(`${root}/ep`, "no directory");
+    await new EndpointDirectory(`${root}/ep`).sweep(() => Promise.reject());
+  });
+});
+
+Deno.test("an endpoint that is deleted is not started in the middle of that", async () => {
+  await withDirectory(async (root) => {
+    const directory = new EndpointDirectory(`${root}/ep`);
+    directory.create();
+    const endpoint = new Endpoint({} as HostServices, directory, SPEC);
+    const deleting = endpoint.delete();
+    await assert.rejects(endpoint.start(SPEC, INVALID_LSN), /it was deleted meanwhile/);
+    await deleting;
+    assert.ok(!exists(directory.root));
   });
 });
 
