@@ -45,7 +45,7 @@ export const COMMANDS: Readonly<Record<string, CommandEntry>> = {
     load: () => import("./commands/tenant.ts"),
   },
   timeline: {
-    summary: "create, branch and list timelines (branches)",
+    summary: "create, branch, list and compact timelines (branches)",
     group: "Everyday:",
     load: () => import("./commands/timeline.ts"),
   },
@@ -85,7 +85,7 @@ export const COMMANDS: Readonly<Record<string, CommandEntry>> = {
     load: () => import("./commands/pageserver.ts"),
   },
   safekeeper: {
-    summary: "start, stop, restart or check one safekeeper",
+    summary: "start, stop, list, replace, add and remove safekeepers",
     group: "Single daemons:",
     load: () => import("./commands/safekeeper.ts"),
   },
