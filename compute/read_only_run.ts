@@ -62,6 +62,7 @@ export class ReadOnlyRun extends EndpointRun {
   async startAt(lsn: Lsn): Promise<void> {
     this.#startLsn = lsn;
     const validUntil = await takeLease(this.spec, lsn);
+    if (this.#isDisconnected) return; // the start has failed: nobody would give it up
     this.#lease = this.#leaseOf(lsn, validUntil);
   }
 
