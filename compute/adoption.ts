@@ -8,11 +8,13 @@
  * else is stopped at once and its data dropped; of a Postgres that ended with its host, WAL that
  * only its local files have is kept before, under the same rule.
  */
-import { WAL_SEGMENT_SIZE } from "../libs/postgres/constants.ts";
+import { PAGE_SIZE, WAL_SEGMENT_SIZE } from "../libs/postgres/constants.ts";
+import { pageEndAfter } from "../libs/postgres/wal/segment.ts";
+import { startRecordEnd } from "../libs/postgres/wal/start_checkpoint.ts";
 import { messageOf, NotFound, TimedOut, Unavailable } from "../libs/utils/errors.ts";
 import { ifThere } from "../libs/utils/if_there.ts";
 import { logger } from "../libs/utils/log.ts";
-import { type Lsn, parseLsn } from "../libs/utils/lsn.ts";
+import { type Lsn, maxLsn, parseLsn } from "../libs/utils/lsn.ts";
 import { slotPath } from "../libs/basebackup/carried_files.ts";
 import { readSlotNames } from "./carried/slot_names.ts";
 import type { EndpointSpec } from "./client.ts";
@@ -25,6 +27,7 @@ import {
   removeEndpointState,
 } from "./endpoint_state.ts";
 import { sweepDirectory } from "./killed_postgres.ts";
+import { readArenaWal } from "./lazy_files/arena.ts";
 import type { PostgresProcess } from "./postgres_process.ts";
 import { isLogical } from "./postgres_settings.ts";
 import { PrimaryRun } from "./primary_run.ts";
@@ -89,21 +92,44 @@ async function adoptPrimary(
   process: PostgresProcess,
   signal: AbortSignal,
 ): Promise<PrimaryRun> {
-  const { flushLsn, restartLsn } = await askUntilAnswered(parts, process, signal);
   const { term, startLsn, history } = state;
-  const resume = { term, startLsn, history, endLsnMax: flushLsn, streamFrom: restartLsn };
+  const isEager = parts.spec.eager === true;
+  const asked = await askUntilAnswered(parts, process, signal);
+  const positions = asked ?? notedPositions(parts, startLsn);
+  const resume = { term, startLsn, history, ...positions };
   const run = new PrimaryRun(parts, { walSegmentSize: WAL_SEGMENT_SIZE, resume });
   run.attach(process);
   run.proposer.start();
+  run.acknowledge();
   const slots = readSlotNames(parts.directory.slotsFile);
   for (const name of slots) run.carried.set(slotPath(name), 0);
-  run.inBackground("open the WAL stream", () => run.openStream(true, slots.length));
+  if (!isEager) takeUp(run);
+  if (isEager || isLogical(state.spec, slots.length)) {
+    run.inBackground("open the WAL stream", () => run.openStream(true, slots.length));
+  }
   if (slots.length === 0) run.proposer.keepWalFrom(Infinity);
   run.holdLease();
   if (isLogical(state.spec, slots.length)) {
     run.inBackground("carry slots", () => run.carrySlots([]));
   }
   return run;
+}
+
+/** From here on the library is answered again; what was under way when the host ended comes first. */
+function takeUp(run: PrimaryRun): void {
+  const { key, written } = readArenaWal(run.directory.arena);
+  const flushes = run.takeFlushes(key);
+  const end = maxLsn(pageEndAfter(startRecordEnd(run.startLsn, WAL_SEGMENT_SIZE)), written);
+  run.inBackground("take its WAL", async () => void await flushes.take(end));
+}
+
+/** What its library has noted, of one that has it. */
+function notedPositions({ directory }: RunParts, startLsn: Lsn): Positions {
+  const { written, flushed } = readArenaWal(directory.arena);
+  return {
+    endLsnMax: maxLsn(startRecordEnd(startLsn, WAL_SEGMENT_SIZE), written),
+    streamFrom: maxLsn(startLsn, Math.max(0, flushed - PAGE_SIZE) as Lsn),
+  };
 }
 
 /** It has followed the safekeepers meanwhile, or stayed where it is, without any help. */
@@ -157,18 +183,20 @@ function recordedPid(pgdata: string): number | undefined {
   return text === undefined ? undefined : Number(text.split("\n")[0]);
 }
 
-/** How far Postgres has flushed, and from where its slot still has WAL. */
+/** Where a Postgres that lived on without a host stands. */
 interface Positions {
-  readonly flushLsn: Lsn;
-  readonly restartLsn: Lsn;
+  /** It has written so much WAL at most. */
+  readonly endLsnMax: Lsn;
+  /** It still has its WAL from here on, and a quorum has all before. */
+  readonly streamFrom: Lsn;
 }
 
-/** Asks a Postgres that may have to wait itself. Throws Unavailable, TimedOut, NotFound. */
+/** Asks a Postgres, which may have to wait itself; an eager one says where it stands. Throws Unavailable, TimedOut, NotFound. */
 async function askUntilAnswered(
   parts: RunParts,
   process: PostgresProcess,
   signal: AbortSignal,
-): Promise<Positions> {
+): Promise<Positions | undefined> {
   const given = Promise.withResolvers<never>();
   const giveUp = (why: string) => given.reject(new Unavailable(why));
   const aborted = () => giveUp("it was stopped before its Postgres had answered");
@@ -189,7 +217,7 @@ async function askUntilAnswered(
   }
 }
 
-async function askAgain(parts: RunParts, isWanted: () => boolean): Promise<Positions> {
+async function askAgain(parts: RunParts, isWanted: () => boolean): Promise<Positions | undefined> {
   for (;;) {
     try {
       return await askPositions(parts);
@@ -205,16 +233,22 @@ async function askAgain(parts: RunParts, isWanted: () => boolean): Promise<Posit
 }
 
 /**
- * A walsender answers without a page of any catalog that the WAL stream's own connection has not
- * read before, so it does even when the pageserver hangs. Before 15 it does not know the slot.
+ * How far it has flushed, and from where its slot has WAL. A walsender answers without a page of
+ * any catalog. Before 15 it does not know the slot.
  */
-async function askPositions({ services, directory, spec }: RunParts): Promise<Positions> {
-  const isOld = spec.pg_version < 15;
+async function askPositions(
+  { services, directory, spec }: RunParts,
+): Promise<Positions | undefined> {
+  const isOld = spec.pg_version < 15 && spec.eager === true;
   const client = await services.sockets.connect(directory.socketDirectory, spec.pg_port, {
     ...(isOld ? { database: "postgres" } : { replication: "true" }),
     application_name: "neon compute host",
   });
   try {
+    if (spec.eager !== true) {
+      await client.query("IDENTIFY_SYSTEM");
+      return undefined;
+    }
     const [flush, restart] = isOld
       ? (await client.query(
         `SELECT pg_current_wal_flush_lsn(), restart_lsn FROM pg_get_replication_slots() ` +
@@ -227,7 +261,7 @@ async function askPositions({ services, directory, spec }: RunParts): Promise<Po
     if (typeof flush !== "string" || typeof restart !== "string") {
       throw new NotFound("this Postgres has no slot of the WAL proposer");
     }
-    return { flushLsn: parseLsn(flush), restartLsn: parseLsn(restart) };
+    return { endLsnMax: parseLsn(flush), streamFrom: parseLsn(restart) };
   } finally {
     client.close();
   }

@@ -30,6 +30,7 @@ import type { PrivateSocket } from "./private_socket.ts";
 import type { ReadyDirectories } from "./ready_directories.ts";
 import type { ReadyFiles } from "./ready_files.ts";
 import type { StartPages } from "./start_pages.ts";
+import type { WalChannels } from "./wal_channels.ts";
 import { withinLimit } from "./wal_proposer/time_limit.ts";
 
 const log = logger("compute", "endpoint");
@@ -44,6 +45,7 @@ const ANSWER_MS_MAX = 60_000;
 export interface HostServices {
   readonly launcher: Launcher;
   readonly sockets: PrivateSocket;
+  readonly walChannels: WalChannels;
   readonly bootId: string;
   readonly ready: ReadyFiles;
   readonly readyDirectories: ReadyDirectories;

@@ -9,7 +9,7 @@
  *
  * Permissions it needs: read and write of DIR; read of the public keys, where it has some; run of
  * exactly the launcher; net of its own HTTP address, of the pageserver's page service, of the
- * safekeepers' WAL services and of unix:DIR/postgres.sock; ffi of the CRC-32C add-on.
+ * safekeepers' WAL services and of unix:DIR/postgres.sock and unix:DIR/wal.sock; ffi of the CRC-32C add-on.
  */
 import { join } from "node:path";
 import { openAuthenticator } from "../libs/daemon/authentication.ts";
@@ -25,6 +25,7 @@ import { PrivateSocket } from "./private_socket.ts";
 import { ReadyDirectories } from "./ready_directories.ts";
 import { ReadyFiles } from "./ready_files.ts";
 import { StartPages } from "./start_pages.ts";
+import { WalChannels } from "./wal_channels.ts";
 
 await runDaemon({
   name: "compute",
@@ -33,9 +34,11 @@ await runDaemon({
     const keyPath = config.auth_validation_public_key_path;
     const authenticator = await openAuthenticator("compute", keyPath);
     const launcher = new Launcher(config.launcher_path, config.library_path);
+    const walChannels = new WalChannels(join(directory, "wal.sock"));
     const services = {
       launcher,
       sockets: new PrivateSocket(join(directory, "postgres.sock")),
+      walChannels,
       bootId: await launcher.bootId(),
       ready: new ReadyFiles(join(directory, "ready")),
       readyDirectories: new ReadyDirectories(join(directory, "ready_data")),
@@ -53,6 +56,7 @@ await runDaemon({
     const stop = async (mode: "fast" | "immediate") => {
       await host.stopAll(mode);
       await server.shutdown();
+      walChannels.close();
       stopGuard();
     };
     return { stop: () => stop("fast"), stopAtOnce: () => stop("immediate") };

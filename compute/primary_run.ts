@@ -9,6 +9,7 @@ import {
   membershipOf,
 } from "../libs/safekeeper_protocol/membership.ts";
 import { pgVersion } from "../libs/postgres/versions.ts";
+import { assert } from "../libs/utils/assert.ts";
 import { messageOf } from "../libs/utils/errors.ts";
 import { logger } from "../libs/utils/log.ts";
 import { formatLsn, type Lsn, minLsn } from "../libs/utils/lsn.ts";
@@ -20,12 +21,15 @@ import { EndpointRun, type RunParts } from "./endpoint_run.ts";
 import type { EndpointSpec, PageserverLag, StalledCommits } from "./client.ts";
 import { lagLimits } from "./lag_limits.ts";
 import { readArenaSettings } from "./lazy_files/arena.ts";
+import { LocalWal } from "./local_wal.ts";
 import { LsnLease } from "./lsn_lease.ts";
 import { takeWalTail } from "./wal_tail.ts";
+import { Acknowledgement } from "./wal_proposer/acknowledgement.ts";
 import type { LagLimits } from "./wal_proposer/backpressure.ts";
 import { WalProposer } from "./wal_proposer/driver.ts";
 import type { WalProposerOptions } from "./wal_proposer/options.ts";
 import { PostgresStream } from "./wal_proposer/postgres_stream.ts";
+import { WalFlushes } from "./wal_proposer/wal_flushes.ts";
 
 const log = logger("compute", "endpoint");
 
@@ -47,6 +51,11 @@ export class PrimaryRun extends EndpointRun {
   /** The files of pgdata that the storage has too; kept up to date while it runs. */
   readonly carried: KnownFiles = new Map();
   #lagLimits: LagLimits;
+  #acknowledgement: Acknowledgement | undefined;
+  /** How its WAL comes, except from an eager one. */
+  #flushes: WalFlushes | undefined;
+  #walKey: Uint8Array | undefined;
+  /** How its WAL comes from an eager one; where replicas or slots hold something back, in any. */
   #stream: PostgresStream | undefined;
   #slots: SlotCarrier | undefined;
   #lease: LsnLease | undefined;
@@ -95,7 +104,7 @@ export class PrimaryRun extends EndpointRun {
   }
 
   override get pageserverLag(): PageserverLag | undefined {
-    return this.#stream?.lag;
+    return this.#acknowledgement?.lag;
   }
 
   override get stalledCommits(): StalledCommits | undefined {
@@ -104,25 +113,62 @@ export class PrimaryRun extends EndpointRun {
 
   override async configure(spec: EndpointSpec): Promise<void> {
     this.#lagLimits = lagLimits(spec.settings);
-    this.#stream?.setLimits(this.#lagLimits);
+    this.#acknowledgement?.setLimits(this.#lagLimits);
     await super.configure(spec);
   }
 
+  /** Begins to say how far Postgres may count on its WAL. The proposer is elected, or resumed. */
+  acknowledge(): void {
+    const acknowledgement = new Acknowledgement(this.proposer, this.#lagLimits);
+    this.#acknowledgement = acknowledgement;
+    this.proposer.onStandbyFeedback = () => {
+      acknowledgement.tellDelay();
+      this.#tellFeedback();
+    };
+  }
+
+  /** What replicas hold back: Postgres is told as by a standby. */
+  #tellFeedback(): void {
+    const { xmin, catalogXmin } = this.proposer.standbyFeedback;
+    if (this.#stream !== undefined) this.#stream.tellFeedback();
+    else if (this.#flushes !== undefined && (xmin !== 0 || catalogXmin !== 0)) {
+      this.#makeStream({ slotExists: false, catalogXmin: 0 }).start();
+    }
+  }
+
+  /** Takes WAL from the library, which shows this key. */
+  takeFlushes(key: Uint8Array): WalFlushes {
+    assert(this.#acknowledgement !== undefined, "acknowledge() goes before");
+    const wal = new LocalWal(this.directory.pgdata);
+    const flushes = new WalFlushes(wal, this.proposer, this.#acknowledgement);
+    this.#flushes = flushes;
+    this.#walKey = key;
+    this.services.walChannels.register(key, (connection) => flushes.serve(connection));
+    return flushes;
+  }
+
   /**
-   * Starts to take WAL out of Postgres; resolves when the stream is open. With logical slots
-   * `carrySlots` is to follow.
+   * Opens a stream from Postgres, which brings the WAL unless it comes from the library; resolves
+   * when it is open. With logical slots `carrySlots` is to follow.
    */
   async openStream(slotExists: boolean, logicalSlots: number): Promise<void> {
-    this.#stream = new PostgresStream(
-      this.proposer,
-      this.standbyName,
-      this.#lagLimits,
-      slotExists,
-      logicalSlots === 0 ? 0 : undefined,
-      (parameters, signal) => this.connect(parameters, signal),
-    );
-    this.#stream.start();
-    await this.#stream.opened;
+    const catalogXmin = logicalSlots === 0 ? 0 : undefined;
+    const stream = this.#makeStream({ slotExists, catalogXmin });
+    stream.start();
+    await stream.opened;
+  }
+
+  #makeStream(
+    options: { readonly slotExists: boolean; readonly catalogXmin: number | undefined },
+  ): PostgresStream {
+    assert(this.#acknowledgement !== undefined, "acknowledge() goes before");
+    this.#stream = new PostgresStream(this.proposer, this.#acknowledgement, {
+      ...options,
+      takesWal: this.#flushes === undefined,
+      standbyName: this.standbyName,
+      connect: (parameters, signal) => this.connect(parameters, signal),
+    });
+    return this.#stream;
   }
 
   /** Has the pageserver keep what is still to be read, from now on. */
@@ -169,7 +215,7 @@ export class PrimaryRun extends EndpointRun {
   /** Fast shutdown: Postgres ends when its last WAL record is acknowledged. */
   protected override async shutDown(): Promise<void> {
     const { process, proposer } = this;
-    this.#stream?.lift(); // Postgres ends when all its WAL is acknowledged
+    this.#acknowledgement?.lift(); // Postgres ends when all its WAL is acknowledged
     await process.signal("INT");
     const began = performance.now();
     let progressed = began;
@@ -194,6 +240,9 @@ export class PrimaryRun extends EndpointRun {
 
   protected override async disconnect(): Promise<void> {
     await this.#slots?.stop();
+    this.#acknowledgement?.stop();
+    if (this.#walKey !== undefined) this.services.walChannels.unregister(this.#walKey);
+    this.#flushes?.stop();
     await this.#stream?.stop();
   }
 

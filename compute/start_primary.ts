@@ -5,8 +5,8 @@
  *   2. (term, LSN) written durably, before anything is appended under that term
  *   3. a basebackup of that LSN; relation files laid out sparse, a shutdown checkpoint synthesized
  *   4. Postgres launched; it finds a clean shutdown and accepts connections without recovery
- *   5. its WAL stream opened; from now on a commit waits for a quorum
- *   6. a query answered, with the stream in force (sync_state = sync): only now it is announced
+ *   5. its WAL taken, by the library's connection, or a stream; a commit waits for a quorum
+ *   6. a query answered, with a stream in force (sync_state = sync): only now it is announced
  *
  * What can overlap does: directories are prepared and the pageserver is connected to during the
  * election; the launcher runs and the durable write happens while the pageserver works.
@@ -14,8 +14,11 @@
 import type { PgClient } from "../libs/pgwire/client.ts";
 import { TimedOut } from "../libs/utils/errors.ts";
 import { logger } from "../libs/utils/log.ts";
+import type { Lsn } from "../libs/utils/lsn.ts";
 import { poll } from "../libs/utils/polling.ts";
 import { WAL_SEGMENT_SIZE } from "../libs/postgres/constants.ts";
+import { pageEndAfter } from "../libs/postgres/wal/segment.ts";
+import { startRecordEnd } from "../libs/postgres/wal/start_checkpoint.ts";
 import type { SlotState } from "../libs/postgres/replication_slot.ts";
 import {
   type Basebackup,
@@ -51,6 +54,7 @@ import {
   prepareLaunch,
 } from "./start_steps.ts";
 import type { Election } from "./wal_proposer/options.ts";
+import type { WalFlushes } from "./wal_proposer/wal_flushes.ts";
 
 const log = logger("compute", "start");
 
@@ -75,6 +79,7 @@ export async function bringUpPrimary(run: PrimaryRun, clock: PhaseClock): Promis
     const election = await proposer.elected(ELECTION_MS_MAX);
     clock.end("election");
     const { startLsn } = election;
+    run.acknowledge();
     const { pgdata } = directory;
     const client = await connecting;
     const fetching = fetchBasebackup(client, spec, startLsn, pgdata, makingOf(run));
@@ -92,17 +97,20 @@ export async function bringUpPrimary(run: PrimaryRun, clock: PhaseClock): Promis
     const withoutSubscriptions = isFirstStart(election) &&
       mayHaveSubscriptions(map, Deno.readFileSync(`${pgdata}/global/pg_filenode.map`));
     writeStartWal(pgdata, map.lsn, map.prevLsn, basebackup.control, makingOf(run));
-    await layOut(run, startPages, map, basebackup, prepared, postgresConf(spec, false));
+    const wal = spec.eager === true ? undefined : services.walChannels.newAddress();
+    const conf = postgresConf(spec, false);
+    await layOut(run, startPages, map, basebackup, prepared, conf, wal);
     const slots = await getSlotWal(run, election, basebackup);
     clock.end("files");
     await fetchEagerly(run, map, clock);
     const { preparedTransactions } = basebackup;
+    const flushes = wal === undefined ? undefined : run.takeFlushes(wal.key);
     await launch(
       run,
       launching,
       fixedSettings({
         spec,
-        standbyName: run.standbyName,
+        standbyName: wal === undefined ? run.standbyName : undefined,
         preparedTransactions,
         logicalSlots: slots.length,
         withoutSubscriptions,
@@ -110,9 +118,12 @@ export async function bringUpPrimary(run: PrimaryRun, clock: PhaseClock): Promis
       }),
     );
     clock.end("postgres");
-    const streaming = run.openStream(false, slots.length);
-    await answered(clock, Promise.all([streaming, firstQuery(run, withoutSubscriptions)]));
+    const walComes = flushes === undefined
+      ? run.openStream(false, slots.length)
+      : firstFlush(flushes, startLsn);
+    await answered(clock, Promise.all([walComes, firstQuery(run, withoutSubscriptions)]));
     if (isLogical(spec, slots.length)) {
+      if (flushes !== undefined) await run.openStream(false, slots.length);
       writeSlotNames(directory.slotsFile, slots.map(({ name }) => name));
       await run.carrySlots(slots);
     }
@@ -173,11 +184,25 @@ async function getSlotWal(
   return kept;
 }
 
-/** The first query, and the stream's place as the synchronous standby. */
+/**
+ * The library's connection, and the record that Postgres was started from, which is in its files
+ * already: with it the start of the term is on a quorum.
+ */
+async function firstFlush(flushes: WalFlushes, startLsn: Lsn): Promise<void> {
+  await flushes.connected;
+  await flushes.take(pageEndAfter(startRecordEnd(startLsn, WAL_SEGMENT_SIZE)));
+}
+
+/** Throws TimedOut if the stream does not become the synchronous standby. */
+async function checkSynchronous(client: PgClient): Promise<void> {
+  const isInForce = await poll(SYNC, async () => await isSynchronous(client) || undefined);
+  if (!isInForce) throw new TimedOut("Cannot start Postgres: its WAL stream is not synchronous");
+}
+
+/** The first query; without the library also the stream's place as the synchronous standby. */
 function firstQuery(run: PrimaryRun, withoutSubscriptions: boolean): Promise<void> {
   return firstSession(run, async (client) => {
-    const isInForce = await poll(SYNC, async () => await isSynchronous(client) || undefined);
-    if (!isInForce) throw new TimedOut("Cannot start Postgres: its WAL stream is not synchronous");
+    if (run.spec.eager === true) await checkSynchronous(client);
     if (withoutSubscriptions) await disableSubscriptions(client, run.spec.endpoint_id);
   });
 }

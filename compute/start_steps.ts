@@ -20,6 +20,7 @@ import { type EndpointState, writeEndpointState } from "./endpoint_state.ts";
 import { fetchPages } from "./eager_files/fetch_pages.ts";
 import { markMaps } from "./carried/free_space.ts";
 import { PAGE_SIZE } from "../libs/postgres/constants.ts";
+import type { ArenaWal } from "./lazy_files/arena_wal.ts";
 import { layOutInSteps, planFiles, plannedLengths, showControlFile } from "./lazy_files/lay_out.ts";
 import type { PreparedPostgres, Settings } from "./postgres_process.ts";
 import { HBA_CONF } from "./postgres_settings.ts";
@@ -92,6 +93,7 @@ export async function layOut(
   basebackup: Basebackup,
   { savedSettings, empty }: Prepared,
   conf: string,
+  wal?: ArenaWal,
 ): Promise<void> {
   const { spec, directory, services } = run;
   const { pgdata } = directory;
@@ -111,6 +113,7 @@ export async function layOut(
     timelineId: spec.timeline_id,
     pageserver: spec.pageserver,
     token: spec.storage_auth_token,
+    wal,
     bootId: services.bootId,
     eager: spec.eager === true,
     keep: basebackup.relationFiles,

@@ -8,16 +8,15 @@
  * and the publisher is not behind its subscribers then. (What is lost with the machine's disk is
  * lost; failover slots of 17 and later wait for the quorum.)
  */
-import { PAGE_SIZE, WAL_LONG_HEADER_SIZE, WAL_TIMELINE_ID } from "../libs/postgres/constants.ts";
+import { PAGE_SIZE, WAL_LONG_HEADER_SIZE } from "../libs/postgres/constants.ts";
 import type { PgVersion } from "../libs/postgres/versions.ts";
 import { firstRecordOnPage } from "../libs/postgres/wal/page_header.ts";
 import { RecordCursor } from "../libs/postgres/wal/record_cursor.ts";
-import { segmentName, segmentNumber } from "../libs/postgres/wal/segment.ts";
 import { WalStreamDecoder } from "../libs/postgres/wal/stream_decoder.ts";
 import { Corrupt, messageOf } from "../libs/utils/errors.ts";
-import { ifThere } from "../libs/utils/if_there.ts";
 import { logger } from "../libs/utils/log.ts";
 import { addLsn, formatLsn, type Lsn } from "../libs/utils/lsn.ts";
+import { LocalWal } from "./local_wal.ts";
 import type { WalProposer } from "./wal_proposer/driver.ts";
 
 const log = logger("compute", "wal_tail");
@@ -39,15 +38,21 @@ interface TailOptions {
   readonly proposer: WalProposer;
 }
 
+interface Tail extends TailOptions {
+  readonly wal: LocalWal;
+}
+
 /** Appends the tail and waits for a quorum; what cannot be taken is logged and dropped. */
 export async function takeWalTail(options: TailOptions): Promise<void> {
   const { proposer } = options;
+  using local = new LocalWal(options.pgdata);
+  const tail = { ...options, wal: local };
   const start = proposer.endLsn;
   try {
-    const end = await settledEnd(options);
+    const end = await settledEnd(tail);
     if (end <= start || end - start > TAIL_BYTES_MAX) return;
     const wal = new Uint8Array(end - start);
-    if (readWal(options, start, wal) < wal.length) throw new Error("its file is too short");
+    if (local.read(start, wal) < wal.length) throw new Error("its file is too short");
     proposer.append(start, wal);
     proposer.pump();
     await proposer.committed(end, COMMIT_MS_MAX);
@@ -64,7 +69,7 @@ export async function takeWalTail(options: TailOptions): Promise<void> {
 }
 
 /** End of the last whole record, when no process writes any more. */
-async function settledEnd(options: TailOptions): Promise<Lsn> {
+async function settledEnd(options: Tail): Promise<Lsn> {
   let end = lastRecordEnd(options);
   for (let look = 0; look < LOOKS_MAX; look++) {
     await new Promise((resolve) => setTimeout(resolve, SETTLE_MS));
@@ -75,7 +80,7 @@ async function settledEnd(options: TailOptions): Promise<Lsn> {
   return end;
 }
 
-function lastRecordEnd(options: TailOptions): Lsn {
+function lastRecordEnd(options: Tail): Lsn {
   const { version, proposer } = options;
   const { walSegmentSize } = proposer.options;
   const begin = knownRecordStart(options);
@@ -86,7 +91,7 @@ function lastRecordEnd(options: TailOptions): Lsn {
   try {
     for (;;) {
       while (decoder.next(cursor));
-      const count = readWal(options, decoder.fedLsn, chunk);
+      const count = options.wal.read(decoder.fedLsn, chunk);
       if (count === 0) return decoder.recordLsn;
       decoder.feed(chunk.subarray(0, count));
     }
@@ -100,7 +105,7 @@ function lastRecordEnd(options: TailOptions): Lsn {
  * Start of a record before the tail: all that follow are linked to it, and checked. The run's own
  * first one, or one some way back; undefined if that has none.
  */
-function knownRecordStart(options: TailOptions): Lsn | undefined {
+function knownRecordStart(options: Tail): Lsn | undefined {
   const { version, proposer } = options;
   const { walSegmentSize } = proposer.options;
   const end = proposer.endLsn;
@@ -108,30 +113,9 @@ function knownRecordStart(options: TailOptions): Lsn | undefined {
   const header = new Uint8Array(WAL_LONG_HEADER_SIZE);
   const back = addLsn(end, -LOOK_BACK_BYTES);
   for (let page = addLsn(back, -(back % PAGE_SIZE)); page < end; page = addLsn(page, PAGE_SIZE)) {
-    if (readWal(options, page, header) < header.length) return undefined;
+    if (options.wal.read(page, header) < header.length) return undefined;
     const first = firstRecordOnPage(header, page, version, walSegmentSize);
     if (first !== undefined) return first <= end ? first : undefined;
   }
   return undefined;
-}
-
-/** Fills `into` with WAL from `start` on, as far as there are files; returns the count. */
-function readWal({ pgdata, proposer }: TailOptions, start: Lsn, into: Uint8Array): number {
-  const { walSegmentSize } = proposer.options;
-  let done = 0;
-  while (done < into.length) {
-    const at = addLsn(start, done);
-    const segment = segmentNumber(at, walSegmentSize);
-    const name = segmentName(WAL_TIMELINE_ID, segment, walSegmentSize);
-    using file = ifThere(() => Deno.openSync(`${pgdata}/pg_wal/${name}`));
-    if (file === undefined) return done;
-    file.seekSync(at % walSegmentSize, Deno.SeekMode.Start);
-    const limit = Math.min(into.length, done + walSegmentSize - at % walSegmentSize);
-    while (done < limit) {
-      const count = file.readSync(into.subarray(done, limit));
-      if (count === null) return done;
-      done += count;
-    }
-  }
-  return done;
 }

@@ -8,6 +8,7 @@ import { openSql, type Sql, type TestNeon, testWithNeon } from "./harness.ts";
 import { createLedger, Writers } from "./load/writers.ts";
 import { processesIn } from "./support/processes.ts";
 import { SecondMachine } from "./support/second_machine.ts";
+import { commitsWaiting } from "./support/commits_waiting.ts";
 import { until } from "./support/waiting.ts";
 
 function endpointDirectory(neon: TestNeon, name = "main"): string {
@@ -51,11 +52,7 @@ testWithNeon("Postgres outlives its host, and the next host takes it over", {}, 
     await neon.killRole("compute");
     // Nobody hands WAL to the safekeepers: the commit waits, reading goes on.
     const inserting = sql`insert into t values (${n})`.then((rows) => rows.count);
-    await until("the commit waits", async () => {
-      const [row] = await observer`
-        select count(*)::int as n from pg_stat_activity where wait_event = 'SyncRep'`;
-      return row!["n"] === 1;
-    });
+    await commitsWaiting(observer, 1);
     assert.equal((await observer`select from t`).count, n);
     await neon.local.start();
     assert.equal(await inserting, 1);

@@ -57,8 +57,8 @@ interface ComputeAccess extends CommonAccess {
   listen: string[];
   connect: string[];
   addons: string[];
-  /** The path under which it opens PostgreSQL's Unix sockets. */
-  socket: string;
+  /** Unix sockets: the path under which it opens PostgreSQL's, and the one where it listens. */
+  sockets: string[];
   /** The launcher, the only program that may be started. */
   launcher: string;
 }
@@ -124,12 +124,17 @@ function storagePermissions(access: StorageAccess, code: string[]): string[] {
 
 /**
  * Flags of the compute host. Endpoint ports are chosen while it runs, but PostgreSQL is reached by
- * its Unix sockets, and these by way of one path in the host's directory.
+ * its Unix sockets, and these by way of one path in the host's directory; it reaches the host by
+ * another one.
  */
 export function computePermissions(access: ComputeAccess): string[] {
   return [
     ...COMMON,
-    ...flag("net", [...access.listen, ...access.connect, `unix:${access.socket}`]),
+    ...flag("net", [
+      ...access.listen,
+      ...access.connect,
+      ...access.sockets.map((path) => `unix:${path}`),
+    ]),
     ...flag("read", [access.directory, ...publicKeys(access)]),
     ...flag("write", [access.directory]),
     ...flag("run", [access.launcher]),

@@ -211,7 +211,7 @@ export function computeRole(env: Environment): Role {
       listen: [listen_http_addr],
       connect: [...pageservers, ...walServices(env)],
       addons: addons(),
-      socket: join(directory, "postgres.sock"),
+      sockets: [join(directory, "postgres.sock"), join(directory, "wal.sock")],
       publicKeys: publicKeyPath(env),
       launcher: files.launcher,
     }),

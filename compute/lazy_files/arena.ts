@@ -2,8 +2,8 @@
  * The arena as TypeScript sees it: the file that tells the preloaded library which relation files
  * are lazy and where their pages come from. Its layout is documented in library/arena.h, which
  * this file follows byte by byte: a header that never changes, settings that do (two copies and an
- * index that switches between them), the token likewise, statistics that the library counts,
- * entries, hash index, page words.
+ * index that switches between them), the token likewise, statistics that the library counts, where
+ * the WAL goes, entries, hash index, page words.
  *
  * lay_out.ts makes the arena; the compute host updates its settings and its token, and reads its
  * statistics.
@@ -13,9 +13,10 @@ import { crc32c } from "../../libs/utils/crc32c.ts";
 import { BadRequest, Corrupt } from "../../libs/utils/errors.ts";
 import type { TenantId, TimelineId } from "../../libs/utils/id.ts";
 import { type Lsn, lsnFromHalves, lsnHigh, lsnLow } from "../../libs/utils/lsn.ts";
+import { type ArenaWal, type ArenaWalState, decodeWal, encodeWal, WAL_BYTES } from "./arena_wal.ts";
 
 const MAGIC = 0x415a4c4e; // "NLZA"
-const VERSION = 1;
+const VERSION = 2;
 const STATIC_BYTES = 188;
 const SETTINGS_INDEX_OFFSET = 192;
 const TOKEN_INDEX_OFFSET = 196;
@@ -23,6 +24,7 @@ const SETTINGS_OFFSET = 256;
 const SETTINGS_STRIDE = 64;
 const SETTINGS_BYTES = 32;
 const STATISTICS_OFFSET = 512;
+const WAL_OFFSET = 576;
 const TOKEN_OFFSET = 1024;
 const TOKEN_STRIDE = 1024;
 const TOKEN_BYTES_MAX = 1000;
@@ -78,6 +80,8 @@ interface ArenaContents {
   readonly settings: ArenaSettings;
   /** For a page service that wants one. */
   readonly token?: string | undefined;
+  /** Of a Postgres that writes. */
+  readonly wal?: ArenaWal | undefined;
   readonly files: readonly ArenaFile[];
 }
 
@@ -240,6 +244,7 @@ function writeHeader(
   encoder.encodeInto(contents.timelineId, bytes.subarray(128, 168));
   view.setUint32(STATIC_BYTES, crc32c(bytes.subarray(0, STATIC_BYTES)), true);
   bytes.set(encodeSettings(contents.settings), SETTINGS_OFFSET);
+  bytes.set(encodeWal(contents.wal), WAL_OFFSET);
   if (contents.token !== undefined) bytes.set(encodeToken(contents.token), TOKEN_OFFSET);
 }
 
@@ -317,6 +322,12 @@ export function updateArenaToken(path: string, token: string): void {
 export function readArenaSettings(path: string): ArenaSettings {
   using file = openArena(path, false);
   return readSettings(file, path).settings;
+}
+
+/** Throws Corrupt if the file is not a whole arena. */
+export function readArenaWal(path: string): ArenaWalState {
+  using file = openArena(path, false);
+  return decodeWal(readAt(file, WAL_OFFSET, WAL_BYTES, path), path);
 }
 
 /** What the arena says of one segment file. */

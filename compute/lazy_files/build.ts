@@ -22,9 +22,11 @@ const SOURCES = [
   "page_client.c",
   "fill.c",
   "write.c",
+  "wal_flush.c",
   "interpose_open.c",
   "interpose_io.c",
   "interpose_names.c",
+  "interpose_sync.c",
 ];
 const FLAGS = [
   "-std=gnu11",

@@ -33,6 +33,7 @@ import {
   READ_AHEAD_PAGES_MAX,
   RETRY_SECONDS_DEFAULT,
 } from "./arena.ts";
+import type { ArenaWal } from "./arena_wal.ts";
 
 /** Where Postgres has the control file, relative to the data directory. */
 export const CONTROL_FILE = "global/pg_control";
@@ -61,6 +62,8 @@ export interface LayOutOptions {
   readonly requestLsn?: Lsn;
   /** For a page service that wants one. */
   readonly token?: string | undefined;
+  /** Of a Postgres that writes. */
+  readonly wal?: ArenaWal | undefined;
   /** Default RETRY_SECONDS_DEFAULT. */
   readonly retrySeconds?: number;
   /** Default READ_AHEAD_PAGES_MAX. */
@@ -186,6 +189,7 @@ function writeArena(options: LayOutOptions, files: ArenaFile[]): void {
       readAheadPages: options.readAheadPages ?? READ_AHEAD_PAGES_MAX,
     },
     token: options.token,
+    wal: options.wal,
     files,
   });
   // A new file each time: an old one may still be mapped by processes that are being killed.

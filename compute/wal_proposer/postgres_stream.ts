@@ -1,20 +1,22 @@
 /**
- * Takes the WAL out of a running Postgres: physical replication over the endpoint's Unix socket.
+ * The WAL proposer as a standby of a running Postgres: physical replication over the endpoint's
+ * Unix socket.
  *
- * Postgres sends bytes from the start LSN on, and its commits wait until this "standby" (the only
- * one that synchronous_standby_names accepts) has acknowledged them. We acknowledge what a quorum
- * of safekeepers has on disk: written = flushed = applied, at once when it rises and whenever
- * Postgres asks; later, if the pageserver is too far behind (backpressure.ts). What waits then is
- * only the acknowledgement, the WAL goes on to the safekeepers.
+ * Where Postgres has no preloaded library (wal_flushes.ts), its WAL comes this way: Postgres sends
+ * bytes from the start LSN on, and its commits wait until this "standby" (the only one that
+ * synchronous_standby_names accepts) has acknowledged them. We acknowledge what acknowledgement.ts
+ * says: written = flushed = applied, at once when it rises and whenever Postgres asks.
  *
- * The physical slot makes Postgres keep in pg_wal what is not acknowledged, and rows that replicas
- * still read, of which we tell it as a standby would of its own queries.
+ * In any case Postgres keeps, for a standby, what we tell it to: rows that replicas still read, and
+ * the catalogs of logical slots. The physical slot has it remember that, and keep in pg_wal what is
+ * not acknowledged.
  */
 import { Corrupt, messageOf, TimedOut, Unavailable } from "../../libs/utils/errors.ts";
 import { logger } from "../../libs/utils/log.ts";
-import { formatLsn, maxLsn } from "../../libs/utils/lsn.ts";
+import { formatLsn, type Lsn, parseLsn } from "../../libs/utils/lsn.ts";
 import { Turns } from "../../libs/utils/turns.ts";
 import type { PgClient } from "../../libs/pgwire/client.ts";
+import { ServerError } from "../../libs/pgwire/messages.ts";
 import type { CopyBoth } from "../../libs/pgwire/copy_both.ts";
 import {
   postgresTime,
@@ -23,8 +25,7 @@ import {
   ReplicationTag,
   XLOG_DATA_HEADER_BYTES,
 } from "../../libs/pgwire/replication.ts";
-import type { PageserverLag } from "../client.ts";
-import { Backpressure, type LagLimits } from "./backpressure.ts";
+import type { Acknowledgement } from "./acknowledgement.ts";
 import type { WalProposer } from "./driver.ts";
 import { lowestXid } from "./standby_feedback.ts";
 import { withinLimit } from "./time_limit.ts";
@@ -43,13 +44,23 @@ const RECONNECT_MS = 50;
 const RECONNECT_MS_MAX = 2000;
 /** Longest wait until Postgres has opened a stream. */
 const OPEN_MS_MAX = 10_000;
-/** Safekeepers are asked for the pageserver's progress this often while commits wait for it. */
-const ASK_MS = 50;
-/** Commits that have not waited for the pageserver for so long do not wait any more. */
-const UNDELAYED_MS = 5000;
+
+/** SQLSTATE of a slot that is there already: an earlier host has made it. */
+const DUPLICATE_OBJECT = "42710";
 
 /** Opens a connection over the endpoint's own socket; it is closed when `signal` aborts. */
 type Connect = (parameters: Record<string, string>, signal: AbortSignal) => Promise<PgClient>;
+
+/** What a stream is made for. */
+interface StreamOptions {
+  /** Postgres's WAL comes this way; otherwise it is dropped here. */
+  readonly takesWal: boolean;
+  readonly standbyName: string;
+  readonly slotExists: boolean;
+  /** What `holdCatalog` will say, undefined if that follows later. */
+  readonly catalogXmin: number | undefined;
+  readonly connect: Connect;
+}
 
 /** See the head of the file. */
 export class PostgresStream {
@@ -58,12 +69,10 @@ export class PostgresStream {
   readonly #opened = Promise.withResolvers<void>();
   readonly #proposer: WalProposer;
   readonly #connect: Connect;
+  readonly #takesWal: boolean;
   readonly #standbyName: string;
   #slotExists: boolean;
-  readonly #backpressure: Backpressure;
-  #askTimer: ReturnType<typeof setTimeout> | undefined;
-  /** When commits began to wait for the pageserver, and when they were last seen to. */
-  #delayed: { readonly sinceMs: number; lastMs: number } | undefined;
+  readonly #acknowledgement: Acknowledgement;
   #copy: CopyBoth | undefined;
   /** For logical slots, a full transaction id; undefined while that is not known. */
   #catalogXmin: number | undefined;
@@ -75,56 +84,21 @@ export class PostgresStream {
   readonly #stopping = Promise.withResolvers<void>();
   #done: Promise<void> = Promise.resolve();
 
-  /**
-   * `limits` are those of the pageserver's lag; `connect` opens a connection over the endpoint's
-   * own socket with these startup parameters; `catalogXmin` is what `holdCatalog` will say,
-   * undefined if that follows later.
-   */
   constructor(
     proposer: WalProposer,
-    standbyName: string,
-    limits: LagLimits,
-    slotExists: boolean,
-    catalogXmin: number | undefined,
-    connect: Connect,
+    acknowledgement: Acknowledgement,
+    { takesWal, standbyName, slotExists, catalogXmin, connect }: StreamOptions,
   ) {
     this.#proposer = proposer;
+    this.#acknowledgement = acknowledgement;
+    this.#takesWal = takesWal;
     this.#standbyName = standbyName;
     this.#slotExists = slotExists;
     this.#catalogXmin = catalogXmin;
     this.#connect = connect;
     this.opened = this.#opened.promise;
     this.opened.catch(() => {});
-    const { startLsn, endLsn, pageserver } = proposer;
-    // A stream that is resumed goes on where Postgres was last acknowledged
-    this.#backpressure = new Backpressure(limits, startLsn, maxLsn(startLsn, endLsn));
-    if (pageserver !== undefined) this.#backpressure.note(pageserver);
-    proposer.onCommit = () => this.#release();
-    proposer.onPageserver = (feedback) => {
-      this.#backpressure.note(feedback);
-      this.#release();
-    };
-    proposer.onStandbyFeedback = () => {
-      this.#tellFeedback();
-      this.#tellDelay();
-    };
-  }
-
-  /** How far the pageserver is behind, and whether commits wait for it. */
-  get lag(): PageserverLag {
-    return this.#backpressure.lag(this.#proposer.commitLsn);
-  }
-
-  /** Other limits of the pageserver's lag from now on. */
-  setLimits(limits: LagLimits): void {
-    this.#backpressure.setLimits(limits);
-    this.#release();
-  }
-
-  /** Commits do not wait for the pageserver any more: Postgres is to stop. */
-  lift(): void {
-    this.#backpressure.lift();
-    this.#release();
+    acknowledgement.onRisen(() => this.#acknowledge());
   }
 
   /** Streams until `stop`, opening the stream again when it breaks. */
@@ -132,10 +106,9 @@ export class PostgresStream {
     this.#done = this.#run();
   }
 
-  /** Closes the stream; Postgres's commits wait from now on. */
+  /** Closes the stream; commits that wait for it wait from now on. */
   async stop(): Promise<void> {
     this.#stopped = true;
-    clearTimeout(this.#askTimer);
     this.#stopping.resolve();
     this.#copy?.close();
     this.#opened.reject(new Error("Cannot stream WAL from Postgres: the endpoint is stopping"));
@@ -148,7 +121,7 @@ export class PostgresStream {
    */
   holdCatalog(catalogXmin: number): void {
     this.#catalogXmin = catalogXmin;
-    this.#tellFeedback();
+    this.tellFeedback();
   }
 
   async #run(): Promise<void> {
@@ -206,11 +179,9 @@ export class PostgresStream {
       options: "-c wal_sender_timeout=0",
     }, signal);
     try {
-      if (!this.#slotExists) {
-        await client.query(`CREATE_REPLICATION_SLOT ${SLOT_NAME} PHYSICAL RESERVE_WAL`);
-        this.#slotExists = true;
-      }
-      const from = formatLsn(this.#proposer.endLsn);
+      if (!this.#slotExists) await createSlot(client);
+      this.#slotExists = true;
+      const from = formatLsn(this.#takesWal ? this.#proposer.endLsn : await flushedLsn(client));
       return await client.copyBoth(
         `START_REPLICATION SLOT ${SLOT_NAME} PHYSICAL ${from} TIMELINE 1`,
       );
@@ -226,7 +197,7 @@ export class PostgresStream {
     this.#copy = copy;
     this.#toldXmin = undefined;
     this.#acknowledge();
-    this.#tellFeedback();
+    this.tellFeedback();
     this.#opened.resolve();
     await this.#receive(copy);
   }
@@ -237,11 +208,12 @@ export class PostgresStream {
     for (;;) {
       const payload = copy.tryReceive();
       if (payload === undefined) {
-        proposer.pump();
+        if (this.#takesWal) proposer.pump();
         if (await copy.more()) continue;
         return;
       }
       if (payload[0] === ReplicationTag.xlogData && payload.length >= XLOG_DATA_HEADER_BYTES) {
+        if (!this.#takesWal) continue;
         const length = payload.length - XLOG_DATA_HEADER_BYTES;
         while (!proposer.hasRoom(length) && !this.#stopped) {
           proposer.pump();
@@ -267,19 +239,11 @@ export class PostgresStream {
     }
   }
 
-  /** A quorum has more, or the pageserver: tells Postgres as far as that lets commits go on. */
-  #release(): void {
-    const { commitLsn } = this.#proposer;
-    const before = this.#backpressure.released;
-    const released = this.#backpressure.release(commitLsn);
-    if (released > before) this.#acknowledge();
-    if (released < commitLsn) this.#delay();
-  }
-
+  /** Tells Postgres how far commits may go on. */
   #acknowledge(): void {
     const copy = this.#copy;
     if (copy === undefined) return;
-    queueStandbyStatus(copy, this.#backpressure.released, this.#statusTime);
+    queueStandbyStatus(copy, this.#acknowledgement.lsn, this.#statusTime);
     this.#send(copy);
   }
 
@@ -291,48 +255,11 @@ export class PostgresStream {
     }
   }
 
-  /** Commits wait for the pageserver: without new WAL nobody would tell how far it is. */
-  #delay(): void {
-    const now = performance.now();
-    if (this.#delayed === undefined) {
-      this.#delayed = { sinceMs: now, lastMs: now };
-      const { write_bytes, flush_bytes, apply_bytes, has_reported } = this.lag;
-      log.warning(
-        "{timeline}: commits wait for the pageserver, which {state}: of the WAL it has not " +
-          "received {write}, not on disk {flush}, not safe to remove {apply} bytes",
-        {
-          timeline: this.#proposer.options.timelineId,
-          state: has_reported ? "is behind" : "has reported nothing since the start",
-          write: write_bytes,
-          flush: flush_bytes,
-          apply: apply_bytes,
-        },
-      );
-    }
-    this.#delayed.lastMs = now;
-    if (this.#askTimer !== undefined || this.#stopped) return;
-    this.#askTimer = setTimeout(() => {
-      this.#askTimer = undefined;
-      this.#proposer.askPageserver();
-      this.#release();
-    }, ASK_MS);
-  }
-
-  #tellDelay(): void {
-    const delayed = this.#delayed;
-    if (delayed === undefined || performance.now() - delayed.lastMs < UNDELAYED_MS) return;
-    this.#delayed = undefined;
-    log.info("{timeline}: commits do not wait for the pageserver any more; they did for {s} s", {
-      timeline: this.#proposer.options.timelineId,
-      s: ((delayed.lastMs - delayed.sinceMs) / 1000).toFixed(1),
-    });
-  }
-
   /**
    * What logical slots and replicas need kept. Postgres's slot remembers what it was told, also by
    * an earlier stream, so each one tells it anew.
    */
-  #tellFeedback(): void {
+  tellFeedback(): void {
     const copy = this.#copy;
     if (copy === undefined || this.#catalogXmin === undefined) return;
     const { xmin, catalogXmin: ofReplicas } = this.#proposer.standbyFeedback;
@@ -343,4 +270,18 @@ export class PostgresStream {
     queueHotStandbyFeedback(copy, xmin, catalogXmin, postgresTime(Date.now()));
     this.#send(copy);
   }
+}
+
+async function createSlot(client: PgClient): Promise<void> {
+  try {
+    await client.query(`CREATE_REPLICATION_SLOT ${SLOT_NAME} PHYSICAL RESERVE_WAL`);
+  } catch (thrown) {
+    const exists = thrown instanceof ServerError && thrown.code === DUPLICATE_OBJECT;
+    if (!exists) throw thrown;
+  }
+}
+
+async function flushedLsn(client: PgClient): Promise<Lsn> {
+  const { rows } = await client.query("IDENTIFY_SYSTEM");
+  return parseLsn(rows[0]![2]!); // xlogpos
 }

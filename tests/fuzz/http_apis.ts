@@ -11,6 +11,7 @@ import { Launcher } from "../../compute/postgres_process.ts";
 import { PrivateSocket } from "../../compute/private_socket.ts";
 import { ReadyDirectories } from "../../compute/ready_directories.ts";
 import { StartPages } from "../../compute/start_pages.ts";
+import { WalChannels } from "../../compute/wal_channels.ts";
 import { ReadyFiles } from "../../compute/ready_files.ts";
 import { withCluster } from "../../pageserver/cluster_fixture.ts";
 import { Compactor } from "../../pageserver/compaction/compactor.ts";
@@ -215,9 +216,11 @@ export async function fuzzPageserverApi(random: SeededRandom, cases: number): Pr
 /** The compute host's; what would start runs into a directory without programs. */
 export async function fuzzComputeApi(random: SeededRandom, cases: number): Promise<void> {
   await withDirectory(async (directory) => {
+    const walChannels = new WalChannels(`${directory}/wal.sock`);
     const host = new ComputeHost({
       launcher: new Launcher(`${directory}/none`, `${directory}/none`),
       sockets: new PrivateSocket(`${directory}/postgres.sock`),
+      walChannels,
       bootId: "1",
       ready: new ReadyFiles(`${directory}/ready`),
       readyDirectories: new ReadyDirectories(`${directory}/ready_data`),

@@ -3,6 +3,7 @@
  * nothing else is, and it is told of nothing that is not committed.
  */
 import assert from "node:assert/strict";
+import { Acknowledgement } from "../../compute/wal_proposer/acknowledgement.ts";
 import { PostgresStream } from "../../compute/wal_proposer/postgres_stream.ts";
 import type { WalProposer } from "../../compute/wal_proposer/driver.ts";
 import { START, withCluster } from "../../compute/wal_proposer/safekeepers_fixture.ts";
@@ -84,14 +85,14 @@ async function stream(proposer: WalProposer, random: SeededRandom): Promise<numb
   });
   await using liar = new LyingProxy(server.port, random, LIES_SHARE, distort);
   const address = { hostname: "127.0.0.1", port: liar.port };
-  const stream = new PostgresStream(
-    proposer,
-    "standby",
-    { write: Infinity, flush: Infinity, apply: Infinity },
-    true,
-    0,
-    (parameters, signal) => PgClient.connect(address, parameters, signal),
-  );
+  const limits = { write: Infinity, flush: Infinity, apply: Infinity };
+  const stream = new PostgresStream(proposer, new Acknowledgement(proposer, limits), {
+    takesWal: true,
+    standbyName: "standby",
+    slotExists: true,
+    catalogXmin: 0,
+    connect: (parameters, signal) => PgClient.connect(address, parameters, signal),
+  });
   stream.start();
   try {
     await proposer.committed(wal.end, WAIT_MS);

@@ -9,6 +9,10 @@
  *   196          u32 index (0 or 1) of the token in force
  *   256, 320     settings, two copies: the writer fills the idle one, then switches the index
  *   512          statistics, u64 counters
+ *   576          u64 end of the WAL that was written to local files: whole pages
+ *   584          u64 the same, of the WAL that is known to be committed
+ *   592          u64 number of the last request that asked for that
+ *   640          where WAL goes, with a CRC of its own; never changes
  *   1024, 2048   the token for a page service that wants one, two copies likewise; empty for others
  *   4096         entries, 32 bytes each: one lazy segment file of one fork
  *   hash_offset  u32 slots, a power of two: entry number + 1, or 0; linear probing
@@ -25,7 +29,7 @@
 #include <stdint.h>
 
 #define ARENA_MAGIC 0x415a4c4eu /* "NLZA" */
-#define ARENA_VERSION 1u
+#define ARENA_VERSION 2u
 #define ARENA_ENTRIES_OFFSET 4096u
 #define ARENA_STATIC_BYTES 188u
 
@@ -33,6 +37,8 @@
 #define SEGMENT_PAGES 131072u
 #define READ_AHEAD_PAGES_MAX 128u
 #define TOKEN_BYTES_MAX 1000u
+#define WAL_KEY_BYTES 16u
+#define WAL_SOCKET_BYTES 108u /* of a Unix socket's path, with its NUL */
 
 /* Page words. A claim carries 9 bits of the owner's start time and 22 bits of its process id. */
 #define WORD_ABSENT 0u
@@ -68,6 +74,14 @@ typedef struct {
     uint32_t crc; /* CRC-32C of the bytes before */
 } arena_token;
 
+/* Of a Postgres whose WAL goes to safekeepers; all zeros but for the CRC in others (replicas). */
+typedef struct {
+    uint8_t key[WAL_KEY_BYTES]; /* tells the compute host whose WAL it is; a secret */
+    uint32_t segment_bytes;     /* of a WAL segment */
+    char socket[WAL_SOCKET_BYTES]; /* of the compute host, NUL padded */
+    uint32_t crc;                  /* CRC-32C of the bytes before */
+} arena_wal;
+
 typedef struct {
     uint64_t fetch_calls;   /* requests for a run of pages */
     uint64_t pages_fetched; /* pages made local by them */
@@ -97,7 +111,12 @@ typedef struct {
     } slots[2];
     uint8_t reserved3[128];
     arena_statistics statistics;
-    uint8_t reserved4[448];
+    uint64_t wal_written;
+    uint64_t wal_flushed;
+    uint64_t wal_flushes;
+    uint8_t reserved4[40];
+    arena_wal wal;
+    uint8_t reserved5[252];
     struct {
         arena_token token;
         uint8_t reserved[16];
@@ -112,6 +131,9 @@ _Static_assert(offsetof(arena_header, settings_index) == 192, "settings index");
 _Static_assert(offsetof(arena_header, slots) == 256, "settings");
 _Static_assert(offsetof(arena_header, token_index) == 196, "token index");
 _Static_assert(offsetof(arena_header, statistics) == 512, "statistics");
+_Static_assert(offsetof(arena_header, wal_written) == 576, "end of the written WAL");
+_Static_assert(offsetof(arena_header, wal) == 640, "where WAL goes");
+_Static_assert(offsetof(arena_wal, crc) == 128, "where WAL goes");
 _Static_assert(offsetof(arena_header, tokens) == 1024, "tokens");
 _Static_assert(sizeof(arena_header) <= ARENA_ENTRIES_OFFSET, "header");
 

@@ -83,11 +83,19 @@ EXPORTED ssize_t readv(int fd, const struct iovec *vectors, int count)
 
 /* ---- writing ---- */
 
+/* After a write to what is not lazy. Postgres writes WAL segments at offsets only. */
+static ssize_t wrote_at(int fd, off_t offset, long result)
+{
+    uint64_t start = (unsigned)fd < DESCRIPTORS_MAX ? lazy_files[fd].wal_start : 0;
+    if (start && result > 0) wal_wrote(start + (uint64_t)offset + (uint64_t)result);
+    return libc_result(result);
+}
+
 EXPORTED ssize_t pwrite(int fd, const void *from, size_t length, off_t offset)
 {
     lazy_write write;
     arena_entry *entry = entry_of(fd);
-    if (!entry) return libc_result(SYS(pwrite64, fd, from, length, offset, 0, 0));
+    if (!entry) return wrote_at(fd, offset, SYS(pwrite64, fd, from, length, offset, 0, 0));
     if (write_begin(&write, fd, entry, offset, length)) return -1;
     return libc_result(write_end(&write, SYS(pwrite64, fd, from, length, offset, 0, 0)));
 }
@@ -97,7 +105,7 @@ EXPORTED ssize_t pwritev(int fd, const struct iovec *vectors, int count, off_t o
 {
     lazy_write write;
     arena_entry *entry = entry_of(fd);
-    if (!entry) return libc_result(SYS(pwritev, fd, vectors, count, offset, 0, 0));
+    if (!entry) return wrote_at(fd, offset, SYS(pwritev, fd, vectors, count, offset, 0, 0));
     if (write_begin(&write, fd, entry, offset, total_length(vectors, count))) return -1;
     return libc_result(write_end(&write, SYS(pwritev, fd, vectors, count, offset, 0, 0)));
 }

@@ -1,6 +1,6 @@
 /*
- * Replaced: open, openat, creat, close, dup, dup2, dup3, fopen. A descriptor of a lazy file is
- * remembered, so that reads and writes need no look-up by name.
+ * Replaced: open, openat, creat, close, dup, dup2, dup3, fopen. A descriptor of a lazy file or a WAL
+ * segment is remembered, so that reads and writes need no look-up by name.
  *
  * Creation: where a lazy file is gone and gets created anew (a relfilenode used again), nothing of
  * it is to be fetched any more. The control file is kept under another name, which only programs
@@ -20,6 +20,7 @@ static void remember(long fd, arena_entry *entry, int flags)
     if (fd < 0 || fd >= DESCRIPTORS_MAX) return;
     lazy_file *file = &lazy_files[fd];
     file->entry = entry;
+    file->wal_start = 0;
     file->next_page = NO_PAGE;
     file->window = 0;
     file->indirect = (flags & O_ACCMODE) == O_RDONLY || flags & (O_APPEND | O_DIRECT);
@@ -83,7 +84,15 @@ static int open_file(int directory, const char *path, int flags, int mode)
     uint32_t old = entry && flags & O_TRUNC ? lower_base(entry, 0) : 0;
     long fd = SYS(openat, directory, path, flags, mode, 0, 0);
     if (fd < 0) restore_base(entry, 0, old);
-    return opened(fd, old ? 0 : entry, flags);
+    uint64_t wal_start = inside && fd >= 0 ? wal_segment_start(inside) : 0;
+    if (fd >= DESCRIPTORS_MAX && wal_start) { /* its syncs would not be seen */
+        lazy_log("cannot open: the descriptor is too large", 0, 0, path, fd);
+        sys_close(fd);
+        fd = -EMFILE;
+    }
+    int result = opened(fd, old ? 0 : entry, flags);
+    if (result >= 0 && wal_start) lazy_files[result].wal_start = wal_start;
+    return result;
 }
 
 static int needs_mode(int flags)
@@ -135,7 +144,10 @@ EXPORTED int creat64(const char *path, mode_t mode) ALIAS_OF(creat);
 
 EXPORTED int close(int fd)
 {
-    if ((unsigned)fd < DESCRIPTORS_MAX) lazy_files[fd].entry = 0;
+    if ((unsigned)fd < DESCRIPTORS_MAX) {
+        lazy_files[fd].entry = 0;
+        lazy_files[fd].wal_start = 0;
+    }
     return (int)libc_result(SYS(close, fd, 0, 0, 0, 0, 0));
 }
 
@@ -144,7 +156,7 @@ static int duplicated(int from, long to)
 {
     if (to >= 0 && to < DESCRIPTORS_MAX) {
         if ((unsigned)from < DESCRIPTORS_MAX) lazy_files[to] = lazy_files[from];
-        else lazy_files[to].entry = 0;
+        else remember(to, 0, 0);
     }
     return (int)libc_result(to);
 }

@@ -7,6 +7,7 @@
  *   page_client.c  fetching pages from the page service
  *   fill.c         making pages local before they are read
  *   write.c        marking pages dirty around a write; truncating and forgetting
+ *   wal_flush.c    WAL: a sync of it waits for the safekeepers
  *   interpose_*.c  the libc functions that Postgres calls, replaced
  */
 #ifndef NEON_LAZY_LAZY_H
@@ -35,6 +36,9 @@ void lazy_load(void);
 int lazy_settings(arena_settings *into);
 /* The token in force, likewise; its length is 0 where there is none. */
 int lazy_token(arena_token *into);
+/* Ends the program, having said why. */
+__attribute__((noreturn)) void lazy_refuse(const char *why, const char *detail, long error);
+uint32_t lazy_crc32c(const void *bytes, size_t length);
 /* One line on standard error. `entry` may be 0; `detail` may be 0; `error` is an errno or 0. */
 void lazy_log(const char *message, const arena_entry *entry, uint32_t page, const char *detail,
               long error);
@@ -85,12 +89,13 @@ void fetch_alone(void);
 
 /* ---- fill.c ---- */
 
-/* What we know about a descriptor of a lazy file. */
+/* What we know about a descriptor: of a lazy file, of a WAL segment, or nothing. */
 typedef struct {
-    arena_entry *entry; /* 0: not lazy */
+    arena_entry *entry; /* of a lazy file, else 0 */
     uint32_t next_page; /* where a sequential reader would go on */
     uint16_t window;    /* pages the last fetch asked for */
     uint16_t indirect;  /* cannot be written at any offset: fill through another one */
+    uint64_t wal_start; /* of a WAL segment: the position of its first byte; else 0 */
 } lazy_file;
 
 #define DESCRIPTORS_MAX 65536
@@ -129,5 +134,16 @@ long write_end(const lazy_write *write, long result);
 uint32_t lower_base(arena_entry *entry, uint32_t base);
 /* Takes lower_base back after the call it prepared failed. */
 void restore_base(arena_entry *entry, uint32_t lowered_to, uint32_t old_base);
+
+/* ---- wal_flush.c ---- */
+
+/* Connects to the compute host, if this Postgres's WAL goes there. Called once, at load. */
+void wal_load(void);
+/* The position of the first byte of a WAL segment, 0 if `path` names something else. */
+uint64_t wal_segment_start(const char *path);
+/* Notes that WAL up to `end` has been written to its file. */
+void wal_wrote(uint64_t end);
+/* Waits until the safekeepers have all the WAL that was written. */
+void wal_flush(void);
 
 #endif

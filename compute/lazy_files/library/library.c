@@ -91,7 +91,7 @@ static int is_postgres(void)
 }
 
 /* CRC-32C bit by bit: over a few hundred bytes at load, 28 a fetch, a token's 1004 a connection. */
-static uint32_t crc32c(const void *bytes, size_t length)
+uint32_t lazy_crc32c(const void *bytes, size_t length)
 {
     const unsigned char *p = bytes;
     uint32_t crc = ~0u;
@@ -109,7 +109,7 @@ int lazy_settings(arena_settings *into)
         volatile const uint64_t *from = (void *)&lazy_arena->slots[index].settings;
         uint64_t *to = (void *)into;
         for (size_t i = 0; i < sizeof *into / sizeof *to; i++) to[i] = from[i];
-        if (crc32c(into, offsetof(arena_settings, crc)) == into->crc) return 0;
+        if (lazy_crc32c(into, offsetof(arena_settings, crc)) == into->crc) return 0;
         sleep_us(100); /* the writer went round both copies while we read: again */
     }
     lazy_log("cannot use the arena: its settings fail their checksum", 0, 0, 0, 0);
@@ -124,7 +124,8 @@ int lazy_token(arena_token *into)
         uint32_t *to = (void *)into;
         for (size_t i = 0; i < sizeof *into / sizeof *to; i++) to[i] = from[i];
         if (into->length == 0) return 0;
-        if (into->length <= TOKEN_BYTES_MAX && crc32c(into, offsetof(arena_token, crc)) == into->crc)
+        if (into->length <= TOKEN_BYTES_MAX &&
+            lazy_crc32c(into, offsetof(arena_token, crc)) == into->crc)
             return 0;
         sleep_us(100);
     }
@@ -132,7 +133,7 @@ int lazy_token(arena_token *into)
     return -1;
 }
 
-static __attribute__((noreturn)) void refuse(const char *why, const char *detail, long error)
+void lazy_refuse(const char *why, const char *detail, long error)
 {
     lazy_log(why, 0, 0, detail, error);
     for (;;) SYS(exit_group, EXIT_UNUSABLE, 0, 0, 0, 0, 0);
@@ -144,18 +145,19 @@ static void check_boot(const arena_header *header)
     long fd = sys_open("/proc/sys/kernel/random/boot_id", O_RDONLY);
     long length = fd < 0 ? fd : SYS(read, fd, boot_id, sizeof boot_id - 1, 0, 0, 0);
     if (fd >= 0) sys_close(fd);
-    if (length < 36) refuse("cannot run: the boot id cannot be read", 0, length < 0 ? -length : 0);
+    if (length < 36)
+        lazy_refuse("cannot run: the boot id cannot be read", 0, length < 0 ? -length : 0);
     /* After a crash of the machine, words and pages on disk need not agree. */
     if (!bytes_equal(boot_id, header->boot_id, 36))
-        refuse("cannot run: the arena is of an earlier boot", header->boot_id, 0);
+        lazy_refuse("cannot run: the arena is of an earlier boot", header->boot_id, 0);
 }
 
 static void check_header(const arena_header *header, const char *path)
 {
     if (header->magic != ARENA_MAGIC || header->version != ARENA_VERSION)
-        refuse("cannot run: not an arena of this version", path, 0);
-    if (crc32c(header, ARENA_STATIC_BYTES) != header->crc)
-        refuse("cannot run: the arena's header fails its checksum", path, 0);
+        lazy_refuse("cannot run: not an arena of this version", path, 0);
+    if (lazy_crc32c(header, ARENA_STATIC_BYTES) != header->crc)
+        lazy_refuse("cannot run: the arena's header fails its checksum", path, 0);
     check_boot(header);
 }
 
@@ -163,15 +165,15 @@ static void map_arena(const char *path)
 {
     arena_header header;
     long fd = sys_open(path, O_RDWR);
-    if (fd < 0) refuse("cannot run: cannot open the arena", path, -fd);
+    if (fd < 0) lazy_refuse("cannot run: cannot open the arena", path, -fd);
     if (SYS(pread64, fd, &header, sizeof header, 0, 0, 0) != (long)sizeof header)
-        refuse("cannot run: the arena is too short", path, 0);
+        lazy_refuse("cannot run: the arena is too short", path, 0);
     check_header(&header, path);
     long end = SYS(lseek, fd, 0, 2 /* SEEK_END */, 0, 0, 0);
     if (end < 0 || (uint64_t)end < header.total_bytes)
-        refuse("cannot run: the arena is too short", path, 0);
+        lazy_refuse("cannot run: the arena is too short", path, 0);
     long at = SYS(mmap, 0, header.total_bytes, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
-    if ((unsigned long)at > -4096ul) refuse("cannot run: cannot map the arena", path, -at);
+    if ((unsigned long)at > -4096ul) lazy_refuse("cannot run: cannot map the arena", path, -at);
     sys_close(fd);
     char *start = (char *)at;
     lazy_entries = (arena_entry *)(start + header.entries_offset);
@@ -188,13 +190,14 @@ void lazy_load(void)
     if (!arena || !is_postgres()) return;
     size_t length = pgdata ? string_length(pgdata) : 0;
     if (length == 0 || length >= PATH_BYTES - 32)
-        refuse("cannot run: NEON_LAZY_PGDATA is missing or too long", 0, 0);
+        lazy_refuse("cannot run: NEON_LAZY_PGDATA is missing or too long", 0, 0);
     /* A copy: setproctitle overwrites the environment. */
     for (size_t i = 0; i < length; i++) lazy_pgdata[i] = pgdata[i];
     lazy_pgdata_length = length;
     map_arena(arena);
     arena_settings settings;
-    if (lazy_settings(&settings)) refuse("cannot run: no valid settings", arena, 0);
+    if (lazy_settings(&settings)) lazy_refuse("cannot run: no valid settings", arena, 0);
+    wal_load();
     remove_from_environment("LD_PRELOAD");
     remove_from_environment("NEON_LAZY_ARENA");
     remove_from_environment("NEON_LAZY_PGDATA");

@@ -52,6 +52,11 @@ export function pageHeaderSize(pageStart: number, segmentSize: number): number {
   return pageStart % segmentSize === 0 ? WAL_LONG_HEADER_SIZE : WAL_SHORT_HEADER_SIZE;
 }
 
+/** The end of the page with the bytes before `lsn`. */
+export function pageEndAfter(lsn: Lsn): Lsn {
+  return (Math.ceil(lsn / PAGE_SIZE) * PAGE_SIZE) as Lsn;
+}
+
 /** `lsn`, or the first position behind the page header if `lsn` is on a page boundary. */
 export function skipPageHeader(lsn: Lsn, segmentSize: number): Lsn {
   return (lsn % PAGE_SIZE === 0 ? lsn + pageHeaderSize(lsn, segmentSize) : lsn) as Lsn;

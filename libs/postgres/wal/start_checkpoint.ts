@@ -30,6 +30,11 @@ export function endOfCheckpointRecord(start: Lsn, segmentSize: number): Lsn {
   return alignLsn(advanceOverHeaders(start, CHECKPOINT_RECORD_SIZE, segmentSize));
 }
 
+/** End of the record that a PostgreSQL which is started at `x` begins with. */
+export function startRecordEnd(x: Lsn, segmentSize: number): Lsn {
+  return endOfCheckpointRecord(startLsnAfter(x, segmentSize), segmentSize);
+}
+
 /** What is to be started. */
 interface StartWalArgs {
   /** End of the last whole record of the history. */
