@@ -242,10 +242,14 @@ function isAlive(pid: number): boolean {
   return stat !== undefined && !/^\d+ \(.*\) [ZX]/.test(stat);
 }
 
-walTest("who waits for a host ends with the postmaster", async () => {
+walTest("who waits for a host ends with the postmaster, and ends the others", async () => {
   await using site = new WalSite();
+  await using elsewhere = new WalSite(); // another Postgres
+  const bystander = new Deno.Command("sleep", { args: ["60"], cwd: site.probe.pgdata }).spawn();
   const host = new Host(site.socket);
+  const other = elsewhere.probe.run(`number,${elsewhere.path("other")}`, WRITE, SYNC);
   const running = site.probe.run(
+    `idle,${site.path("idle")}`,
     `number,${site.path("parent")}`,
     WRITE,
     `child,${SEGMENT},${site.path("child")}`,
@@ -253,12 +257,21 @@ walTest("who waits for a host ends with the postmaster", async () => {
   const channel = await host.accept();
   deepEqual(await channel.request(), FIRST);
   const [parent, child] = [await site.number("parent"), await site.number("child")];
+  const idle = await site.number("idle");
+  const otherNumber = await elsewhere.number("other");
   Deno.kill(parent, "SIGKILL");
   await running;
   ok(isAlive(child), "a host is there, which may still answer");
   host[Symbol.dispose]();
   channel[Symbol.dispose]();
   await until("the child has ended", () => !isAlive(child));
+  await until("the idle one has ended", () => !isAlive(idle));
+  ok(isAlive(otherNumber));
+  ok(isAlive(bystander.pid), "it is another program");
+  bystander.kill("SIGKILL");
+  await bystander.status;
+  Deno.kill(otherNumber, "SIGKILL");
+  await other;
 });
 
 walTest("a signal is seen to, and the wait goes on", async () => {

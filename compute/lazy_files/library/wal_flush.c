@@ -141,28 +141,29 @@ void wal_load(void)
 
 /* ---- when the postmaster is gone ---- */
 
-/* What /proc/<process>/cwd, or the caller's own, points to; the length, or 0. */
-static long working_directory(const char *process, char *into, size_t room)
+typedef struct {
+    char path[PATH_BYTES];
+    long length; /* 0: there is none */
+} link_target;
+
+/* What /proc/<process>/<link> points to. */
+static void read_link(const char *process, const char *link, link_target *into)
 {
     text path;
     path.at = 0;
     text_string(&path, "/proc/");
     text_string(&path, process);
-    text_string(&path, "/cwd");
-    long length = SYS(readlinkat, AT_FDCWD, text_end(&path), into, room, 0, 0);
-    return length > 0 ? length : 0;
+    text_string(&path, link);
+    into->length = SYS(readlinkat, AT_FDCWD, text_end(&path), into->path, sizeof into->path, 0, 0);
+    if (into->length < 0) into->length = 0;
 }
 
-/* Ends the process `name` if it works where we do: it is one of the same Postgres. */
-static void quit_sibling(const char *name, const char *own, long own_length)
+static int is_same(const char *process, const char *link, const link_target *own)
 {
-    char directory[PATH_BYTES];
-    uint32_t pid;
-    const char *end = parse_number(name, &pid);
-    if (!end || *end || (long)pid == sys_getpid()) return;
-    long length = working_directory(name, directory, sizeof directory);
-    if (length == own_length && bytes_equal(directory, own, (size_t)length))
-        SYS(kill, pid, SIGQUIT, 0, 0, 0, 0);
+    static link_target its;
+    read_link(process, link, &its);
+    return its.length > 0 && its.length == own->length &&
+        bytes_equal(its.path, own->path, (size_t)its.length);
 }
 
 /*
@@ -172,16 +173,23 @@ static void quit_sibling(const char *name, const char *own, long own_length)
  */
 static void end_if_orphaned(void)
 {
-    static char own[PATH_BYTES], entries[4096] __attribute__((aligned(8)));
+    static link_target directory, program;
+    static char entries[4096] __attribute__((aligned(8)));
     if (sys_getpid() == postmaster || SYS(getppid, 0, 0, 0, 0, 0, 0) == postmaster) return;
-    long own_length = working_directory("self", own, sizeof own);
-    long directory = sys_open("/proc", O_RDONLY | O_DIRECTORY);
-    while (own_length > 0 && directory >= 0) {
-        long count = SYS(getdents64, directory, entries, sizeof entries, 0, 0, 0);
+    read_link("self", "/cwd", &directory);
+    read_link("self", "/exe", &program);
+    long proc = sys_open("/proc", O_RDONLY | O_DIRECTORY);
+    while (proc >= 0) {
+        long count = SYS(getdents64, proc, entries, sizeof entries, 0, 0, 0);
         if (count <= 0) break;
         for (long at = 0; at < count;) {
             const struct dirent64 *entry = (const void *)(entries + at);
-            quit_sibling(entry->d_name, own, own_length);
+            const char *name = entry->d_name;
+            uint32_t pid;
+            const char *end = parse_number(name, &pid);
+            if (end && !*end && (long)pid != sys_getpid() && is_same(name, "/cwd", &directory) &&
+                is_same(name, "/exe", &program))
+                SYS(kill, pid, SIGQUIT, 0, 0, 0, 0);
             at += entry->d_reclen;
         }
     }

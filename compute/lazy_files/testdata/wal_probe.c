@@ -7,6 +7,7 @@
  *   children,COUNT,FILE    that many children, one after the other, call fdatasync
  *   child,FILE,PATH  a child that calls fdatasync; its number goes to PATH. Waits for its end.
  *   signals,PATH     from now on SIGTERM makes the file PATH
+ *   idle,PATH        a child that does nothing; its number goes to PATH
  *   number,PATH      writes the number of this process
  */
 #define _GNU_SOURCE
@@ -95,6 +96,13 @@ static void in_child(const char *file, const char *number_path)
     waitpid(child, NULL, 0);
 }
 
+static void leave_idle(const char *number_path)
+{
+    if (fork() != 0) return;
+    write_number(number_path);
+    for (;;) pause();
+}
+
 static void run_step(char *step)
 {
     const char *fields[4] = {"", "", "0", "0"};
@@ -105,6 +113,7 @@ static void run_step(char *step)
     else if (!strcmp(name, "children"))
         for (int i = 0; i < atoi(file); i++) in_child(fields[2], NULL);
     else if (!strcmp(name, "child")) in_child(file, fields[2]);
+    else if (!strcmp(name, "idle")) leave_idle(file);
     else if (!strcmp(name, "signals")) catch_term(file);
     else if (!strcmp(name, "number")) write_number(file);
     else report(sync_file(name, file));
