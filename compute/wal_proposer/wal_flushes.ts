@@ -136,6 +136,7 @@ export class WalFlushes {
     page.scan(pageStart, this.#recordEnd);
     if (page.finalEnd > from) {
       await this.#append(from, page.bytes.subarray(from - pageStart, page.finalEnd - pageStart));
+      if (this.#stopped) return; // meanwhile: its files are closed
     }
     // A long record only passes through; then the last one ended on a page before
     let before = pageStart;
