@@ -49,6 +49,8 @@ export class WalFlushes {
    * count whole records only.
    */
   #recordEnd: Lsn;
+  /** It is the end of the last record before here. More may be taken, where a file ended early. */
+  #lookedUpTo: Lsn;
   /** WAL is taken in one place at a time. */
   #taking: Promise<unknown> = Promise.resolve();
   #waiting: (() => void)[] = [];
@@ -60,7 +62,7 @@ export class WalFlushes {
     this.#wal = wal;
     this.#proposer = proposer;
     this.#acknowledgement = acknowledgement;
-    this.#recordEnd = proposer.endLsn;
+    this.#recordEnd = this.#lookedUpTo = proposer.endLsn;
     this.connected = this.#connected.promise;
     acknowledgement.onRisen(() => this.#wake());
   }
@@ -109,7 +111,8 @@ export class WalFlushes {
     const lastPage = addLsn(end, -PAGE_SIZE);
     if (this.#proposer.endLsn < lastPage) await this.#takeFinal(lastPage);
     if (this.#stopped) return this.#recordEnd;
-    if (this.#proposer.endLsn < end) await this.#takeLast(lastPage);
+    if (this.#proposer.endLsn < end || this.#lookedUpTo < end) await this.#takeLast(lastPage);
+    this.#lookedUpTo = maxLsn(this.#lookedUpTo, end);
     this.#proposer.pump();
     return this.#recordEnd;
   }

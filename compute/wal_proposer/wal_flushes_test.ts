@@ -375,3 +375,25 @@ Deno.test("a file that is too short or missing ends the connection, what is ther
     assert.equal(await odd.answer(), undefined, "no page ends there");
   });
 });
+
+Deno.test("what was taken for a request that failed is waited for by the next", async () => {
+  await withSite(async ({ cluster, proposer, files, connect }) => {
+    using library = await connect();
+    await library.flush(files.write(3, 1000), 1);
+    await cluster.stop(1);
+    await cluster.stop(2);
+    const before = files.end;
+    const end = files.write(300, 3000);
+    const path = files.path(before);
+    Deno.truncateSync(path, before % WAL_SEGMENT_SIZE + 400_000);
+    await library.ask(end, 2);
+    assert.equal(await library.answer(), undefined);
+    const early = addLsn(pageEndAfter(before), 20 * PAGE_SIZE);
+    assert.ok(proposer.endLsn > early);
+    using again = await connect();
+    await again.ask(early, 3);
+    const answered = again.answer().then(() => proposer.commitLsn);
+    await cluster.start(2);
+    assert.ok(await answered > addLsn(early, -2 * PAGE_SIZE));
+  });
+});
