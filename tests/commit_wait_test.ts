@@ -3,6 +3,7 @@
  * their answer ends the wait: it is neither cancelled nor timed out into a commit that may be lost.
  */
 import assert from "node:assert/strict";
+import { WAL_BUFFER_BYTES_MAX } from "../compute/wal_proposer/wal_buffer.ts";
 import { type Sql, testWithNeon } from "./harness.ts";
 import { commitsWaiting, isSettled } from "./support/commits_waiting.ts";
 
@@ -59,4 +60,19 @@ testWithNeon("bulk writes wait for the safekeepers, too", {}, async (neon) => {
   neon.killPostgres("main");
   const again = neon.connect(await neon.local.startEndpoint("main"));
   assert.deepEqual([...await again`select count(*)::int as n from t`], [{ n: 60000 }]);
+});
+
+testWithNeon("one record may be longer than the WAL that is kept in memory", {
+  safekeepers: 3,
+}, async (neon) => {
+  const main = await neon.local.startEndpoint("main");
+  const sql = neon.connect(main);
+  await sql`create table t as select 1 as n`;
+  await sql`select pg_logical_emit_message(true, 'long', repeat('x', ${
+    WAL_BUFFER_BYTES_MAX + 1000
+  }))`;
+  await sql`insert into t values (2)`;
+  neon.killPostgres("main");
+  const again = neon.connect(await neon.local.startEndpoint("main"));
+  assert.deepEqual([...await again`select n from t order by n`], [{ n: 1 }, { n: 2 }]);
 });

@@ -221,7 +221,7 @@ export class WalProposer implements LinkEvents {
   append(lsn: Lsn, wal: Uint8Array): void {
     const buffer = this.#buffer;
     assert(buffer !== undefined && lsn === buffer.end, "WAL comes without gaps");
-    buffer.append(wal, this.#keepFrom());
+    buffer.append(wal, this.#keepFrom(), this.acknowledgedLsn);
   }
 
   /** The ring grows for what is uncommitted and for whoever is being streamed to from it. */

@@ -4,8 +4,9 @@
  *
  * It holds [start, end). It grows by doubling while somebody still needs what would be dropped, up
  * to WAL_BUFFER_BYTES_MAX; then whoever lags behind `start` is caught up from another safekeeper.
- * What is not committed yet is never dropped: the stream from Postgres waits instead (its WAL stays
- * in pg_wal, which the replication slot keeps).
+ * What is not committed yet is never dropped: Postgres waits instead. Only a record that is longer
+ * than that makes it grow further, to twice the record at most: nothing of it is committed before
+ * all of it is there.
  */
 import { assert } from "../../libs/utils/assert.ts";
 import { addLsn, type Lsn, maxLsn } from "../../libs/utils/lsn.ts";
@@ -50,12 +51,18 @@ export class WalBuffer {
     return this.#end + count - Math.max(keepFrom, this.#start) <= WAL_BUFFER_BYTES_MAX;
   }
 
-  /** Appends bytes at `end`; drops the oldest, but nothing past `keepFrom` while it can grow. */
-  append(bytes: Uint8Array, keepFrom: Lsn): void {
+  /**
+   * Appends bytes at `end`; drops the oldest, but nothing past `keepFrom` while it can grow, and
+   * nothing past `committed` ever.
+   */
+  append(bytes: Uint8Array, keepFrom: Lsn, committed: Lsn): void {
     assert(bytes.length <= WAL_BUFFER_BYTES_MAX, "one message of WAL fits the buffer");
     const end = addLsn(this.#end, bytes.length);
-    const wanted = end - Math.max(keepFrom, this.#start);
-    if (wanted > this.#ring.length && this.#ring.length < WAL_BUFFER_BYTES_MAX) this.#grow(wanted);
+    const wanted = Math.max(
+      Math.min(end - Math.max(keepFrom, this.#start), WAL_BUFFER_BYTES_MAX),
+      end - Math.max(committed, this.#start),
+    );
+    if (wanted > this.#ring.length) this.#grow(wanted);
     this.#start = maxLsn(this.#start, Math.max(0, end - this.#ring.length) as Lsn);
     const at = (this.#end - this.#origin) % this.#ring.length;
     const first = Math.min(bytes.length, this.#ring.length - at);
@@ -66,7 +73,7 @@ export class WalBuffer {
 
   #grow(wanted: number): void {
     let length = this.#ring.length;
-    while (length < wanted && length < WAL_BUFFER_BYTES_MAX) length *= 2;
+    while (length < wanted) length *= 2;
     const grown = new Uint8Array(length);
     this.copyTo(this.#start, this.#end, grown, 0);
     this.#ring = grown;

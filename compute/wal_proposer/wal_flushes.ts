@@ -156,9 +156,11 @@ export class WalFlushes {
     throw new Corrupt(`Cannot read ${into.length} bytes of WAL at ${formatLsn(from)}: no file`);
   }
 
+  /** Waits for room, as long as that can come: nothing of an unfinished record is ever committed. */
   async #append(lsn: Lsn, bytes: Uint8Array): Promise<void> {
     const proposer = this.#proposer;
-    while (!proposer.hasRoom(bytes.length) && !this.#stopped) {
+    const isAwaited = () => proposer.acknowledgedLsn < this.#recordEnd && !this.#stopped;
+    while (!proposer.hasRoom(bytes.length) && isAwaited()) {
       proposer.pump();
       await Promise.race([proposer.room(), this.#stopping.promise]);
     }
