@@ -115,7 +115,7 @@ async function adoptPrimary(
   return run;
 }
 
-/** From here on the library is answered again; what was under way when the host ended comes first. */
+/** From here on the library is answered; what was under way when the host ended comes first. */
 function takeUp(run: PrimaryRun): void {
   const { key, written } = readArenaWal(run.directory.arena);
   const flushes = run.takeFlushes(key);
@@ -191,7 +191,10 @@ interface Positions {
   readonly streamFrom: Lsn;
 }
 
-/** Asks a Postgres, which may have to wait itself; an eager one says where it stands. Throws Unavailable, TimedOut, NotFound. */
+/**
+ * Asks a Postgres, which may have to wait itself; an eager one says where it stands. Throws
+ * Unavailable, TimedOut, NotFound.
+ */
 async function askUntilAnswered(
   parts: RunParts,
   process: PostgresProcess,

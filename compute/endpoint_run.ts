@@ -57,7 +57,7 @@ export interface RunParts {
   readonly services: HostServices;
   readonly spec: EndpointSpec;
   readonly directory: EndpointDirectory;
-  /** The only entry of synchronous_standby_names: nobody can guess it. */
+  /** Name of the WAL proposer as a standby, which nobody can guess. */
   readonly standbyName: string;
   /** Called once, when a failed run has been cleaned up. */
   readonly onFailure: (why: string) => void;

@@ -47,6 +47,22 @@ Deno.test("fixedSettings() holds what the storage depends on, whatever is asked 
   assert.equal(fixed(specOf(17, { wal_level: "minimal" })).get("wal_level"), "replica");
 });
 
+Deno.test("fixedSettings() has WAL synced by fdatasync where the library waits in that", () => {
+  const settings = new Map(fixedSettings({
+    spec: specOf(17, { fsync: "off", wal_sync_method: "open_sync" }),
+    standbyName: undefined,
+    preparedTransactions: 0,
+    logicalSlots: 0,
+    withoutSubscriptions: false,
+    savedSettings: "",
+  }));
+  assert.equal(settings.get("fsync"), "on");
+  assert.equal(settings.get("wal_sync_method"), "fdatasync");
+  assert.equal(settings.get("synchronous_standby_names"), "");
+  assert.equal(settings.get("synchronized_standby_slots"), "");
+  assert.equal(settings.get("full_page_writes"), "off");
+});
+
 Deno.test("fixedSettings() names only settings that the version has", () => {
   assert.ok(!fixed(specOf(16)).has("summarize_wal"));
   assert.ok(!fixed(specOf(17)).has("io_method"));

@@ -3,10 +3,11 @@
  * wrote into its pg_wal and that no safekeeper has been sent yet.
  *
  * No commit among them was acknowledged, so they could be dropped, and data pages are never
- * recovered from local files. But a logical walsender sends what is on the local disk, without
- * waiting for a quorum: a subscriber may have applied them. So they are given to the safekeepers,
- * and the publisher is not behind its subscribers then. (What is lost with the machine's disk is
- * lost; failover slots of 17 and later wait for the quorum.)
+ * recovered from local files. But where PostgreSQL runs without the preloaded library, a logical
+ * walsender sends what is on the local disk, without waiting for a quorum: a subscriber may have
+ * applied them. So they are given to the safekeepers, and the publisher is not behind its
+ * subscribers then. (What is lost with the machine's disk is lost; failover slots of 17 and later
+ * wait for the quorum.)
  */
 import { PAGE_SIZE, WAL_LONG_HEADER_SIZE } from "../libs/postgres/constants.ts";
 import type { PgVersion } from "../libs/postgres/versions.ts";
