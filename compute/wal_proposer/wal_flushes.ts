@@ -30,6 +30,8 @@ const log = logger("compute", "wal_proposer");
 
 /** u64 end of the written WAL, u64 number; the answer is the same. */
 const REQUEST_BYTES = 16;
+/** Pause after WAL could not be taken. */
+const AGAIN_MS = 500;
 /** Bytes read from a file at once. */
 const CHUNK_BYTES = 256 * 1024;
 
@@ -88,6 +90,7 @@ export class WalFlushes {
       if (ended || this.#stopped) return; // the library connects again, or Postgres has ended
       const timeline = this.#proposer.options.timelineId;
       log.error("{timeline}: WAL is not taken: {why}", { timeline, why: messageOf(thrown) });
+      await this.#pause(); // the library asks again at once
     } finally {
       this.#connections.delete(connection);
       closeQuietly(connection);
@@ -165,6 +168,13 @@ export class WalFlushes {
       await Promise.race([proposer.room(), this.#stopping.promise]);
     }
     if (!this.#stopped) proposer.append(lsn, bytes);
+  }
+
+  async #pause(): Promise<void> {
+    const over = Promise.withResolvers<void>();
+    const timer = setTimeout(over.resolve, AGAIN_MS);
+    await Promise.race([over.promise, this.#stopping.promise]);
+    clearTimeout(timer);
   }
 
   #risen(): Promise<void> {
