@@ -8,7 +8,7 @@ import { ifThere } from "../../libs/utils/if_there.ts";
 import { closeQuietly, readWhole } from "../../libs/utils/sockets.ts";
 import { until, within } from "../../tests/support/waiting.ts";
 import { readArenaWal } from "./arena.ts";
-import { hasCompiler, ProbeSite } from "./probe_fixture.ts";
+import { hasCompiler, IS_EMULATED, ProbeSite } from "./probe_fixture.ts";
 
 const HAS_COMPILER = hasCompiler();
 const SEGMENT = "pg_wal/000000010000000300000045";
@@ -138,8 +138,8 @@ class WalSite implements AsyncDisposable {
   }
 }
 
-function walTest(name: string, body: () => Promise<void>): void {
-  Deno.test({ name: `lazy file library: ${name}`, ignore: !HAS_COMPILER, fn: body });
+function walTest(name: string, body: () => Promise<void>, ignore = false): void {
+  Deno.test({ name: `lazy file library: ${name}`, ignore: ignore || !HAS_COMPILER, fn: body });
 }
 
 const WRITE = `pwrite,${SEGMENT},0,8192`;
@@ -272,7 +272,7 @@ walTest("who waits for a host ends with the postmaster, and ends the others", as
   await bystander.status;
   Deno.kill(otherNumber, "SIGKILL");
   await other;
-});
+}, IS_EMULATED); // each program is the emulator then
 
 walTest("a signal is seen to, and the wait goes on", async () => {
   await using site = new WalSite();
